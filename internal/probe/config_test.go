@@ -1,0 +1,36 @@
+package probe
+
+import (
+	"strings"
+	"testing"
+
+	"anycastle/internal/config"
+)
+
+func TestConfig(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"defaults":       {"{}", ""},
+		"all given":      {"{type: tcp, port: 25, interval: 500ms, timeout: 400ms, fail: 3, pass: 1}", ""},
+		"extremes":       {"{interval: 10ms, timeout: 10ms, fail: 100, pass: 100}", ""},
+		"type":           {"{type: tpc}", `node.yml:1: probe.type: no probe is of type "tpc"; use tcp`},
+		"interval":       {"{interval: 9ms, timeout: 1ms}", "node.yml:1: probe.interval: 9ms is too short; at least 10ms"},
+		"timeout zero":   {"{timeout: 0}", "node.yml:1: probe.timeout: 0s must be more than 0 and at most the interval, 1s"},
+		"timeout long":   {"{timeout: 2s}", "node.yml:1: probe.timeout: 2s must be more than 0 and at most the interval, 1s"},
+		"fail zero":      {"{fail: 0}", "node.yml:1: probe.fail: 0 must be from 1 to 100"},
+		"pass many":      {"{pass: 101}", "node.yml:1: probe.pass: 101 must be from 1 to 100"},
+		"port too large": {"{port: 65536}", `node.yml:1: probe.port: "65536" is no whole number from 0 to 65535`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			doc, err := config.Parse("node.yml", []byte("probe: "+tc.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var c Config
+			c.Validate(doc.Decode("probe", &c))
+			err = doc.Err()
+			if (err == nil) != (tc.want == "") || err != nil && !strings.HasPrefix(err.Error(), tc.want) {
+				t.Errorf("complaint is %v, want %q", err, tc.want)
+			}
+		})
+	}
+}

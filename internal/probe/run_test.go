@@ -1,0 +1,205 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var errRefused = errors.New("refused")
+
+// journal is what a Run reported, one line a result.
+type journal struct {
+	mu    sync.Mutex
+	start time.Time
+	lines []string
+}
+
+func (j *journal) report(r Result) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	line := fmt.Sprintf("%v %s %v", r.At.Sub(j.start), r.Target.Name, r.State)
+	if r.Changed {
+		line += " changed"
+	}
+	if r.Err != nil {
+		line += ": " + r.Err.Error()
+	}
+	j.lines = append(j.lines, line)
+}
+
+func target(name string, last byte, interval, timeout time.Duration) Target {
+	return Target{
+		Name: name, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, last}), 25),
+		Config: Config{Type: "tcp", Interval: interval, Timeout: timeout, Fail: 2, Pass: 2},
+	}
+}
+
+// runFor runs the targets for a while of the bubble's time and gives what was reported.
+func runFor(t *testing.T, d time.Duration, targets []Target, f Func) []string {
+	t.Helper()
+	j := &journal{start: time.Now()}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := Run(ctx, targets, f, j.report); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Run ended with %v, want its context's error", err)
+	}
+	if took := time.Since(j.start); took != d {
+		t.Errorf("Run took %v, want %v", took, d)
+	}
+	return j.lines
+}
+
+func TestRunSpreadsTargetsAndKeepsPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		targets := []Target{
+			target("a", 1, time.Second, time.Second), target("b", 2, time.Second, time.Second),
+			target("c", 3, time.Second, time.Second), target("d", 4, 2*time.Second, time.Second),
+		}
+		got := runFor(t, 2500*time.Millisecond, targets, func(ctx context.Context, addr netip.AddrPort) error {
+			if addr == targets[1].Addr {
+				<-time.After(300 * time.Millisecond) // a slow answer must not shift the probes after it
+			}
+			return nil
+		})
+		want := []string{
+			"0s a passing changed", "50ms c passing changed", "150ms d passing changed", "25ms b passing changed",
+			"1s a passing", "1.05s c passing", "1.025s b passing",
+			"2s a passing", "2.05s c passing", "2.15s d passing", "2.025s b passing",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestRunCountsAndGivesReasons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		got := runFor(t, 5500*time.Millisecond, []Target{target("a", 1, time.Second, time.Second)}, func(context.Context, netip.AddrPort) error {
+			if at := time.Since(start); at >= time.Second && at < 4*time.Second {
+				return errRefused
+			}
+			return nil
+		})
+		want := []string{
+			"0s a passing changed", "1s a passing: refused", "2s a failing changed: refused", "3s a failing: refused",
+			"4s a failing", "5s a passing changed",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestRunEndsAProbeAtItsTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var took []time.Duration
+		got := runFor(t, 1900*time.Millisecond, []Target{target("a", 1, time.Second, 400*time.Millisecond)}, func(ctx context.Context, _ netip.AddrPort) error {
+			began := time.Now()
+			<-ctx.Done()
+			took = append(took, time.Since(began))
+			return ctx.Err()
+		})
+		want := []string{"0s a failing changed: context deadline exceeded", "1s a failing: context deadline exceeded"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]time.Duration{400 * time.Millisecond, 400 * time.Millisecond}, took); diff != "" {
+			t.Errorf("times that the probes were given (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A probe that was cut short by our own end says nothing about its target.
+func TestRunReportsNothingAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := runFor(t, 1200*time.Millisecond, []Target{target("a", 1, time.Second, 400*time.Millisecond)}, func(ctx context.Context, _ netip.AddrPort) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if want := []string{"0s a failing changed: context deadline exceeded"}; !cmp.Equal(want, got) {
+			t.Errorf("results are %q, want %q", got, want)
+		}
+	})
+}
+
+func TestRunWithoutTargetsWaitsForItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if got := runFor(t, time.Minute, nil, nil); len(got) != 0 {
+			t.Errorf("results are %q, want none", got)
+		}
+	})
+}
+
+func TestTCP(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	addr := ln.Addr().(*net.TCPAddr).AddrPort()
+	if err := TCP(t.Context(), addr); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the target reads %v, want a reset: a close would leave TIME_WAIT behind", err)
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := TCP(ended, addr); err == nil {
+		t.Error("a probe with a context that is done passes")
+	}
+
+	ln.Close()
+	err = TCP(t.Context(), addr)
+	if want := fmt.Sprintf("tcp %v: connect: connection refused", addr); !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
+		t.Errorf("with nothing listening the error is %q, want %q", err, want)
+	}
+}
+
+// Run with TCP as it is used: a listener that closes is noticed.
+func TestRunWithTCP(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	tg := Target{Name: "a", Addr: ln.Addr().(*net.TCPAddr).AddrPort()}
+	tg.Config.SetDefaults()
+	// an answer may be late on a busy machine, a refusal is not awaited: so a long timeout makes nothing slow
+	tg.Config.Interval, tg.Config.Timeout = 10*time.Millisecond, 10*time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var states []string
+	err = Run(ctx, []Target{tg}, TCP, func(r Result) {
+		if !r.Changed {
+			return
+		}
+		states = append(states, r.State.String())
+		if r.State == Passing {
+			ln.Close()
+		} else {
+			cancel()
+		}
+	})
+	if got := strings.Join(states, " "); got != "passing failing" || !errors.Is(err, context.Canceled) {
+		t.Errorf("states are %q, end %v", got, err)
+	}
+}
