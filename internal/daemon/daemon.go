@@ -1,0 +1,154 @@
+// Package daemon runs one role as one process: signals, the status socket, and a clean end.
+//
+// Run serves HTTP on the role's Unix socket (RUNDIR/ROLE.sock): the role's own handlers, /healthz and /metrics. It
+// starts the role's tasks, waits for all of them, and cancels the rest when one of them ends with an error or a
+// signal comes. SIGTERM and SIGINT end the process cleanly. The package knows no role.
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+)
+
+// DefaultRunDir is where the status sockets are unless a process is told otherwise.
+const DefaultRunDir = "/run/anycastle"
+
+// socketTime bounds one request on the status socket.
+const socketTime = 5 * time.Second
+
+// Process describes one role process.
+type Process struct {
+	Role     string               // "lb"; names the socket
+	RunDir   string               // DefaultRunDir when empty
+	Log      *slog.Logger         // required
+	Registry *prometheus.Registry // metrics of the role; nil: only those of the Go runtime and the process
+	Status   map[string]func() any
+	// Status maps a path such as "/v1/vip" to what is asked for there; the answer is JSON. Each function must be safe
+	// for concurrent use.
+
+	// Healthy answers /healthz: nil means that the role does its job. Nil function: always healthy.
+	Healthy func() error
+}
+
+// Task is one long-lived part of a role. It returns when ctx is done; an error ends the whole process.
+type Task func(ctx context.Context) error
+
+// Run runs the tasks until ctx is done, a signal comes or a task fails, and waits for all of them.
+func Run(ctx context.Context, p Process, tasks ...Task) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	ln, err := listen(p.runDir(), p.Role)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serve(ctx, ln, p.handler()) })
+	for _, t := range tasks {
+		g.Go(func() error { return t(ctx) })
+	}
+	p.Log.Info("started", "pid", os.Getpid(), "socket", ln.Addr().String())
+	err = g.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", p.Role, err)
+	}
+	p.Log.Info("stopped")
+	return nil
+}
+
+// SocketPath gives the path of a role's status socket.
+func SocketPath(runDir, role string) string {
+	if runDir == "" {
+		runDir = DefaultRunDir
+	}
+	return filepath.Join(runDir, role+".sock")
+}
+
+func (p Process) runDir() string {
+	if p.RunDir == "" {
+		return DefaultRunDir
+	}
+	return p.RunDir
+}
+
+// listen takes over the socket path. A live process of the same role is an error; a socket left by a dead one is not.
+func listen(runDir, role string) (net.Listener, error) {
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the run directory: %w", err)
+	}
+	path := SocketPath(runDir, role)
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another %s answers on %s; stop it, or give this one its own --run-dir", role, path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove stale socket: %w", err)
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on status socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("set mode of status socket: %w", err)
+	}
+	return ln, nil
+}
+
+func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadTimeout: socketTime, WriteTimeout: socketTime, IdleTimeout: socketTime}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("status socket: %w", err)
+	case <-ctx.Done():
+	}
+	err := srv.Close()
+	<-done
+	return err
+}
+
+func (p Process) handler() http.Handler {
+	reg := p.Registry
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if p.Healthy != nil {
+			if err := p.Healthy(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	for path, status := range p.Status {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			if err := enc.Encode(status()); err != nil {
+				p.Log.Warn("write status", "path", path, "err", err)
+			}
+		})
+	}
+	return mux
+}

@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+type status struct{ Name string }
+
+// start runs a process in the background and waits until it answers.
+func start(t *testing.T, p Process, tasks ...Task) (stop func() error) {
+	t.Helper()
+	p.Log = slog.New(slog.DiscardHandler)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, p, tasks...) }()
+	eventually(t, func() error {
+		c, err := net.Dial("unix", SocketPath(p.RunDir, p.Role))
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestStatusIsServedUntilTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	sick := errors.New("no reals")
+	stop := start(t, Process{
+		Role: "lb", RunDir: dir, Healthy: func() error { return sick },
+		Status: map[string]func() any{"/v1/vip": func() any { return status{"smtp"} }},
+	})
+	var got status
+	if err := Get(t.Context(), dir, "lb", "/v1/vip", &got); err != nil || got.Name != "smtp" {
+		t.Errorf("status is %+v, %v", got, err)
+	}
+	if err := Get(t.Context(), dir, "lb", "/healthz", &got); err == nil || !strings.Contains(err.Error(), "no reals") {
+		t.Errorf("health of a sick role: %v", err)
+	}
+	if err := Get(t.Context(), dir, "lb", "/v1/nothing", &got); err == nil || !strings.Contains(err.Error(), fmt.Sprint(http.StatusNotFound)) {
+		t.Errorf("unknown path: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("clean end: %v", err)
+	}
+	if err := Get(t.Context(), dir, "lb", "/v1/vip", &got); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("after the end: %v, want ErrNotRunning", err)
+	}
+}
+
+func TestSecondProcessOfARoleIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	stop := start(t, Process{Role: "gss", RunDir: dir})
+	err := Run(t.Context(), Process{Role: "gss", RunDir: dir, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "another gss answers") {
+		t.Errorf("second process: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSocketOfADeadProcessIsTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketPath(dir, "lb"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	ln.Close()
+	if _, err := os.Stat(SocketPath(dir, "lb")); err != nil {
+		t.Fatalf("the stale socket is not there: %v", err)
+	}
+	stop := start(t, Process{Role: "lb", RunDir: dir})
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFailingTaskEndsTheProcess(t *testing.T) {
+	boom := errors.New("boom")
+	err := Run(t.Context(), Process{Role: "lb", RunDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)},
+		func(context.Context) error { return boom },
+		func(ctx context.Context) error { <-ctx.Done(); return nil })
+	if !errors.Is(err, boom) {
+		t.Errorf("error is %v, want boom", err)
+	}
+}
+
+// lockedBuffer is written by a child's copier and read by the test.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestSuperviseStartsADeadChildAgainAndStopsAll(t *testing.T) {
+	marks := filepath.Join(t.TempDir(), "runs")
+	var out lockedBuffer
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Supervise(ctx, slog.New(slog.DiscardHandler), []Child{
+			{Name: "dies", Argv: []string{"sh", "-c", "echo run >>" + marks}, Output: &out},
+			{Name: "stays", Argv: []string{"sh", "-c", "trap 'echo terminated; exit' TERM; echo up; while :; do sleep 0.01; done"}, Output: &out},
+		})
+	}()
+	eventually(t, func() error {
+		text, err := os.ReadFile(marks)
+		if err == nil && strings.Count(string(text), "run") < 2 || !strings.Contains(out.String(), "up") {
+			err = fmt.Errorf("runs so far: %q, output %q", text, out.String())
+		}
+		return err
+	})
+	cancel()
+	<-done
+	if !strings.Contains(out.String(), "terminated") {
+		t.Errorf("the child that stayed was not sent SIGTERM; it printed %q", out.String())
+	}
+}

@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Child is one process to keep running.
+type Child struct {
+	Name   string
+	Argv   []string
+	Output io.Writer // standard output and error
+}
+
+// The delays of a supervisor.
+const (
+	restartFirst = time.Second      // before the first restart; doubles with each that follows
+	restartMost  = 30 * time.Second // and ends here
+	steady       = time.Minute      // a child that ran this long is restarted after restartFirst again
+	stopTime     = 15 * time.Second // from SIGTERM to SIGKILL
+)
+
+// Supervise starts every child, restarts one that ends, and when ctx is done sends SIGTERM to all and waits for them.
+// One child's death never touches another.
+func Supervise(ctx context.Context, log *slog.Logger, children []Child) {
+	var wg sync.WaitGroup
+	for _, c := range children {
+		wg.Go(func() { keepRunning(ctx, log.With("child", c.Name), c) })
+	}
+	wg.Wait()
+}
+
+func keepRunning(ctx context.Context, log *slog.Logger, c Child) {
+	delay := restartFirst
+	for {
+		start := time.Now()
+		err := runOnce(ctx, c)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(start) >= steady {
+			delay = restartFirst
+		}
+		log.Warn("child ended; starting it again", "err", err, "in", delay)
+		t := time.NewTimer(delay)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		delay = min(2*delay, restartMost)
+	}
+}
+
+func runOnce(ctx context.Context, c Child) error {
+	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	cmd.Stdout, cmd.Stderr = c.Output, c.Output
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopTime
+	return cmd.Run()
+}
