@@ -1,0 +1,22 @@
+// Package bpf holds the XDP programs and loads, attaches and pins them. It knows no role.
+//
+// There are two programs. lb.c runs on the uplink of a load balancer: it finds the VIP of a packet, hashes the flow to
+// a slot of the VIP's farm, and sends the packet IP-in-IP (RFC 2003) to the real named there. real.c runs on the uplink
+// of a real and strips the outer header. What a program refuses it drops and counts under an enum reason; what is none
+// of its business it passes to the kernel.
+//
+// LoadLB and LoadReal load a program and its maps; Attach puts it on interfaces. Maps and links are pinned in a
+// directory that the caller names, so that packets flow on while the process is restarted or dead: the next Load finds
+// the maps filled, and Attach replaces the program in place. Close releases what the process holds and leaves the pins;
+// Unload removes the pins, which takes the programs off the interfaces. A directory belongs to one network namespace, and to one
+// process at a time: Load locks it until Close.
+//
+// The maps' contents are the callers' business: packages lb and lb/real write them.
+//
+// A packet that leaves by the interface it came in by leaves by XDP_TX, which the driver does itself; by another, or
+// with RealRedirect, by bpf_redirect. The kernel may drop a redirected frame after the program, where Drops does not see
+// it: the far end of a veth must have GRO switched on while it is up, or a program; another driver must have
+// ndo_xdp_xmit. An interface that is deleted under the program and made again is without it until Attach is called.
+//
+// Kernel 5.10 or later, and a bpf file system. The objects *_bpfel.o are committed and reproducible with clang 14.
+package bpf
