@@ -1,0 +1,125 @@
+package lb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+var errFake = errors.New("refused")
+
+// journal is what a fake data plane and a fake announcer were told, in order.
+type journal struct {
+	mu      sync.Mutex
+	entries []string
+}
+
+func (j *journal) add(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.entries = append(j.entries, fmt.Sprintf(format, args...))
+}
+
+// Write makes a log of it.
+func (j *journal) Write(line []byte) (int, error) {
+	j.add("%s", line)
+	return len(line), nil
+}
+
+// take gives what was added since the last take.
+func (j *journal) take() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	defer func() { j.entries = nil }()
+	return j.entries
+}
+
+// fakePlane holds what it is told and checks that no VIP leads nowhere and no table names a real that is not there.
+type fakePlane struct {
+	journal
+	tables
+	failAt int // the n-th change from now fails; 0: none
+	broken []string
+}
+
+func newFakePlane() *fakePlane { return &fakePlane{tables: newTables()} }
+
+func (f *fakePlane) change(what string, apply func()) error {
+	if f.failAt > 0 {
+		if f.failAt--; f.failAt == 0 {
+			return errFake
+		}
+	}
+	apply()
+	f.add("%s", what)
+	for _, slots := range f.slots {
+		for _, index := range slots[:256] { // some of every real
+			if _, ok := f.reals[index]; index != none && !ok {
+				f.broken = append(f.broken, fmt.Sprintf("after %s a table names real %d, which is not there", what, index))
+				break
+			}
+		}
+	}
+	for key, e := range f.vips {
+		if _, ok := f.slots[e.farm]; !key.isAddress() && !ok {
+			f.broken = append(f.broken, fmt.Sprintf("after %s VIP %v leads to farm %d, which has no table", what, key, e.farm))
+		}
+	}
+	return nil
+}
+
+func (f *fakePlane) Read() (tables, error) {
+	t := tables{reals: maps.Clone(f.reals), vips: maps.Clone(f.vips), slots: map[uint32][]uint32{}}
+	for farm := range f.slots {
+		t.slots[farm] = nil
+	}
+	return t, nil
+}
+
+func (f *fakePlane) SetReal(index uint32, r realEntry) error {
+	return f.change(fmt.Sprintf("real %d = %v", index, r.addr), func() { f.reals[index] = r })
+}
+
+func (f *fakePlane) ClearReal(index uint32) error {
+	return f.change(fmt.Sprintf("real %d gone", index), func() { delete(f.reals, index) })
+}
+
+func (f *fakePlane) SetSlots(farm uint32, slots []uint32) error {
+	named := slices.Compact(slices.Sorted(slices.Values(slots)))
+	return f.change(fmt.Sprintf("table %d of %v", farm, named), func() { f.slots[farm] = slots })
+}
+
+func (f *fakePlane) ClearSlots(farm uint32) error {
+	return f.change(fmt.Sprintf("table %d gone", farm), func() { delete(f.slots, farm) })
+}
+
+func (f *fakePlane) SetVIP(key vipKey, e vipEntry) error {
+	return f.change(fmt.Sprintf("vip %v:%d to %d", key.addr, key.port, e.farm), func() { f.vips[key] = e })
+}
+
+func (f *fakePlane) ClearVIP(key vipKey) error {
+	return f.change(fmt.Sprintf("vip %v:%d gone", key.addr, key.port), func() { delete(f.vips, key) })
+}
+
+// fakeAnnouncer writes into the plane's journal, so that the order of both can be seen.
+type fakeAnnouncer struct {
+	plane *fakePlane
+	fail  bool          // the next Set fails
+	busy  chan struct{} // Set waits until it is closed; nil: it does not
+}
+
+func (f *fakeAnnouncer) Set(_ context.Context, prefixes []netip.Prefix) error {
+	if f.busy != nil {
+		<-f.busy
+	}
+	if f.fail {
+		f.fail = false
+		return errFake
+	}
+	f.plane.add("announce %v", prefixes)
+	return nil
+}

@@ -1,0 +1,151 @@
+package lb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"anycastle/bpf"
+	"anycastle/internal/probe"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// retryAfter is the pause before a change that did not succeed is tried again.
+	retryAfter = time.Second
+	// withdrawTime bounds the last withdrawal of a process that is ending.
+	withdrawTime = 5 * time.Second
+)
+
+// Announcer tells routers which prefixes this LB takes packets for.
+type Announcer interface {
+	// Set makes prefixes all that is announced. It is called for each change, by one goroutine.
+	Set(ctx context.Context, prefixes []netip.Prefix) error
+}
+
+// Options are what an LB needs besides its config.
+type Options struct {
+	Announcer Announcer             // nil: nothing is announced
+	Log       *slog.Logger          // nil: nothing is logged
+	PinDir    string                // empty: bpf.DefaultLBDir
+	Registry  prometheus.Registerer // nil: no metrics
+}
+
+// LB is one load balancer. Its Status methods are safe for concurrent use, also while Run runs.
+type LB struct {
+	cfg  *Config
+	opts Options
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	view view // what Status shows
+}
+
+// New makes an LB of a config that Validate found nothing wrong with.
+func New(cfg Config, opts Options) (*LB, error) {
+	l := &LB{cfg: &cfg, opts: opts, log: opts.Log}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if l.opts.PinDir == "" {
+		l.opts.PinDir = bpf.DefaultLBDir
+	}
+	l.view = newView(l.cfg)
+	if opts.Registry != nil {
+		if err := opts.Registry.Register(collector{l}); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// Run balances until ctx is done. Then it withdraws every address and returns nil, and leaves the program attached:
+// packets that routers still send find their reals. It may be called once.
+func (l *LB) Run(ctx context.Context) (err error) {
+	plane, uplinks, err := openXDP(l.cfg, l.opts.PinDir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		l.showPlane(nil, nil)
+		err = errors.Join(err, plane.Close())
+	}()
+	for _, u := range uplinks {
+		l.log.Info("program attached", "uplink", u.Name, "mode", u.Mode)
+	}
+	have, err := plane.Read()
+	if err != nil {
+		return err
+	}
+	l.showPlane(plane, uplinks)
+
+	results := make(chan probe.Result)
+	hops := make(chan map[netip.Addr]Hop)
+	loop := &loop{
+		LB: l, plane: plane, have: have,
+		in: inputs{cfg: l.cfg, states: map[realID]probe.State{}, hops: map[netip.Addr]Hop{}},
+	}
+	r := resolver{
+		reals: l.cfg.realAddresses(), hops: have.hops(), uplinks: uplinks, log: l.log,
+		report: func(ctx context.Context, h map[netip.Addr]Hop) { send(ctx, hops, h) },
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return loop.run(ctx, results, hops) })
+	g.Go(func() error {
+		return r.run(ctx)
+	})
+	g.Go(func() error {
+		err := probe.Run(ctx, l.cfg.targets(), probe.TCP, func(r probe.Result) { send(ctx, results, r) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+func send[T any](ctx context.Context, to chan<- T, v T) {
+	select {
+	case to <- v:
+	case <-ctx.Done():
+	}
+}
+
+func (c *Config) realAddresses() []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	var addrs []netip.Addr
+	for _, f := range c.Farms {
+		for _, r := range f.Reals {
+			if !seen[r.Address] {
+				seen[r.Address] = true
+				addrs = append(addrs, r.Address)
+			}
+		}
+	}
+	return addrs
+}
+
+// targets are the reals, named by targetName.
+func (c *Config) targets() []probe.Target {
+	var targets []probe.Target
+	for i := range c.Farms {
+		f := &c.Farms[i]
+		for _, r := range f.Reals {
+			targets = append(targets, probe.Target{
+				Name:   targetName(realID{f.Name, r.Name}),
+				Addr:   netip.AddrPortFrom(r.Address, c.probePort(f)),
+				Config: f.Probe,
+			})
+		}
+	}
+	return targets
+}
+
+// targetName is unique, since a NUL is in no name that a node file can hold.
+func targetName(id realID) string { return id.farm + "\x00" + id.name }

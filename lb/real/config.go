@@ -1,0 +1,58 @@
+package real
+
+import (
+	"net/netip"
+	"slices"
+
+	"anycastle/internal/config"
+)
+
+// Config is the `real:` section of a node file.
+type Config struct {
+	Uplinks   []string     `yaml:"uplinks"`   // interfaces that encapsulated packets come in by; at least one
+	Addresses []netip.Addr `yaml:"addresses"` // own addresses that they are sent to; default: every IPv4 address of the uplinks
+	VIPs      []netip.Addr `yaml:"vips"`      // addresses to answer for; at least one
+}
+
+// Validate reports everything that is wrong with the section.
+func (c *Config) Validate(at config.Cursor) {
+	if len(c.Uplinks) == 0 {
+		at.Key("uplinks").Errorf("no uplink; name the interfaces that packets from load balancers come in by, such as [eth1]")
+	}
+	for i, name := range c.Uplinks {
+		switch {
+		case name == "" || len(name) > 15:
+			at.Key("uplinks").Index(i).Errorf("%q is no interface name; it has 1 to 15 characters", name)
+		case name == "lo":
+			at.Key("uplinks").Index(i).Errorf("lo is no uplink; name the interface towards the load balancers")
+		case slices.Contains(c.Uplinks[:i], name):
+			at.Key("uplinks").Index(i).Errorf("uplink %q is named twice; keep one", name)
+		}
+	}
+	if len(c.VIPs) == 0 {
+		at.Key("vips").Errorf("no VIP; give the addresses that this server answers for")
+	}
+	validateAddresses(at.Key("addresses"), c.Addresses)
+	validateAddresses(at.Key("vips"), c.VIPs)
+	for i, a := range c.VIPs {
+		if slices.Contains(c.Addresses, a) {
+			at.Key("vips").Index(i).Errorf("%v is among addresses too; a VIP is not the server's own", a)
+		}
+	}
+}
+
+func validateAddresses(at config.Cursor, list []netip.Addr) {
+	for i, a := range list {
+		at := at.Index(i)
+		switch {
+		case !a.IsValid():
+			at.Errorf("missing; give an IPv4 address")
+		case !a.Is4():
+			at.Errorf("%v is IPv6, which this version does not balance; give an IPv4 address", a)
+		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
+			at.Errorf("%v is no address that one host can have on a network; give another", a)
+		case slices.Contains(list[:i], a):
+			at.Errorf("%v is given twice; keep one", a)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package real
+
+import (
+	"strings"
+	"testing"
+
+	"anycastle/internal/config"
+)
+
+const valid = `real:
+  uplinks: [eth1]
+  addresses: [198.51.100.9]
+  vips: [203.0.113.10]
+`
+
+func parse(text string) error {
+	var cfg Config
+	doc, err := config.Parse("node.yml", []byte(text))
+	if err != nil {
+		return err
+	}
+	cfg.Validate(doc.Decode("real", &cfg))
+	return doc.Err()
+}
+
+func TestValid(t *testing.T) {
+	if err := parse(valid); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInvalid(t *testing.T) {
+	for _, tc := range []struct{ name, old, new, want string }{
+		{"no uplink", "[eth1]", "[]", "node.yml:2: real.uplinks: no uplink"},
+		{"uplink twice", "[eth1]", "[eth1, eth1]", "node.yml:2: real.uplinks[1]: uplink \"eth1\" is named twice"},
+		{"uplink lo", "[eth1]", "[lo]", "node.yml:2: real.uplinks[0]: lo is no uplink"},
+		{"no vip", "[203.0.113.10]", "[]", "node.yml:4: real.vips: no VIP"},
+		{"vip twice", "[203.0.113.10]", "[203.0.113.10, 203.0.113.10]", "node.yml:4: real.vips[1]: 203.0.113.10 is given twice"},
+		{"vip on ipv6", "203.0.113.10", "2001:db8::1", "node.yml:4: real.vips[0]: 2001:db8::1 is IPv6"},
+		{"vip is own address", "203.0.113.10", "198.51.100.9", "node.yml:4: real.vips[0]: 198.51.100.9 is among addresses too"},
+		{"multicast", "198.51.100.9", "224.0.0.1", "node.yml:3: real.addresses[0]: 224.0.0.1 is no address"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := parse(strings.Replace(valid, tc.old, tc.new, 1))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,146 @@
+package real
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"anycastle/bpf"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options are what the role needs besides its config.
+type Options struct {
+	Log      *slog.Logger          // nil: nothing is logged
+	PinDir   string                // empty: bpf.DefaultRealDir
+	Registry prometheus.Registerer // nil: no metrics
+}
+
+// Role is the real's side of the load balancer. Its Status methods are safe for concurrent use, also while Run runs.
+type Role struct {
+	cfg  Config
+	opts Options
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	host    *bpf.RealHost // nil while Run does not run
+	uplinks []bpf.Uplink
+	own     []netip.Addr
+}
+
+// Status is one row of `show host`.
+type Status struct {
+	VIPs         []netip.Addr `json:"vips"`
+	Addresses    []netip.Addr `json:"addresses"` // own ones, to which load balancers may send
+	Uplinks      []bpf.Uplink `json:"uplinks"`
+	Decapsulated uint64       `json:"decapsulated_packets"`
+	Bytes        uint64       `json:"decapsulated_bytes"`
+	Drops        []DropStatus `json:"drops"`
+}
+
+// DropStatus counts the packets dropped for one reason.
+type DropStatus struct {
+	Reason  string `json:"reason"`
+	Packets uint64 `json:"packets"`
+}
+
+// New makes the role of a config that Validate found nothing wrong with.
+func New(cfg Config, opts Options) (*Role, error) {
+	r := &Role{cfg: cfg, opts: opts, log: opts.Log}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.opts.PinDir == "" {
+		r.opts.PinDir = bpf.DefaultRealDir
+	}
+	if opts.Registry != nil {
+		if err := opts.Registry.Register(collector{r}); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// Run sets the server up, waits until ctx is done, and takes away the program and the VIPs. What an earlier process
+// left behind is taken over, unless that process still runs. Sysctls stay as set: what they were is not known after a kill, and they harm nobody.
+func (r *Role) Run(ctx context.Context) error {
+	host, err := bpf.LoadReal(r.opts.PinDir)
+	if err != nil {
+		return err
+	}
+	err = r.setUp(host)
+	if err == nil {
+		<-ctx.Done()
+	}
+	r.show(nil, nil, nil)
+	// the program goes first, so that it hands no packet to a stack that has lost the VIP
+	return errors.Join(err, host.Close(), bpf.Unload(r.opts.PinDir), r.removeVIPs())
+}
+
+// setUp goes from the inside out: when the program hands over its first packet, the stack takes it.
+func (r *Role) setUp(host *bpf.RealHost) error {
+	own, err := r.ownAddresses()
+	if err != nil {
+		return err
+	}
+	for _, name := range r.cfg.Uplinks {
+		if err := r.setUpUplink(name); err != nil {
+			return err
+		}
+	}
+	if err := r.addVIPs(); err != nil {
+		return err
+	}
+	if err := host.SetAddresses(own, r.cfg.VIPs); err != nil {
+		return err
+	}
+	uplinks, err := host.Attach(r.cfg.Uplinks)
+	if err != nil {
+		return err
+	}
+	for _, u := range uplinks {
+		r.log.Info("program attached", "uplink", u.Name, "mode", u.Mode)
+	}
+	r.show(host, uplinks, own)
+	return nil
+}
+
+func (r *Role) show(host *bpf.RealHost, uplinks []bpf.Uplink, own []netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.host, r.uplinks, r.own = host, uplinks, own
+}
+
+// Status gives what the role's socket answers, by path.
+func (r *Role) Status() map[string]func() any {
+	return map[string]func() any{"/v1/host": func() any { return []Status{r.Snapshot()} }}
+}
+
+// Snapshot gives the role's state. While Run does not run it holds the config's VIPs alone.
+func (r *Role) Snapshot() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{VIPs: r.cfg.VIPs, Addresses: r.own, Uplinks: r.uplinks, Drops: []DropStatus{}}
+	if r.host == nil {
+		return s
+	}
+	count, err := r.host.Decapsulated()
+	if err != nil {
+		r.log.Warn("read counters", "err", err)
+	}
+	s.Decapsulated, s.Bytes = count.Packets, count.Bytes
+	drops, err := r.host.Drops()
+	if err != nil {
+		r.log.Warn("read drop counters", "err", err)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(drops)) {
+		s.Drops = append(s.Drops, DropStatus{Reason: reason, Packets: drops[reason]})
+	}
+	return s
+}

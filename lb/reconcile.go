@@ -1,0 +1,101 @@
+package lb
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// dataplane is where packets are forwarded: the XDP program's maps, or a fake in tests. Every method is idempotent.
+type dataplane interface {
+	Read() (tables, error) // what is installed; slot tables as nil
+	SetReal(index uint32, r realEntry) error
+	ClearReal(index uint32) error
+	SetSlots(farm uint32, slots []uint32) error // swapped in whole
+	ClearSlots(farm uint32) error
+	SetVIP(key vipKey, e vipEntry) error
+	ClearVIP(key vipKey) error
+}
+
+// step is one change of the data plane and of our knowledge of it.
+type step struct {
+	what   string
+	apply  func(dataplane) error
+	record func(tables)
+}
+
+// plan orders the changes from have to want. A real is written before a table that names it, a table before a VIP that
+// leads to it, and what goes, goes the other way round: a packet in between finds either the old or the new, never a
+// hole.
+func plan(have, want tables) []step {
+	var steps []step
+	add := func(what string, apply func(dataplane) error, record func(tables)) {
+		steps = append(steps, step{what, apply, record})
+	}
+	for _, i := range slices.Sorted(maps.Keys(want.reals)) {
+		if r := want.reals[i]; have.reals[i] != r {
+			add(fmt.Sprintf("write real %v", r.addr),
+				func(dp dataplane) error { return dp.SetReal(i, r) }, func(t tables) { t.reals[i] = r })
+		}
+	}
+	for _, i := range slices.Sorted(maps.Keys(want.slots)) {
+		if slots := want.slots[i]; !slices.Equal(have.slots[i], slots) {
+			add(fmt.Sprintf("swap slot table %d", i),
+				func(dp dataplane) error { return dp.SetSlots(i, slots) }, func(t tables) { t.slots[i] = slots })
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(want.vips), compareVIPs) {
+		e := want.vips[key]
+		if old, ok := have.vips[key]; !ok || old != e {
+			add(fmt.Sprintf("write vip %v port %d", key.addr, key.port),
+				func(dp dataplane) error { return dp.SetVIP(key, e) }, func(t tables) { t.vips[key] = e })
+		}
+	}
+	return append(steps, planRemovals(have, want)...)
+}
+
+func planRemovals(have, want tables) []step {
+	var steps []step
+	// descending, so that a VIP goes before the entry of its address
+	for _, key := range slices.Backward(slices.SortedFunc(maps.Keys(have.vips), compareVIPs)) {
+		if _, ok := want.vips[key]; !ok {
+			steps = append(steps, step{fmt.Sprintf("remove vip %v port %d", key.addr, key.port),
+				func(dp dataplane) error { return dp.ClearVIP(key) }, func(t tables) { delete(t.vips, key) }})
+		}
+	}
+	for _, i := range slices.Sorted(maps.Keys(have.slots)) {
+		if _, ok := want.slots[i]; !ok {
+			steps = append(steps, step{fmt.Sprintf("remove slot table %d", i),
+				func(dp dataplane) error { return dp.ClearSlots(i) }, func(t tables) { delete(t.slots, i) }})
+		}
+	}
+	for _, i := range slices.Sorted(maps.Keys(have.reals)) {
+		if _, ok := want.reals[i]; !ok {
+			steps = append(steps, step{fmt.Sprintf("remove real %v", have.reals[i].addr),
+				func(dp dataplane) error { return dp.ClearReal(i) }, func(t tables) { delete(t.reals, i) }})
+		}
+	}
+	return steps
+}
+
+// compareVIPs sorts an address before the VIPs on it.
+func compareVIPs(a, b vipKey) int {
+	if c := a.addr.Compare(b.addr); c != 0 {
+		return c
+	}
+	if a.proto != b.proto {
+		return int(a.proto) - int(b.proto)
+	}
+	return int(a.port) - int(b.port)
+}
+
+// reconcile brings dp from have to want and keeps have true at each step. After an error it can be called again.
+func reconcile(dp dataplane, have, want tables) error {
+	for _, s := range plan(have, want) {
+		if err := s.apply(dp); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+		s.record(have)
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package lb
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"anycastle/internal/probe"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var testHop = Hop{Source: addr("198.51.100.2"), Ifindex: 2, MTU: 1600, DstMAC: [6]byte{0, 0, 0x5e, 0, 0x53, 1}}
+
+// allPassing gives the inputs of a config whose reals all pass and are all resolved.
+func allPassing(cfg *Config) *inputs {
+	in := &inputs{cfg: cfg, states: map[realID]probe.State{}, hops: map[netip.Addr]Hop{}}
+	for _, f := range cfg.Farms {
+		for _, r := range f.Reals {
+			in.states[realID{f.Name, r.Name}] = probe.Passing
+			in.hops[r.Address] = testHop
+		}
+	}
+	return in
+}
+
+const twoFarms = `lb:
+  uplinks: [eth1]
+  hash_key: "000102030405060708090a0b0c0d0e0f"
+  farms:
+    - name: smtp
+      reals: [{name: mx1, address: 198.51.100.9}, {name: mx2, address: 198.51.100.10}]
+    - name: imap
+      reals: [{name: mx2, address: 198.51.100.10}, {name: imap1, address: 198.51.100.11}]
+  vips:
+    - {name: smtp, address: 203.0.113.10, port: 25, farm: smtp, min_reals: 2}
+    - {name: imap, address: 203.0.113.10, port: 143, farm: imap}
+    - {name: other, address: 203.0.113.11, port: 143, farm: imap}
+`
+
+func TestFirstInstallIsOrdered(t *testing.T) {
+	plane := newFakePlane()
+	in := allPassing(mustParse(t, twoFarms))
+	have := newTables()
+	check(t, reconcile(plane, have, in.desired(have)))
+	want := []string{
+		"real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "real 3 = 198.51.100.11",
+		"table 0 of [1 2]", "table 1 of [2 3]",
+		"vip 203.0.113.10:0 to 0", "vip 203.0.113.10:25 to 0", "vip 203.0.113.10:143 to 1",
+		"vip 203.0.113.11:0 to 0", "vip 203.0.113.11:143 to 1",
+	}
+	if diff := cmp.Diff(want, plane.take()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	check(t, reconcile(plane, have, in.desired(have)))
+	if again := plane.take(); len(again) != 0 {
+		t.Errorf("a second time changes %q", again)
+	}
+}
+
+func TestRemovalIsOrdered(t *testing.T) {
+	plane := newFakePlane()
+	have := newTables()
+	check(t, reconcile(plane, have, allPassing(mustParse(t, twoFarms)).desired(have)))
+	plane.take()
+	check(t, reconcile(plane, have, allPassing(mustParse(t, valid)).desired(have)))
+	want := []string{
+		"table 0 of [1 2]", // mx2 has another weight there
+		"vip 203.0.113.11:143 gone", "vip 203.0.113.11:0 gone", "vip 203.0.113.10:143 gone",
+		"table 1 gone", "real 3 gone",
+	}
+	if diff := cmp.Diff(want, plane.take()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+}
+
+// TestFailureAtEachStep interrupts a change from one config to another at every step, and goes on with what is known
+// then, as well as with what a restarted process reads.
+func TestFailureAtEachStep(t *testing.T) {
+	from, to := allPassing(mustParse(t, twoFarms)), allPassing(mustParse(t, valid))
+	to.states[realID{"smtp", "mx1"}] = probe.Failing
+	for _, restart := range []bool{false, true} {
+		for _, dir := range [][2]*inputs{{from, to}, {to, from}} {
+			for n := 1; ; n++ {
+				plane := newFakePlane()
+				have := newTables()
+				check(t, reconcile(plane, have, dir[0].desired(have)))
+				plane.failAt = n
+				err := reconcile(plane, have, dir[1].desired(have))
+				if err == nil {
+					break // fewer than n steps
+				}
+				if restart {
+					have, _ = plane.Read()
+				}
+				want := dir[1].desired(have)
+				check(t, reconcile(plane, have, want))
+				if !sameTables(want, plane.tables) {
+					t.Errorf("interrupted at step %d: the maps are not as wanted", n)
+				}
+				if len(plane.broken) > 0 {
+					t.Errorf("interrupted at step %d: %s", n, strings.Join(plane.broken, "; "))
+				}
+			}
+		}
+	}
+}
+
+// sameTables is a comparison that is fast enough for slot tables.
+func sameTables(a, b tables) bool {
+	return maps.Equal(a.reals, b.reals) && maps.Equal(a.vips, b.vips) && maps.EqualFunc(a.slots, b.slots, slices.Equal)
+}
+
+func sameAddr(a, b netip.Addr) bool { return a == b }
+
+func TestIndexesSurviveRestart(t *testing.T) {
+	plane := newFakePlane()
+	have := newTables()
+	check(t, reconcile(plane, have, allPassing(mustParse(t, twoFarms)).desired(have)))
+	before := maps.Clone(plane.reals)
+	// the new process has its farms and reals in another order, and one real more in front
+	text := strings.Replace(twoFarms, "[{name: mx1,", "[{name: mx0, address: 198.51.100.8}, {name: mx1,", 1)
+	text = strings.Replace(text, "{name: mx2, address: 198.51.100.10}, {name: imap1, address: 198.51.100.11}",
+		"{name: imap1, address: 198.51.100.11}, {name: mx2, address: 198.51.100.10}", 1)
+	have, err := plane.Read()
+	check(t, err)
+	want := allPassing(mustParse(t, text)).desired(have)
+	for index, r := range before {
+		if want.reals[index] != r {
+			t.Errorf("real %d was %v and is %v", index, r.addr, want.reals[index].addr)
+		}
+	}
+	if want.reals[4].addr != addr("198.51.100.8") {
+		t.Errorf("the new real is not in the free index: %v", want.reals)
+	}
+	if diff := cmp.Diff(have.vips, want.vips, cmp.AllowUnexported(vipKey{}, vipEntry{}), cmp.Comparer(sameAddr)); diff != "" {
+		t.Errorf("VIPs moved:\n%s", diff)
+	}
+}
+
+func TestTwoBalancersComputeTheSame(t *testing.T) {
+	in := allPassing(mustParse(t, twoFarms))
+	// the other one has had other reals before, and so gives other indexes
+	past := newTables()
+	past.reals[1] = realEntry{addr: addr("198.51.100.11")}
+	past.reals[2] = realEntry{addr: addr("198.51.100.99")}
+	a, b := in.desired(newTables()), in.desired(past)
+	for key, e := range a.vips {
+		if key.isAddress() {
+			continue
+		}
+		for slot, index := range a.slots[e.farm] {
+			other := b.slots[b.vips[key].farm][slot]
+			if a.reals[index].addr != b.reals[other].addr {
+				t.Fatalf("%v slot %d: %v here, %v there", key, slot, a.reals[index].addr, b.reals[other].addr)
+			}
+		}
+	}
+}
+
+func TestAnnounce(t *testing.T) {
+	both := []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("203.0.113.11/32")}
+	for _, tc := range []struct {
+		name   string
+		change func(in *inputs)
+		want   []netip.Prefix
+		why    string // of 203.0.113.10
+	}{
+		{"all active", func(*inputs) {}, both, ""},
+		{"too few for one of the VIPs on it", func(in *inputs) { in.states[realID{"smtp", "mx1"}] = probe.Failing }, both[1:],
+			"vip smtp has 1 of 2 reals that it needs"},
+		{"enough without one", func(in *inputs) { in.states[realID{"imap", "imap1"}] = probe.Failing }, both, ""},
+		{"next hop not resolved", func(in *inputs) { in.hops[addr("198.51.100.9")] = Hop{} }, both[1:],
+			"vip smtp has 1 of 2 reals that it needs"},
+		{"not probed yet", func(in *inputs) { in.states = map[realID]probe.State{} }, nil,
+			"vip smtp has 0 of 2 reals that it needs"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in := allPassing(mustParse(t, twoFarms))
+			tc.change(in)
+			got, withheld := in.announce()
+			if diff := cmp.Diff(tc.want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+				t.Errorf("announced (-want +got):\n%s", diff)
+			}
+			if why := withheld[addr("203.0.113.10")]; why != tc.why {
+				t.Errorf("withheld because %q, want %q", why, tc.why)
+			}
+		})
+	}
+}
+
+// TestSharedTableIsNotTakenOver moves one of two VIPs that have one table to another farm, and stops after each step.
+func TestSharedTableIsNotTakenOver(t *testing.T) {
+	before := allPassing(mustParse(t, strings.Replace(twoFarms, "imap, address: 203.0.113.10", "imap, address: 203.0.113.12", 1)))
+	text := strings.Replace(twoFarms, "address: 203.0.113.10, port: 143, farm: imap", "address: 203.0.113.12, port: 143, farm: third", 1)
+	text = strings.Replace(text, "  vips:", "    - name: third\n      reals: [{name: mx1, address: 198.51.100.9}]\n  vips:", 1)
+	after := allPassing(mustParse(t, text))
+	moves, stays := vipKey{addr("203.0.113.12"), 6, 143}, vipKey{addr("203.0.113.11"), 6, 143}
+	for n, done := 1, false; !done; n++ {
+		plane, have := newFakePlane(), newTables()
+		check(t, reconcile(plane, have, before.desired(have)))
+		plane.failAt = n
+		done = reconcile(plane, have, after.desired(have)) == nil
+		named := func(key vipKey) []uint32 {
+			return slices.Compact(slices.Sorted(slices.Values(plane.slots[plane.vips[key].farm])))
+		}
+		if got := named(stays); !slices.Equal(got, []uint32{2, 3}) {
+			t.Errorf("after %d steps the VIP that stays has the reals %v, want [2 3]", n-1, got)
+		}
+		if got := named(moves); done && !slices.Equal(got, []uint32{1}) {
+			t.Errorf("the VIP that moves has the reals %v, want [1]", got)
+		}
+	}
+}
