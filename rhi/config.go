@@ -1,0 +1,131 @@
+package rhi
+
+import (
+	"net/netip"
+	"time"
+
+	"anycastle/internal/config"
+)
+
+const (
+	defaultHold = 9 * time.Second
+	minHold     = 3 * time.Second     // RFC 4271 4.2: zero or at least three seconds; zero would never notice a silent death
+	maxHold     = 65535 * time.Second // the field has two octets
+	maxPrepend  = 10
+	asTrans     = 23456 // RFC 6793: stands for a four-octet AS number, is nobody's own
+)
+
+// Config is the `rhi:` section of a node file.
+type Config struct {
+	ASN       uint32         `yaml:"asn"`       // own AS number; required
+	RouterID  netip.Addr     `yaml:"router_id"` // BGP identifier, an IPv4 address unique among the peers; required
+	Hold      time.Duration  `yaml:"hold"`      // silence after which a peer is given up; whole seconds, at least 3s; default 9s. Keepalives go out three times as often.
+	Neighbors []Neighbor     `yaml:"neighbors"` // at least one
+	Announce  []netip.Prefix `yaml:"announce"`  // own routes that are announced whatever health says; default none
+	Router    *Router        `yaml:"router"`    // presence makes the node a router; absent: learned routes are looked at and go nowhere
+}
+
+// Neighbor is one BGP peer on a link of the node.
+type Neighbor struct {
+	Name    string     `yaml:"name"`    // the peer's name in logs, metrics and `show peer`; required, unique
+	Address netip.Addr `yaml:"address"` // IPv4 address on a shared link; required, unique
+	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
+	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
+	Prepend int        `yaml:"prepend"` // own AS this many more times (0 to 10) in what is sent to this peer, which makes this way the backup; default 0
+}
+
+// Router says what a node that routes for others passes on.
+type Router struct {
+	Pass []netip.Prefix `yaml:"pass"` // learned routes inside one of these (equal or longer) are passed on, nothing else; default none
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *Config) SetDefaults() { c.Hold = defaultHold }
+
+// Validate reports everything that is wrong with the section.
+func (c *Config) Validate(at config.Cursor) {
+	checkASN(at.Key("asn"), c.ASN)
+	switch {
+	case !c.RouterID.IsValid():
+		at.Key("router_id").Errorf("missing; give the node an identifier of its own, such as its loopback address 198.51.100.3")
+	case !c.RouterID.Is4() || c.RouterID.IsUnspecified():
+		at.Key("router_id").Errorf("%v is no BGP identifier; use an IPv4 address other than 0.0.0.0", c.RouterID)
+	}
+	switch {
+	case c.Hold < minHold || c.Hold > maxHold:
+		at.Key("hold").Errorf("%v is out of range; use 3s to 65535s", c.Hold)
+	case c.Hold%time.Second != 0:
+		at.Key("hold").Errorf("%v is not a whole number of seconds, which is all that BGP can say; use %v", c.Hold, c.Hold.Round(time.Second))
+	}
+	c.validateNeighbors(at.Key("neighbors"))
+	validatePrefixes(at.Key("announce"), c.Announce)
+	if c.Router != nil {
+		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass)
+	}
+}
+
+func (c *Config) validateNeighbors(at config.Cursor) {
+	if len(c.Neighbors) == 0 {
+		at.Errorf("none given; list at least one peer to announce to")
+	}
+	names := map[string]bool{}
+	addresses := map[netip.Addr]bool{}
+	for i, n := range c.Neighbors {
+		at := at.Index(i)
+		switch {
+		case n.Name == "":
+			at.Key("name").Errorf("missing; name the peer, it is what `show peer` will call it")
+		case names[n.Name]:
+			at.Key("name").Errorf("%q names two neighbors; give each its own name", n.Name)
+		}
+		names[n.Name] = true
+		switch a := n.Address; {
+		case !a.IsValid():
+			at.Key("address").Errorf("missing; give the peer's address on the shared link")
+		case !a.Is4():
+			at.Key("address").Errorf("%v is IPv6, which this version does not speak; use the peer's IPv4 address", a)
+		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
+			at.Key("address").Errorf("%v is no address of another host; use the peer's address on the shared link", a)
+		case a == c.RouterID:
+			at.Key("address").Errorf("%v is this node's router_id; a node is not its own neighbor", a)
+		case addresses[a]:
+			at.Key("address").Errorf("%v stands for two neighbors; keep one", a)
+		}
+		addresses[n.Address] = true
+		checkASN(at.Key("asn"), n.ASN)
+		if n.ASN != 0 && n.ASN == c.ASN {
+			at.Key("asn").Errorf("%d is the own AS, and this version speaks no iBGP; give the peer an AS number of its own", n.ASN)
+		}
+		if n.Prepend < 0 || n.Prepend > maxPrepend {
+			at.Key("prepend").Errorf("%d is out of range; use 0 to %d", n.Prepend, maxPrepend)
+		}
+	}
+}
+
+func checkASN(at config.Cursor, asn uint32) {
+	switch asn {
+	case 0:
+		at.Errorf("missing; give an AS number, such as one of 64512 to 65534 for private use")
+	case asTrans:
+		at.Errorf("%d is reserved (AS_TRANS); use another AS number", asn)
+	}
+}
+
+// validatePrefixes takes IPv4 prefixes, each once and without host bits.
+func validatePrefixes(at config.Cursor, prefixes []netip.Prefix) {
+	seen := map[netip.Prefix]bool{}
+	for i, p := range prefixes {
+		at := at.Index(i)
+		switch {
+		case !p.IsValid():
+			at.Errorf("no prefix; write one such as 203.0.113.0/24")
+		case !p.Addr().Is4():
+			at.Errorf("%v is IPv6, which this version does not announce; use an IPv4 prefix", p)
+		case p != p.Masked():
+			at.Errorf("%v has bits set beyond its length; write %v", p, p.Masked())
+		case seen[p]:
+			at.Errorf("%v is given twice; keep one", p)
+		}
+		seen[p] = true
+	}
+}

@@ -1,0 +1,177 @@
+package rhi
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Protocol marks our routes in the kernel (rtm_protocol). It is none of those in the kernel's rtnetlink.h, so that
+// neither FRR nor BIRD takes our routes for its own, and we touch nobody else's.
+const Protocol = 172
+
+// Metric is the priority of our routes. Connected and configured routes have 0 and win, as is usual on routers.
+const Metric = 20
+
+// errUnreachable says that a route cannot go by a next hop now.
+var errUnreachable = errors.New("no link that is up leads to it")
+
+// errTaken says that another program's route stands where ours would go.
+var errTaken = errors.New("another program has a route to it with the same metric")
+
+// fib is the kernel's main routing table, as far as it is ours. It is not safe for concurrent use.
+type fib struct{ nl *netlink.Handle }
+
+// openFIB works on the network namespace of the calling thread.
+func openFIB() (*fib, error) {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return &fib{nl: nl}, nil
+}
+
+func (f *fib) close() { f.nl.Close() }
+
+// list gives our routes, and the prefixes that others hold at our metric.
+func (f *fib) list() (ours routeTable, taken prefixSet, err error) {
+	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
+	routes, err := f.nl.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list kernel routes: %w", err)
+	}
+	ours, taken = routeTable{}, prefixSet{}
+	for _, r := range routes {
+		p := routePrefix(r.Dst)
+		switch {
+		case r.Protocol == Protocol:
+			ours[p] = nextHops(r)
+		case r.Priority == Metric:
+			taken[p] = struct{}{}
+		}
+	}
+	return ours, taken, nil
+}
+
+// replace installs or changes a route in one step: a packet meets the old next hops or the new ones, never none.
+func (f *fib) replace(p netip.Prefix, hops []netip.Addr) error {
+	r := kernelRoute(p)
+	if len(hops) == 1 {
+		r.Gw = hops[0].AsSlice()
+	} else {
+		for _, h := range hops {
+			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: h.AsSlice()})
+		}
+	}
+	if err := f.nl.RouteReplace(r); err != nil {
+		return fmt.Errorf("set kernel route %v via %v: %w", p, hops, err)
+	}
+	return nil
+}
+
+// remove deletes our route to p; that it is gone already is no error.
+func (f *fib) remove(p netip.Prefix) error {
+	if err := f.nl.RouteDel(kernelRoute(p)); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("remove kernel route %v: %w", p, err)
+	}
+	return nil
+}
+
+// apply brings our kernel routes to the wanted ones and returns those that stand afterwards. It goes on after an error.
+func (f *fib) apply(want routeTable, spared prefixSet) (routeTable, error) {
+	have, taken, err := f.list()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	replace, remove := kernelPlan(want, have, spared)
+	for _, p := range replace {
+		if taken.has(p) {
+			errs = append(errs, fmt.Errorf("set kernel route %v: %w", p, errTaken))
+			continue
+		}
+		hops, err := f.reachable(want[p])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("set kernel route %v: %w", p, err))
+		}
+		if len(hops) == 0 {
+			if _, ok := have[p]; ok { // by next hops that were withdrawn: it leads nowhere either
+				remove = append(remove, p)
+			}
+			continue
+		}
+		if slices.Equal(hops, have[p]) {
+			continue
+		}
+		if err := f.replace(p, hops); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		have[p] = hops
+	}
+	for _, p := range remove {
+		if err := f.remove(p); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(have, p)
+	}
+	return have, errors.Join(errs...)
+}
+
+// reachable picks the next hops that are on a link. The kernel would refuse the whole route for a single one that is
+// not, so that one peer's nonsense, or its dead link, would keep out the other peers' next hops.
+func (f *fib) reachable(hops []netip.Addr) (good []netip.Addr, err error) {
+	var errs []error
+	for _, h := range hops {
+		routes, err := f.nl.RouteGet(h.AsSlice())
+		if err == nil && (len(routes) != 1 || routes[0].Gw != nil || routes[0].Type != unix.RTN_UNICAST) {
+			err = errUnreachable
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("next hop %v: %w", h, err))
+			continue
+		}
+		good = append(good, h)
+	}
+	return good, errors.Join(errs...)
+}
+
+func kernelRoute(p netip.Prefix) *netlink.Route {
+	return &netlink.Route{
+		Dst:      &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)},
+		Table:    unix.RT_TABLE_MAIN,
+		Protocol: Protocol,
+		Priority: Metric,
+	}
+}
+
+// routePrefix turns netlink's destination into a prefix; none at all is the default route.
+func routePrefix(dst *net.IPNet) netip.Prefix {
+	if dst == nil {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	addr, _ := netip.AddrFromSlice(dst.IP.To4())
+	bits, _ := dst.Mask.Size()
+	return netip.PrefixFrom(addr, bits)
+}
+
+func nextHops(r netlink.Route) []netip.Addr {
+	var hops []netip.Addr
+	add := func(gw net.IP) {
+		if a, ok := netip.AddrFromSlice(gw); ok {
+			hops = append(hops, a.Unmap())
+		}
+	}
+	add(r.Gw)
+	for _, h := range r.MultiPath {
+		add(h.Gw)
+	}
+	slices.SortFunc(hops, netip.Addr.Compare)
+	return hops
+}

@@ -1,0 +1,216 @@
+package rhi
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"anycastle/internal/config"
+	"anycastle/internal/daemon"
+	"anycastle/internal/netnstest"
+)
+
+// A speaker opens its sockets from many goroutines, so it gets a process of its own inside the namespace: the test
+// binary runs itself again with this variable set.
+const childEnv = "ANYCASTLE_RHI_TEST_NODE"
+
+func TestMain(m *testing.M) {
+	if file := os.Getenv(childEnv); file != "" {
+		if err := child(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil { // they mostly wait, for sessions and hold times
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// child runs the role of the node file. Each line of stdin is a set of prefixes for Set; its outcome goes to stdout.
+func child(file string) error {
+	cfg, err := decode(file, nil)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	role := New(*cfg, Options{Log: log})
+	go func() {
+		defer os.Exit(1) // stdin ends with the test: a child never outlives it
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			var set []netip.Prefix
+			for _, word := range strings.Fields(in.Text()) {
+				set = append(set, netip.MustParsePrefix(word))
+			}
+			fmt.Println(role.Set(context.Background(), set))
+		}
+	}()
+	return daemon.Run(context.Background(), daemon.Process{
+		Role: "rhi", RunDir: filepath.Dir(file), Log: log,
+		Status: map[string]func() any{"/v1/rhi": func() any { return role.Status() }},
+	}, role.Run)
+}
+
+// decode reads a node file, or text when it is not nil, and validates its rhi section.
+func decode(name string, text []byte) (*Config, error) {
+	var doc *config.Doc
+	var err error
+	if text == nil {
+		doc, err = config.Load(name)
+	} else {
+		doc, err = config.Parse(name, text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var cfg Config
+	cfg.Validate(doc.Decode("rhi", &cfg))
+	return &cfg, doc.Err()
+}
+
+// node is a speaker in a namespace of its own.
+type node struct {
+	t    *testing.T
+	ns   *netnstest.NS
+	dir  string
+	name string
+	cmd  *exec.Cmd
+	in   *bufio.Writer
+	out  *bufio.Reader
+}
+
+func newNode(t *testing.T, name string) *node {
+	t.Helper()
+	return &node{t: t, ns: netnstest.New(t), dir: t.TempDir(), name: name}
+}
+
+// start runs the speaker with the text of a node file.
+func (n *node) start(text string) {
+	n.t.Helper()
+	file := filepath.Join(n.dir, "node.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+file)
+	cmd.Stderr = &logWriter{n.t, n.name}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.ns.Do(cmd.Start) // a process begins in the namespace of the thread that starts it
+	n.cmd, n.in, n.out = cmd, bufio.NewWriter(stdin), bufio.NewReader(stdout)
+	n.t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+}
+
+// end sends the signal and waits for the process; only SIGTERM must end it cleanly.
+func (n *node) end(sig syscall.Signal) {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(sig); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := n.cmd.Wait(); err != nil && sig == syscall.SIGTERM {
+		n.t.Errorf("%s ended with %v", n.name, err)
+	}
+}
+
+// set calls Set in the speaker's process.
+func (n *node) set(prefixes ...string) {
+	n.t.Helper()
+	fmt.Fprintln(n.in, strings.Join(prefixes, " "))
+	n.in.Flush()
+	if answer, err := n.out.ReadString('\n'); err != nil || answer != "<nil>\n" {
+		n.t.Fatalf("%s: Set(%v) = %q, %v", n.name, prefixes, answer, err)
+	}
+}
+
+// status asks the speaker's process; the zero Status while it does not answer.
+func (n *node) status() Status {
+	var st Status
+	_ = daemon.Get(n.t.Context(), n.dir, "rhi", "/v1/rhi", &st)
+	return st
+}
+
+func (n *node) peer(name string) Peer {
+	for _, p := range n.status().Peers {
+		if p.Name == name {
+			return p
+		}
+	}
+	return Peer{}
+}
+
+// up reports whether the session with the named peer is established.
+func (n *node) up(peer string) bool { return n.peer(peer).State == established }
+
+func (n *node) route(prefix string) (Route, bool) {
+	for _, r := range n.status().Routes {
+		if r.Prefix.String() == prefix {
+			return r, true
+		}
+	}
+	return Route{}, false
+}
+
+// kernel gives the next hops of the namespace's kernel route of our protocol, "" when there is none.
+func (n *node) kernel(prefix string) string {
+	n.t.Helper()
+	ours, _, err := (&fib{n.ns.Link}).list()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	hops, ok := ours[netip.MustParsePrefix(prefix)]
+	if !ok {
+		return ""
+	}
+	return strings.Trim(fmt.Sprint(hops), "[]")
+}
+
+// eventually waits for a condition and gives the time that it took.
+func eventually(t *testing.T, what string, within time.Duration, ok func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Since(start) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-tick.C
+	}
+	took := time.Since(start)
+	t.Logf("%s: after %v", what, took.Round(time.Millisecond))
+	return took
+}
+
+// logWriter shows a child's log in the test's.
+type logWriter struct {
+	t    *testing.T
+	name string
+}
+
+func (w *logWriter) Write(b []byte) (int, error) {
+	w.t.Logf("%s: %s", w.name, strings.TrimSpace(string(b)))
+	return len(b), nil
+}

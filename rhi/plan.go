@@ -1,0 +1,102 @@
+package rhi
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// prefixSet is a set of prefixes without host bits.
+type prefixSet map[netip.Prefix]struct{}
+
+func newPrefixSet(prefixes ...[]netip.Prefix) prefixSet {
+	s := prefixSet{}
+	for _, list := range prefixes {
+		for _, p := range list {
+			s[p] = struct{}{}
+		}
+	}
+	return s
+}
+
+func (s prefixSet) has(p netip.Prefix) bool { _, ok := s[p]; return ok }
+
+// sorted lists the set in address order, so that logs and what goes out are the same for the same set.
+func (s prefixSet) sorted() []netip.Prefix { return slices.SortedFunc(maps.Keys(s), comparePrefixes) }
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
+}
+
+// announcePlan is what turns the announced set into the wanted one.
+func announcePlan(want, have prefixSet) (announce, withdraw []netip.Prefix) {
+	for _, p := range want.sorted() {
+		if !have.has(p) {
+			announce = append(announce, p)
+		}
+	}
+	for _, p := range have.sorted() {
+		if !want.has(p) {
+			withdraw = append(withdraw, p)
+		}
+	}
+	return announce, withdraw
+}
+
+// routeTable maps a prefix to its next hops, which are sorted and without repetition.
+type routeTable map[netip.Prefix][]netip.Addr
+
+// path is what the speaker knows of one prefix: the own path, or the next hops of the equally good best ones.
+type path struct {
+	prefix   netip.Prefix
+	own      bool
+	nextHops []netip.Addr
+}
+
+// learnedRoutes picks what belongs into the kernel: the best learned paths for prefixes that are not the node's own.
+func learnedRoutes(paths []path, own prefixSet) routeTable {
+	t := routeTable{}
+	for _, p := range paths {
+		if p.own || own.has(p.prefix) || !routable(p.prefix) || len(p.nextHops) == 0 {
+			continue
+		}
+		hops := slices.Clone(p.nextHops)
+		slices.SortFunc(hops, netip.Addr.Compare)
+		t[p.prefix] = slices.Compact(hops)
+	}
+	return t
+}
+
+// routable refuses what no peer has a business to announce and the kernel would rather not have.
+func routable(p netip.Prefix) bool {
+	a := p.Addr()
+	return a.Is4() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
+}
+
+// kernelPlan is what turns the kernel's routes of our protocol into the wanted ones. Prefixes in spared are not removed.
+func kernelPlan(want, have routeTable, spared prefixSet) (replace, remove []netip.Prefix) {
+	for p, hops := range want {
+		if !slices.Equal(hops, have[p]) {
+			replace = append(replace, p)
+		}
+	}
+	for p := range have {
+		if _, ok := want[p]; !ok && !spared.has(p) {
+			remove = append(remove, p)
+		}
+	}
+	slices.SortFunc(replace, comparePrefixes)
+	slices.SortFunc(remove, comparePrefixes)
+	return replace, remove
+}
+
+// covering gives the prefix of the list that p lies in, equal or longer.
+func covering(list []netip.Prefix, p netip.Prefix) (netip.Prefix, bool) {
+	for _, c := range list {
+		if c.Bits() <= p.Bits() && c.Contains(p.Addr()) {
+			return c, true
+		}
+	}
+	return netip.Prefix{}, false
+}

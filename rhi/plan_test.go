@@ -1,0 +1,172 @@
+package rhi
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"anycastle/internal/netnstest"
+)
+
+func prefixes(list ...string) []netip.Prefix {
+	var p []netip.Prefix
+	for _, s := range list {
+		p = append(p, netip.MustParsePrefix(s))
+	}
+	return p
+}
+
+func addrs(list ...string) []netip.Addr {
+	var a []netip.Addr
+	for _, s := range list {
+		a = append(a, netip.MustParseAddr(s))
+	}
+	return a
+}
+
+var byValue = cmp.Options{cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()}
+
+func TestAnnouncePlan(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name                         string
+		want, have, announce, remove []netip.Prefix
+	}{
+		{name: "nothing"},
+		{name: "same", want: prefixes(vip), have: prefixes(vip)},
+		{name: "new ones in order", want: prefixes("203.0.113.2/32", "203.0.113.1/32"), announce: prefixes("203.0.113.1/32", "203.0.113.2/32")},
+		{name: "gone", have: prefixes(vip), remove: prefixes(vip)},
+		{name: "another length is another route", want: prefixes("203.0.113.0/24"), have: prefixes("203.0.113.0/25"),
+			announce: prefixes("203.0.113.0/24"), remove: prefixes("203.0.113.0/25")},
+	} {
+		announce, withdraw := announcePlan(newPrefixSet(c.want), newPrefixSet(c.have))
+		if diff := cmp.Diff([][]netip.Prefix{c.announce, c.remove}, [][]netip.Prefix{announce, withdraw}, byValue); diff != "" {
+			t.Errorf("%s: -want +got\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestLearnedRoutes(t *testing.T) {
+	t.Parallel()
+	hops := addrs("192.0.2.5", "192.0.2.3", "192.0.2.5")
+	got := learnedRoutes([]path{
+		{prefix: netip.MustParsePrefix(vip), nextHops: hops},
+		{prefix: netip.MustParsePrefix("0.0.0.0/0"), nextHops: hops[:1]},
+		{prefix: netip.MustParsePrefix("203.0.113.1/32"), nextHops: hops, own: true},
+		{prefix: netip.MustParsePrefix("203.0.113.2/32"), nextHops: hops},
+		{prefix: netip.MustParsePrefix("127.0.0.0/8"), nextHops: hops},
+		{prefix: netip.MustParsePrefix("203.0.113.3/32")},
+	}, newPrefixSet(prefixes("203.0.113.2/32")))
+	want := routeTable{
+		netip.MustParsePrefix(vip):         addrs("192.0.2.3", "192.0.2.5"),
+		netip.MustParsePrefix("0.0.0.0/0"): addrs("192.0.2.5"),
+	}
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// fibNode is a namespace with a link on which 192.0.2.0/24 is reached.
+func fibNode(t *testing.T) *fib {
+	t.Helper()
+	a, b := netnstest.New(t), netnstest.New(t)
+	netnstest.Veth(t, a, "eth1", netip.MustParsePrefix("192.0.2.1/24"), b, "eth1", netip.MustParsePrefix("192.0.2.2/24"))
+	return &fib{a.Link}
+}
+
+func TestApplyKernelRoutes(t *testing.T) {
+	t.Parallel()
+	f := fibNode(t)
+	one, two := netip.MustParsePrefix(vip), netip.MustParsePrefix("0.0.0.0/0")
+	for _, step := range []struct {
+		name   string
+		want   routeTable
+		spared prefixSet
+		stands routeTable // nil: as wanted
+	}{
+		{name: "none"},
+		{name: "two routes", want: routeTable{one: addrs("192.0.2.3", "192.0.2.5"), two: addrs("192.0.2.3")}},
+		{name: "other next hops", want: routeTable{one: addrs("192.0.2.5"), two: addrs("192.0.2.3", "192.0.2.5")}},
+		{name: "one spared", want: routeTable{one: addrs("192.0.2.5")}, spared: prefixSet{two: {}},
+			stands: routeTable{one: addrs("192.0.2.5"), two: addrs("192.0.2.3", "192.0.2.5")}},
+		{name: "one left", want: routeTable{one: addrs("192.0.2.5")}},
+		{name: "none again"},
+	} {
+		want := step.stands
+		if want == nil {
+			want = step.want
+		}
+		for _, turn := range []string{"first", "second"} {
+			got, err := f.apply(step.want, step.spared)
+			if err != nil {
+				t.Fatalf("%s, %s time: %v", step.name, turn, err)
+			}
+			listed, _, err := f.list()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]routeTable{want, want}, []routeTable{got, listed}, byValue); diff != "" {
+				t.Errorf("%s, %s time: -want +returned, listed\n%s", step.name, turn, diff)
+			}
+		}
+	}
+}
+
+// One next hop that cannot be used keeps the others in, and never lets a withdrawn one stay.
+func TestApplyWithUnreachableNextHops(t *testing.T) {
+	t.Parallel()
+	f := fibNode(t)
+	p := netip.MustParsePrefix(vip)
+	const good, other, farOff, own = "192.0.2.3", "192.0.2.5", "198.51.100.1", "192.0.2.1"
+	for _, step := range []struct {
+		name         string
+		want, stands []netip.Addr
+	}{
+		{"far away", addrs(farOff), nil},
+		{"beside one far away", addrs(good, farOff), addrs(good)},
+		{"beside our own address", addrs(own, good, other), addrs(good, other)},
+		{"one fewer", addrs(own, other), addrs(other)},
+		{"again", addrs(own, other), addrs(other)},
+		{"only one far away", addrs(farOff), nil},
+	} {
+		got, err := f.apply(routeTable{p: step.want}, nil)
+		if !errors.Is(err, errUnreachable) && !errors.Is(err, unix.ENETUNREACH) {
+			t.Errorf("%s: err = %v, want it to name the next hop", step.name, err)
+		}
+		listed, _, err := f.list()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([][]netip.Addr{step.stands, step.stands}, [][]netip.Addr{got[p], listed[p]}, byValue); diff != "" {
+			t.Errorf("%s: -want +returned, listed\n%s", step.name, diff)
+		}
+	}
+}
+
+func TestApplyGoesOnAfterAnError(t *testing.T) {
+	t.Parallel()
+	f := fibNode(t)
+	foreign := kernelRoute(netip.MustParsePrefix("203.0.113.1/32"))
+	foreign.Protocol, foreign.Gw = 4, addrs("192.0.2.9")[0].AsSlice()
+	if err := f.nl.RouteAdd(foreign); err != nil {
+		t.Fatal(err)
+	}
+	want := routeTable{
+		netip.MustParsePrefix("203.0.113.1/32"): addrs("192.0.2.3"),    // taken by another program
+		netip.MustParsePrefix("203.0.113.2/32"): addrs("198.51.100.1"), // a next hop that is on no link
+		netip.MustParsePrefix("203.0.113.3/32"): addrs("192.0.2.3"),
+	}
+	got, err := f.apply(want, nil)
+	if !errors.Is(err, errTaken) {
+		t.Errorf("err = %v, want %v in it", err, errTaken)
+	}
+	stands := routeTable{netip.MustParsePrefix("203.0.113.3/32"): addrs("192.0.2.3")}
+	if diff := cmp.Diff(stands, got, byValue); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}

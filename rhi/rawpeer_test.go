@@ -1,0 +1,278 @@
+package rhi
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"anycastle/internal/netnstest"
+)
+
+// Message types of RFC 4271 4.1, and one that nobody has defined.
+const (
+	typeOpen      = 1
+	typeUpdate    = 2
+	typeKeepalive = 4
+	typeUnknown   = 9
+)
+
+// rawPeer is AS 65099 at the other end of a session, one byte at a time.
+type rawPeer struct {
+	net.Conn
+	updates atomic.Int32
+	closed  chan struct{} // closed when the far end has ended the session
+}
+
+func message(kind byte, body []byte) []byte {
+	b := bytes.Repeat([]byte{0xff}, 16)
+	b = binary.BigEndian.AppendUint16(b, uint16(19+len(body)))
+	return append(append(b, kind), body...)
+}
+
+// routerAddr is where the raw peers find the router.
+const routerAddr = "192.0.2.1:179"
+
+// dial connects from an address of the node; ttl is that of every packet.
+func dial(n *node, from string, ttl int) (conn net.Conn, err error) {
+	d := net.Dialer{
+		Timeout:   2 * time.Second,
+		LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
+		Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TTL, ttl) })
+		},
+	}
+	n.ns.Do(func() error {
+		conn, err = d.DialContext(n.t.Context(), "tcp4", routerAddr) // one address: dialled on this thread
+		return nil
+	})
+	return conn, err
+}
+
+// open takes a session to Established within the given time. It waits for the far end's OPEN before it says a word:
+// gobgp sets the least TTL only after it has accepted a connection, and before it sends its OPEN.
+func open(n *node, from string, ttl int, within time.Duration) (p *rawPeer, err error) {
+	conn, err := dial(n, from, ttl)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	conn.SetDeadline(time.Now().Add(within))
+	p = &rawPeer{Conn: conn, closed: make(chan struct{})}
+	// version 4, AS 65099, hold time 90 s, identifier 198.51.100.99; one capability: IPv4 unicast
+	ours, _ := hex.DecodeString("04" + "fe4b" + "005a" + "c6336463" + "08" + "0206" + "0104" + "00010001")
+	for _, step := range []struct {
+		hear byte
+		say  []byte
+	}{{typeOpen, append(message(typeOpen, ours), message(typeKeepalive, nil)...)}, {typeKeepalive, nil}} {
+		if kind, err := p.read(); err != nil || kind != step.hear {
+			return nil, fmt.Errorf("heard message type %d, want %d: %w", kind, step.hear, cmp.Or(err, io.ErrUnexpectedEOF))
+		}
+		if _, err := conn.Write(step.say); err != nil {
+			return nil, err
+		}
+	}
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	go func() { // ends when either side closes
+		defer close(p.closed)
+		for {
+			kind, err := p.read()
+			if err != nil {
+				return
+			}
+			if kind == typeUpdate {
+				p.updates.Add(1)
+			}
+		}
+	}()
+	n.t.Cleanup(func() { conn.Close(); <-p.closed })
+	return p, nil
+}
+
+func (p *rawPeer) read() (kind byte, err error) {
+	head := make([]byte, 19)
+	if _, err := io.ReadFull(p, head); err != nil {
+		return 0, err
+	}
+	_, err = io.CopyN(io.Discard, p, int64(binary.BigEndian.Uint16(head[16:18]))-19)
+	return head[18], err
+}
+
+// rawAddr is the address of the i-th raw peer, which all live in one namespace.
+func rawAddr(i int) string { return fmt.Sprintf("192.0.2.%d", 10+i) }
+
+// withRawPeers is a router with the namespace of a number of raw peers on the link 192.0.2.0/25, and with a well-behaved
+// balancer that announces the VIP.
+func withRawPeers(t *testing.T, number int) (router, raw *node) {
+	t.Helper()
+	router, raw = newNode(t, "router"), newNode(t, "raw")
+	good := newNode(t, "good")
+	link(t, router, good, 64)
+	netnstest.Veth(t, router.ns, "eth1", netip.MustParsePrefix("192.0.2.1/25"), raw.ns, "eth1", netip.MustParsePrefix("192.0.2.2/25"))
+	eth, err := raw.ns.Link.LinkByName("eth1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := `
+rhi:
+  asn: 65001
+  router_id: 198.51.100.1
+  hold: 3s
+  announce: [198.51.100.0/25]
+  router: {}
+  neighbors:
+    - {name: good, address: 192.0.2.129, asn: 65011, passive: true}
+`
+	for i := range number {
+		addr, err := netlink.ParseAddr(rawAddr(i) + "/25")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.ns.Link.AddrAdd(eth, addr); err != nil {
+			t.Fatal(err)
+		}
+		text += fmt.Sprintf("    - {name: raw%d, address: %s, asn: 65099, passive: true}\n", i, rawAddr(i))
+	}
+	router.start(text)
+	good.start(balancer(2, "192.0.2.128"))
+	good.set(vip)
+	eventually(t, "good peer's route", soon, func() bool { return router.kernel(vip) == "192.0.2.129" })
+	return router, raw
+}
+
+func (n *node) mustOpen(from string) *rawPeer {
+	n.t.Helper()
+	p, err := open(n, from, 255, soon)
+	if err != nil {
+		n.t.Fatalf("open a session from %s: %v", from, err)
+	}
+	return p
+}
+
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	attr := func(flags, kind byte, value string) []byte {
+		v, err := hex.DecodeString(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]byte{flags, kind, byte(len(v))}, v...)
+	}
+	update := func(attrs ...[]byte) []byte {
+		all := bytes.Join(attrs, nil)
+		body := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(len(all)))
+		return message(typeUpdate, append(append(body, all...), 24, 203, 0, 113))
+	}
+	origin, nextHop := attr(0x40, 1, "00"), attr(0x40, 3, "c0000203")
+	cases := []struct {
+		name string
+		send []byte
+	}{
+		{"unknown type", message(typeUnknown, nil)},
+		{"no marker", append(make([]byte, 16), 0, 19, typeKeepalive)},
+		{"length below the header's", append(bytes.Repeat([]byte{0xff}, 16), 0, 3, typeUpdate)},
+		{"empty update", message(typeUpdate, nil)},
+		{"withdrawn length beyond the end", message(typeUpdate, []byte{0xff, 0xff, 0, 0})},
+		{"attribute length beyond the end", message(typeUpdate, []byte{0, 0, 0xff, 0xff, 0x40, 1, 1})},
+		{"AS4_PATH before AS_PATH", update(origin, nextHop, attr(0xc0, 17, "02010000fe4b"), attr(0x40, 2, "0201fe4b"))},
+		{"AS_PATH segment longer than the attribute", update(origin, nextHop, attr(0x40, 2, "02ff"))},
+		{"prefix of 200 bits", message(typeUpdate, []byte{0, 0, 0, 0, 200, 1, 2, 3})},
+		{"second OPEN", message(typeOpen, bytes.Repeat([]byte{0xff}, 40))},
+		{"noise", bytes.Repeat([]byte{0xa5, 0x00, 0xff}, 2000)},
+	}
+	router, raw := withRawPeers(t, 2*len(cases))
+	survived := func(name string) {
+		t.Helper()
+		if !router.up("good") || router.kernel(vip) != "192.0.2.129" {
+			t.Fatalf("%s: the speaker or its other session did not survive", name)
+		}
+	}
+	for i, c := range cases {
+		early, err := dial(raw, rawAddr(2*i), 255)
+		if err != nil {
+			t.Fatal(err)
+		}
+		early.SetDeadline(time.Now().Add(soon))
+		sendAndHangUp(t, early, c.send)
+		io.Copy(io.Discard, early)
+		early.Close()
+		survived(c.name + " instead of OPEN")
+
+		p := raw.mustOpen(rawAddr(2*i + 1))
+		sendAndHangUp(t, p, c.send)
+		<-p.closed
+		survived(c.name)
+	}
+}
+
+// sendAndHangUp says that no more will come, so that the far end ends the session whatever it thought of the message.
+func sendAndHangUp(t *testing.T, conn net.Conn, b []byte) {
+	t.Helper()
+	if _, err := conn.Write(b); err != nil {
+		t.Error(err)
+	}
+	if p, ok := conn.(*rawPeer); ok {
+		conn = p.Conn
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Log(err) // the far end has ended the session already
+	}
+}
+
+func TestSameSetSendsNothing(t *testing.T) {
+	t.Parallel()
+	router, raw := withRawPeers(t, 1)
+	p := raw.mustOpen(rawAddr(0))
+	updates := func(want int32) {
+		t.Helper()
+		eventually(t, "updates", soon, func() bool { return p.updates.Load() >= want })
+		if got := p.updates.Load(); got != want {
+			t.Fatalf("got %d updates, want %d", got, want)
+		}
+	}
+	updates(1) // the own route
+	for range 20 {
+		router.set("203.0.113.20/32")
+	}
+	updates(2)
+	for range 20 {
+		router.set()
+	}
+	updates(3)
+	router.set("203.0.113.21/32")
+	updates(4) // had any of the calls sent one more, it would have come before this one
+	if r, ok := router.route("198.51.100.0/25"); !ok || r.Source != Own {
+		t.Errorf("own route after an empty set: %+v", r)
+	}
+}
+
+// A peer that dials from further away than the next hop has a TTL below 255 (RFC 5082). It does not keep the true peer
+// out for long.
+func TestFarPeerIsNotHeard(t *testing.T) {
+	t.Parallel()
+	router, raw := withRawPeers(t, 1)
+	if _, err := open(raw, rawAddr(0), 254, time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("with TTL 254: %v, want no answer to the OPEN", err)
+	}
+	eventually(t, "session of the near peer", soon, func() bool {
+		_, err := open(raw, rawAddr(0), 255, time.Second)
+		return err == nil
+	})
+	eventually(t, "session at the router", soon, func() bool { return router.up("raw0") })
+}

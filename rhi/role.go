@@ -1,0 +1,325 @@
+package rhi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// resync is how often the routes are brought in line though nothing was heard to change, which also tries again what
+// could not be done.
+const resync = 5 * time.Second
+
+// errStopped is what Set answers after Run has ended.
+var errStopped = errors.New("the BGP speaker has stopped")
+
+// Options are what a Role needs besides its config.
+type Options struct {
+	Log      *slog.Logger          // nil: no log
+	Registry prometheus.Registerer // nil: no metrics
+}
+
+// Role is route health injection for one process. All methods are safe for concurrent use.
+type Role struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	changed chan struct{}   // the routing table changed; holds one
+	peerCh  chan peerChange // steps of sessions, for Run
+
+	mu      sync.Mutex // guards the rest, and each apply from its diff to its reading back
+	speaker *speaker   // nil before Run has started it and after it has ended
+	stopped bool
+	health  prefixSet // what Set asked for
+	kernel  routeTable
+	peers   map[netip.Addr]*session
+}
+
+// New makes a Role from a config that Validate found good. Nothing happens before Run.
+func New(cfg Config, opts Options) *Role {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Role{
+		cfg:     cfg,
+		log:     opts.Log,
+		metrics: newMetrics(opts.Registry),
+		changed: make(chan struct{}, 1),
+		peerCh:  make(chan peerChange),
+		health:  prefixSet{},
+		peers:   map[netip.Addr]*session{},
+	}
+	for _, n := range cfg.Neighbors {
+		p := Peer{Name: n.Name, Address: n.Address, ASN: n.ASN, State: "idle", Since: time.Now(), LastError: noAnswer}
+		if n.Passive {
+			p.LastError = noDial
+		}
+		r.peers[n.Address] = &session{Neighbor: n, shown: p}
+		r.metrics.sessionUp.WithLabelValues(n.Name).Set(0)
+	}
+	return r
+}
+
+// Set makes the given prefixes, and no others, the ones that health stands behind. They are withdrawn and announced
+// before it returns, and read back; before Run they are kept for it. Configured own routes stay whatever is set. The
+// same set again sends nothing. An error says that the announced set may differ; Run goes on trying.
+func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, p := range prefixes {
+		if !p.IsValid() || !p.Addr().Is4() || p != p.Masked() {
+			return fmt.Errorf("announce %v: want an IPv4 prefix without host bits", p)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return errStopped
+	}
+	r.health = newPrefixSet(prefixes)
+	if r.speaker == nil {
+		return nil
+	}
+	return r.announce()
+}
+
+// announce brings the announced set to the wanted one and reads it back. The caller holds mu.
+func (r *Role) announce() error {
+	want := newPrefixSet(r.cfg.Announce, r.health.sorted())
+	have, err := r.announced()
+	if err != nil {
+		return err
+	}
+	add, del := announcePlan(want, have)
+	// withdraw first: traffic that still comes for a withdrawn prefix is lost, a late announce costs only time
+	err = errors.Join(r.speaker.withdraw(del), r.speaker.announce(add))
+	have, readErr := r.announced()
+	if err := errors.Join(err, readErr); err != nil {
+		return err
+	}
+	missing, left := announcePlan(want, have)
+	for _, p := range del {
+		if !slices.Contains(left, p) {
+			r.log.Info("withdrawn", "prefix", p)
+			r.metrics.withdraws.Inc()
+		}
+	}
+	for _, p := range add {
+		if !slices.Contains(missing, p) {
+			r.log.Info("announced", "prefix", p, "source", r.source(p))
+			r.metrics.announces.Inc()
+		}
+	}
+	r.metrics.announced.Set(float64(len(have)))
+	if len(missing)+len(left) > 0 {
+		return fmt.Errorf("read back announced routes: %v missing, %v left over", missing, left)
+	}
+	return nil
+}
+
+// announced reads the set of own routes from the speaker.
+func (r *Role) announced() (prefixSet, error) {
+	paths, err := r.speaker.paths()
+	if err != nil {
+		return nil, err
+	}
+	own := prefixSet{}
+	for _, p := range paths {
+		if p.own {
+			own[p.prefix] = struct{}{}
+		}
+	}
+	return own, nil
+}
+
+func (r *Role) source(p netip.Prefix) Source {
+	switch {
+	case slices.Contains(r.cfg.Announce, p):
+		return Own
+	case r.health.has(p):
+		return Health
+	}
+	return Learned
+}
+
+// Run speaks BGP until ctx is done. It then ends the sessions and, on a router, removes the kernel routes that it made.
+// A Role runs once, in the network namespace of the process.
+func (r *Role) Run(ctx context.Context) (err error) {
+	defer r.retire() // also when it could not begin: Set must not promise what nobody will do
+	var kernel *fib
+	var changes *links
+	if r.cfg.Router != nil {
+		if kernel, err = openFIB(); err != nil {
+			return err
+		}
+		defer kernel.close()
+		if changes, err = openLinks(); err != nil {
+			return err
+		}
+		defer changes.close()
+	}
+	s, err := startSpeaker(ctx, &r.cfg, r.log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		r.retire()
+		s.stop() // before the routes go: peers send to us as long as a session stands
+		if kernel != nil {
+			_, clearErr := kernel.apply(nil, nil)
+			err = errors.Join(err, clearErr)
+		}
+	}()
+	watch, stopWatch := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stopWatch()
+	if changes != nil {
+		watching.Go(func() {
+			if err := changes.watch(watch, r.kick); err != nil {
+				r.log.Warn("deaf to links, will look at intervals", "interval", resync, "err", err)
+			}
+		})
+	}
+	if err := s.watch(watch, r.kick, func(c peerChange) {
+		select {
+		case r.peerCh <- c:
+		case <-watch.Done():
+		}
+	}); err != nil {
+		return err
+	}
+	if err := r.employ(s); err != nil { // own routes first, so that a session's first words carry them
+		return err
+	}
+	if err := s.addPeers(ctx); err != nil {
+		return err
+	}
+	return r.loop(ctx, s, kernel)
+}
+
+// employ puts the speaker to use.
+func (r *Role) employ(s *speaker) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.speaker = s
+	return r.announce()
+}
+
+// retire takes the speaker out of use for good, and Set with it.
+func (r *Role) retire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.speaker, r.stopped = nil, true
+}
+
+// kick asks the loop for a sync without waiting for it.
+func (r *Role) kick() {
+	select {
+	case r.changed <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib) error {
+	var inherited prefixSet
+	if kernel != nil {
+		have, _, err := kernel.list()
+		if err != nil {
+			return err
+		}
+		// routes of a predecessor that died: traffic follows them until the peers had time to tell us better
+		inherited = prefixSet{}
+		for p := range have {
+			inherited[p] = struct{}{}
+		}
+	}
+	settled := time.After(r.cfg.Hold)
+	tick := time.NewTicker(resync)
+	defer tick.Stop()
+	broken := "" // what the last sync could not do
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-r.peerCh:
+			if n, renew := r.notePeer(c); renew {
+				if err := s.renewPeer(ctx, n); err != nil {
+					return err
+				}
+			}
+			continue
+		case <-settled:
+			inherited = nil
+		case <-tick.C:
+			for _, n := range r.stuckPeers() {
+				if err := s.renewPeer(ctx, n); err != nil {
+					return err
+				}
+			}
+		case <-r.changed:
+		}
+		broken = r.noteSync(broken, r.sync(kernel, inherited))
+	}
+}
+
+// noteSync logs when syncing begins to fail, fails otherwise, or works again, and returns the text of the error.
+func (r *Role) noteSync(before string, err error) string {
+	now := ""
+	if err != nil {
+		now = err.Error()
+		r.metrics.syncErrors.Inc()
+	}
+	switch {
+	case now == before:
+	case err != nil:
+		r.log.Error("routes out of line, will try again", "err", err)
+	default:
+		r.log.Info("routes in line again", "old", before)
+	}
+	return now
+}
+
+// sync brings announced and kernel routes in line with what is wanted.
+func (r *Role) sync(kernel *fib, inherited prefixSet) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.announce()
+	if kernel == nil {
+		return err
+	}
+	paths, pathsErr := r.speaker.paths()
+	if pathsErr != nil {
+		return errors.Join(err, pathsErr)
+	}
+	want := learnedRoutes(paths, newPrefixSet(r.cfg.Announce, r.health.sorted()))
+	for p := range want {
+		delete(inherited, p) // ours now: it goes when its peer withdraws it
+	}
+	have, applyErr := kernel.apply(want, inherited)
+	if have != nil {
+		r.logKernel(have)
+	}
+	return errors.Join(err, applyErr)
+}
+
+// logKernel notes what changed in the kernel since the last sync.
+func (r *Role) logKernel(now routeTable) {
+	changed, gone := kernelPlan(now, r.kernel, nil)
+	for _, p := range changed {
+		r.log.Info("kernel route set", "prefix", p, "old", r.kernel[p], "new", now[p])
+	}
+	for _, p := range gone {
+		r.log.Info("kernel route removed", "prefix", p, "old", r.kernel[p])
+	}
+	r.kernel = now
+	r.metrics.kernelRoutes.Set(float64(len(now)))
+}

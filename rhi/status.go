@@ -1,0 +1,98 @@
+package rhi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Status is a snapshot of a Role, as JSON.
+type Status struct {
+	Peers  []Peer  `json:"peers"`
+	Routes []Route `json:"routes"`
+}
+
+// Peer is one line of `show peer`.
+type Peer struct {
+	Name      string     `json:"name"`
+	Address   netip.Addr `json:"address"`
+	ASN       uint32     `json:"asn"`
+	State     string     `json:"state"`                // idle, connect, active, opensent, openconfirm or established (RFC 4271 8.2.2)
+	Since     time.Time  `json:"since"`                // when the session last came up or went down, or the start of the role
+	LastError string     `json:"last_error,omitempty"` // why the session last went down, or has not come up yet
+	Received  int        `json:"received"`             // prefixes that stand received from the peer
+	Sent      int        `json:"sent"`                 // prefixes that stand announced to the peer
+}
+
+// Source says where a route comes from.
+type Source string
+
+// The sources of a route.
+const (
+	Own     Source = "own"     // configured under `announce`
+	Health  Source = "health"  // handed over through Set
+	Learned Source = "learned" // from a peer
+)
+
+// Route is one line of `show route`.
+type Route struct {
+	Prefix   netip.Prefix `json:"prefix"`
+	NextHops []netip.Addr `json:"next_hops"` // of the best paths; empty for own and health routes
+	Source   Source       `json:"source"`
+	InKernel bool         `json:"in_kernel"` // a learned route that the kernel forwards by, with these next hops
+	PassedOn bool         `json:"passed_on"` // peers may hear of it from us
+	Why      string       `json:"why"`       // the reason for PassedOn
+}
+
+// Status gives a snapshot for `show peer` and `show route`.
+func (r *Role) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := Status{Peers: []Peer{}, Routes: []Route{}}
+	counts := map[netip.Addr]peerCount{}
+	var paths []path
+	if r.speaker != nil {
+		var err, pathsErr error
+		counts, err = r.speaker.peers(context.Background())
+		paths, pathsErr = r.speaker.paths()
+		if err := errors.Join(err, pathsErr); err != nil {
+			r.log.Warn("read status", "err", err)
+		}
+	}
+	for _, n := range r.cfg.Neighbors {
+		p := r.peers[n.Address].shown
+		p.Received, p.Sent = counts[n.Address].received, counts[n.Address].sent
+		st.Peers = append(st.Peers, p)
+	}
+	for _, p := range paths {
+		st.Routes = append(st.Routes, r.route(p))
+	}
+	slices.SortFunc(st.Routes, func(a, b Route) int { return comparePrefixes(a.Prefix, b.Prefix) })
+	return st
+}
+
+// route explains one prefix of the routing table.
+func (r *Role) route(p path) Route {
+	rt := Route{Prefix: p.prefix, NextHops: []netip.Addr{}, Source: r.source(p.prefix)}
+	if p.own {
+		rt.PassedOn, rt.Why = true, "the node's own route"
+		return rt
+	}
+	rt.NextHops = append(rt.NextHops, p.nextHops...)
+	slices.SortFunc(rt.NextHops, netip.Addr.Compare)
+	rt.NextHops = slices.Compact(rt.NextHops)
+	rt.InKernel = len(rt.NextHops) > 0 && slices.Equal(r.kernel[p.prefix], rt.NextHops)
+	if r.cfg.Router == nil {
+		rt.Why = "the node is no router: it has no `router` section"
+		return rt
+	}
+	if by, ok := covering(r.cfg.Router.Pass, p.prefix); ok {
+		rt.PassedOn, rt.Why = true, fmt.Sprintf("inside %v of router.pass", by)
+	} else {
+		rt.Why = "outside all of router.pass"
+	}
+	return rt
+}
