@@ -1,0 +1,276 @@
+package gss
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// patience bounds every wait of these tests.
+const patience = 10 * time.Second
+
+// running is a GSS on loopback whose answers are TCP listeners of the test.
+type running struct {
+	*GSS
+	addr string // of its UDP and TCP sockets
+}
+
+// startRunning runs a GSS whose answers 127.0.0.1 and 127.0.0.2 are probed on the ports.
+func startRunning(t *testing.T, eastPort, westPort uint16) *running {
+	t.Helper()
+	cfg := mustDecode(t, nodeFile)
+	for i, port := range []uint16{eastPort, westPort} {
+		a := &cfg.Answers[i]
+		a.Address = netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)})
+		a.Probe.Port, a.Probe.Interval, a.Probe.Timeout = port, 100*time.Millisecond, 100*time.Millisecond
+	}
+	g, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")} // any free port, which Validate refuses
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- g.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+	r := &running{GSS: g}
+	waitFor(t, "the sockets", func() bool { return g.Healthy() == nil })
+	r.addr = g.Status().Listen[0].String()
+	return r
+}
+
+// waitFor waits until the condition holds.
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited %v in vain for %s", patience, what)
+		}
+	}
+}
+
+func (r *running) ask(t *testing.T, network string) string {
+	t.Helper()
+	m, _, err := (&dns.Client{Net: network, Timeout: patience}).Exchange(question("smtp.mail.example.org.", dns.TypeA), r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := dns.RcodeToString[m.Rcode]
+	for _, rr := range m.Answer {
+		text += " " + rr.(*dns.A).A.String()
+	}
+	return text
+}
+
+// site is a TCP listener that accepts and closes.
+func site(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return ln
+}
+
+func portOf(ln net.Listener) uint16 { return uint16(ln.Addr().(*net.TCPAddr).Port) }
+
+func TestFailoverOnRealSockets(t *testing.T) {
+	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	r := startRunning(t, portOf(east), portOf(west))
+	answer := func(want string) {
+		t.Helper()
+		waitFor(t, want, func() bool { return r.ask(t, "udp") == want })
+		if got := r.ask(t, "tcp"); got != want {
+			t.Errorf("over TCP the answer is %q, want %q", got, want)
+		}
+	}
+	answer("NOERROR 127.0.0.1")
+	east.Close()
+	answer("NOERROR 127.0.0.2")
+	west.Close()
+	waitFor(t, "the loss of both sites", func() bool { return r.Status().Groups[0].Basis == LastGood })
+	answer("NOERROR 127.0.0.2")
+	site(t, east.Addr().String())
+	answer("NOERROR 127.0.0.1")
+}
+
+// Nothing is bound before every answer has been probed, so that no resolver is sent to a dead site by a fresh start.
+func TestNoAnswerBeforeTheFirstRound(t *testing.T) {
+	release := make(chan struct{})
+	cfg := mustDecode(t, nodeFile)
+	for i := range cfg.Answers {
+		cfg.Answers[i].Probe.Interval, cfg.Answers[i].Probe.Timeout = patience, patience
+	}
+	g, err := New(cfg, Options{Probe: func(ctx context.Context, addr netip.AddrPort) error {
+		if addr.Addr().String() == west {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- g.Run(ctx) }()
+	waitFor(t, "the first answer's probe", func() bool { return !g.Status().Answers[0].LastProbe.IsZero() })
+	if s := g.Status(); !errors.Is(g.Healthy(), ErrNotReady) || len(s.Listen) != 0 || s.Generation != 0 {
+		t.Errorf("with one of two answers probed the status is %+v", s)
+	}
+	close(release)
+	waitFor(t, "the sockets", func() bool { return g.Healthy() == nil })
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run ended with %v", err)
+	}
+}
+
+func TestAddressThatCannotBeListenedOn(t *testing.T) {
+	taken := site(t, "127.0.0.1:0").Addr().String()
+	for listen, mend := range map[string]string{
+		taken:               "another program answers there",
+		"198.51.100.7:5353": "no interface of this node has it",
+	} {
+		cfg := mustDecode(t, strings.Replace(nodeFile, "198.51.100.7:53", listen, 1))
+		for i := range cfg.Answers {
+			cfg.Answers[i].Probe.Interval, cfg.Answers[i].Probe.Timeout = time.Second, time.Second
+		}
+		g, err := New(cfg, Options{Probe: (&sites{}).probe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = g.Run(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "answer on TCP") || !strings.Contains(err.Error(), listen) || !strings.Contains(err.Error(), mend) {
+			t.Errorf("%s: Run ended with %v", listen, err)
+		}
+	}
+}
+
+func TestUDPReplyLeavesFromTheAddressAsked(t *testing.T) {
+	r := startRunning(t, 1, 1)
+	conn, err := net.Dial("udp", r.addr) // a connected socket takes packets from this address only
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	for _, junk := range [][]byte{nil, []byte("x"), wireOf(t, &dns.Msg{MsgHdr: dns.MsgHdr{Response: true}})} {
+		if _, err := conn.Write(junk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := conn.Write(wireOf(t, question("web.mail.example.org.", dns.TypeA))); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1500)
+	n, err := conn.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := render(t, buf[:n]); !strings.HasSuffix(got, "answer web.mail.example.org. 5 IN A 192.0.2.80") {
+		t.Errorf("the first reply is\n%s", got)
+	}
+}
+
+func frame(wire []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
+}
+
+func readFrame(t *testing.T, conn net.Conn) []byte {
+	t.Helper()
+	conn.SetReadDeadline(time.Now().Add(patience))
+	var size [2]byte
+	if _, err := io.ReadFull(conn, size[:]); err != nil {
+		t.Fatal(err)
+	}
+	wire := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(conn, wire); err != nil {
+		t.Fatal(err)
+	}
+	return wire
+}
+
+func TestPipelinedQueriesOverTCP(t *testing.T) {
+	r := startRunning(t, 1, 1)
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var all []byte
+	for id := range uint16(50) {
+		m := question("web.mail.example.org.", dns.TypeA)
+		m.Id = id
+		all = append(all, frame(wireOf(t, m))...)
+	}
+	half := len(all)/2 + 7 // in the middle of a query
+	for _, part := range [][]byte{all[:half], all[half:]} {
+		if _, err := conn.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := range 50 {
+		if got := render(t, readFrame(t, conn)); !strings.HasPrefix(got, fmt.Sprintf("%d QUERY NOERROR", id)) {
+			t.Errorf("reply %d is\n%s", id, got)
+		}
+	}
+	if _, err := conn.Write(frame([]byte("junk"))); err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(patience))
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || errors.Is(err, context.DeadlineExceeded) || err == nil {
+		t.Errorf("after junk the connection gives %d bytes and %v, want its end", n, err)
+	}
+}
+
+func TestIdleConnectionsLockNobodyOut(t *testing.T) {
+	r := startRunning(t, 1, 1)
+	for i := range maxConns + 10 {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer conn.Close()
+	}
+	if got := r.ask(t, "tcp"); !strings.HasPrefix(got, "NOERROR") {
+		t.Errorf("answer is %q", got)
+	}
+	waitFor(t, "evictions", func() bool { return testutil.ToFloat64(r.metrics.evicted) >= 11 })
+	waitFor(t, "the evicted to be gone", func() bool { return testutil.ToFloat64(r.metrics.conns) <= maxConns })
+}
