@@ -1,0 +1,182 @@
+package mailroles
+
+import (
+	"math"
+	"net/netip"
+	"os"
+	"strings"
+
+	"anycastle/internal/config"
+	"anycastle/mailroles/directory"
+	"anycastle/mailroles/mailtls"
+)
+
+// Config is the `mail:` section of a node file. A node has only the subsections of the roles that it runs.
+type Config struct {
+	Hostname  string        `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
+	Directory string        `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
+	TLS       mailtls.Files `yaml:"tls"`       // for clients, and for the links between front ends and stores
+	LUNs      []LUN         `yaml:"luns"`      // all LUNs; the same on every node
+	SMTP      *SMTPConfig   `yaml:"smtp"`
+	IMAP      *IMAPConfig   `yaml:"imap"`
+	Store     *StoreConfig  `yaml:"store"`
+}
+
+// LUN says where the store of a LUN listens.
+type LUN struct {
+	Name string         `yaml:"name"`
+	LMTP netip.AddrPort `yaml:"lmtp"`
+	IMAP netip.AddrPort `yaml:"imap"`
+}
+
+// SMTPConfig is the MX front end.
+type SMTPConfig struct {
+	Listen      []ListenAddr `yaml:"listen"`       // default [":25"]
+	MaxSize     int64        `yaml:"max_size"`     // largest message in bytes; default 52428800
+	MaxSessions int          `yaml:"max_sessions"` // sessions at a time, more get 421; default 1000
+}
+
+// IMAPConfig is the IMAP front end. Its end takes 5 s while clients are logged in, also when they are idle.
+type IMAPConfig struct {
+	Listen      []ListenAddr `yaml:"listen"`       // with STARTTLS; default [":143"]
+	TLSListen   []ListenAddr `yaml:"tls_listen"`   // TLS from the first byte; default none
+	MaxSessions int          `yaml:"max_sessions"` // sessions at a time, more are closed; default 10000
+}
+
+// StoreConfig is the store of one LUN.
+type StoreConfig struct {
+	LUN         string     `yaml:"lun"`          // which of the LUNs
+	Path        string     `yaml:"path"`         // directory of its mail, which must exist
+	LMTPListen  ListenAddr `yaml:"lmtp_listen"`  // default ":2424"
+	IMAPListen  ListenAddr `yaml:"imap_listen"`  // default ":1993"
+	MaxSize     int64      `yaml:"max_size"`     // largest message in bytes; default 52428800, as for smtp
+	MaxSessions int        `yaml:"max_sessions"` // LMTP sessions, and as many IMAP sessions; default 10000
+}
+
+const (
+	defaultMaxSize = 50 << 20
+	largestMaxSize = math.MaxUint32 / 2 // IMAP announces the limit in 32 bits
+)
+
+// SetDefaults implements config.Defaulter.
+func (c *Config) SetDefaults() {
+	c.Directory = "/etc/anycastle/mailboxes.yml"
+	if name, err := os.Hostname(); err == nil {
+		c.Hostname = name
+	}
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *SMTPConfig) SetDefaults() {
+	*c = SMTPConfig{Listen: []ListenAddr{anyAddr(25)}, MaxSize: defaultMaxSize, MaxSessions: 1000}
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *IMAPConfig) SetDefaults() {
+	*c = IMAPConfig{Listen: []ListenAddr{anyAddr(143)}, MaxSessions: 10000}
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *StoreConfig) SetDefaults() {
+	*c = StoreConfig{LMTPListen: anyAddr(2424), IMAPListen: anyAddr(1993), MaxSize: defaultMaxSize, MaxSessions: 10000}
+}
+
+// Validate reports what is wrong with the section, the files that it names and the mailboxes file.
+func (c *Config) Validate(at config.Cursor) {
+	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		at.Key("hostname").Errorf("%q is no host name; write one such as mx1.example.org", c.Hostname)
+	}
+	c.TLS.Validate(at.Key("tls"))
+	c.validateLUNs(at.Key("luns"))
+	if _, err := directory.Load(c.Directory, c.lunNames()); err != nil {
+		at.Key("directory").Errorf("mailboxes file: %v", err)
+	}
+	if c.SMTP == nil && c.IMAP == nil && c.Store == nil {
+		at.Errorf("no role; add smtp, imap or store, or remove the section")
+	}
+	if c.SMTP != nil {
+		validateListen(at.Key("smtp").Key("listen"), c.SMTP.Listen)
+		validateLimits(at.Key("smtp"), c.SMTP.MaxSize, c.SMTP.MaxSessions)
+	}
+	if c.IMAP != nil {
+		validateListen(at.Key("imap").Key("listen"), append(c.IMAP.Listen[:len(c.IMAP.Listen):len(c.IMAP.Listen)], c.IMAP.TLSListen...))
+		validateLimits(at.Key("imap"), defaultMaxSize, c.IMAP.MaxSessions)
+	}
+	if c.Store != nil {
+		c.validateStore(at.Key("store"))
+	}
+}
+
+func (c *Config) validateLUNs(at config.Cursor) {
+	if len(c.LUNs) == 0 {
+		at.Errorf("no LUN; list at least one, with name, lmtp and imap")
+	}
+	seen := map[string]bool{}
+	for i, l := range c.LUNs {
+		at := at.Index(i)
+		if l.Name == "" {
+			at.Key("name").Errorf("missing; give the LUN a name such as lun-east")
+		} else if seen[l.Name] {
+			at.Key("name").Errorf("two LUNs are called %q; rename one", l.Name)
+		}
+		seen[l.Name] = true
+		if !l.LMTP.IsValid() {
+			at.Key("lmtp").Errorf("missing; write where the store listens, such as 198.51.100.19:2424")
+		}
+		if !l.IMAP.IsValid() {
+			at.Key("imap").Errorf("missing; write where the store listens, such as 198.51.100.19:1993")
+		}
+	}
+}
+
+func (c *Config) validateStore(at config.Cursor) {
+	if _, ok := c.lun(c.Store.LUN); !ok {
+		at.Key("lun").Errorf("no LUN is called %q; known are %s", c.Store.LUN, strings.Join(c.lunNames(), ", "))
+	}
+	if st, err := os.Stat(c.Store.Path); err != nil || !st.IsDir() {
+		at.Key("path").Errorf("%q is no directory; mount or make it", c.Store.Path)
+	}
+	if c.Store.LMTPListen == c.Store.IMAPListen {
+		at.Key("imap_listen").Errorf("is the same as lmtp_listen; give each its own port")
+	}
+	validateLimits(at, c.Store.MaxSize, c.Store.MaxSessions)
+}
+
+func validateListen(at config.Cursor, list []ListenAddr) {
+	if len(list) == 0 {
+		at.Errorf("no address; write at least one such as \":25\"")
+	}
+	seen := map[ListenAddr]bool{}
+	for _, l := range list {
+		if seen[l] {
+			at.Errorf("%s is there twice; keep one", l)
+		}
+		seen[l] = true
+	}
+}
+
+func validateLimits(at config.Cursor, size int64, sessions int) {
+	if size < 64<<10 || size > largestMaxSize {
+		at.Key("max_size").Errorf("%d must be from 65536 to %d bytes", size, int64(largestMaxSize))
+	}
+	if sessions < 1 || sessions > 1_000_000 {
+		at.Key("max_sessions").Errorf("%d must be from 1 to 1000000", sessions)
+	}
+}
+
+func (c *Config) lun(name string) (LUN, bool) {
+	for _, l := range c.LUNs {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return LUN{}, false
+}
+
+func (c *Config) lunNames() []string {
+	var names []string
+	for _, l := range c.LUNs {
+		names = append(names, l.Name)
+	}
+	return names
+}

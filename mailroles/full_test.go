@@ -1,0 +1,76 @@
+package mailroles_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-smtp"
+	"golang.org/x/sys/unix"
+
+	"anycastle/internal/netnstest"
+)
+
+// mount puts a file system of the given size in bytes on a directory.
+func mount(t *testing.T, dir string, size int) {
+	t.Helper()
+	netnstest.Root(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFullDiskIsTemporary(t *testing.T) {
+	s := newSite(t)
+	spool := t.TempDir()
+	mount(t, filepath.Join(s.dir, "lun-east"), 512<<10)
+	mount(t, spool, 2<<20)
+	s.runAll()
+	message := func(size int) string { return "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", size/3) }
+	refused := func(what, msg string) {
+		t.Helper()
+		var reply *smtp.SMTPError
+		if err := s.send("x@example.org", []string{alice}, msg); !errors.As(err, &reply) || reply.Code != 451 {
+			t.Errorf("%s: %v, want 451", what, err)
+		}
+	}
+	small, big := message(1000), message(1<<20)
+	if err := s.send("x@example.org", []string{alice}, small); err != nil {
+		t.Fatal(err)
+	}
+	refused("store is full", big)
+	checkMail(t, small, s.mailIn(alice))
+	k := s.loggedIn()
+	k.write(fmt.Sprintf("a APPEND INBOX {%d}\r\n", len(big)))
+	k.expect("+")
+	k.write(big + "\r\n")
+	k.expect("a NO [UNAVAILABLE]")
+
+	t.Setenv("TMPDIR", spool)
+	ballast := filepath.Join(spool, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("spool is full", message(100_000))
+	if !strings.Contains(s.log.String(), "message not kept") {
+		t.Error("the log does not tell of the full spool")
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	checkMail(t, small, s.mailIn(alice))
+	s.empty(alice)
+	medium := message(100_000)
+	if err := s.send("x@example.org", []string{alice}, medium); err != nil {
+		t.Errorf("there is room again: %v", err)
+	}
+	checkMail(t, medium, s.mailIn(alice))
+}

@@ -1,0 +1,79 @@
+package mailroles
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"anycastle/mailroles/imapfront"
+	"anycastle/mailroles/tally"
+)
+
+// IMAPStatus is the status of the imap role.
+type IMAPStatus struct {
+	Sessions int               `json:"sessions"`
+	Logins   uint64            `json:"logins"`  // logins that reached their store
+	Rejects  map[string]uint64 `json:"rejects"` // refusals by reason
+	LUNs     []LUNStatus       `json:"luns"`
+}
+
+// IMAP is the IMAP front end.
+type IMAP struct {
+	base
+	cfg    IMAPConfig
+	stores map[string]netip.AddrPort // where the store of each LUN listens
+	tally  tally.Tally
+	reach  *reach
+}
+
+var _ Role = (*IMAP)(nil)
+
+// NewIMAP makes the imap role of a config that has one.
+func NewIMAP(c Config, opt Options) (*IMAP, error) {
+	if c.IMAP == nil {
+		return nil, errors.New("mailroles: config has no imap section")
+	}
+	b, err := newBase(c, opt)
+	if err != nil {
+		return nil, err
+	}
+	r := &IMAP{base: b, cfg: *c.IMAP}
+	r.stores = map[string]netip.AddrPort{}
+	for _, l := range c.LUNs {
+		r.stores[l.Name] = l.IMAP
+	}
+	r.reach = newReach(b.Log, r.stores)
+	return r, register(b.Registry, "imap", "logins", &r.tally)
+}
+
+// Run implements Role.
+func (r *IMAP) Run(ctx context.Context) error {
+	addrs := append(append([]ListenAddr{}, r.cfg.Listen...), r.cfg.TLSListen...)
+	sockets, err := r.listen(ctx, addrs...)
+	if err != nil {
+		return err
+	}
+	var listeners []imapfront.Listener
+	for i, ln := range sockets {
+		listeners = append(listeners, imapfront.Listener{Listener: ln, TLS: i >= len(r.cfg.Listen)})
+	}
+	srv := imapfront.NewServer(imapfront.Options{
+		Directory:   r.dir,
+		LUNs:        r.stores,
+		PublicTLS:   r.tls.Public(),
+		LinkTLS:     r.tls.LinkClient(),
+		MaxSessions: r.cfg.MaxSessions,
+		Log:         r.Log,
+		Tally:       &r.tally,
+	})
+	return r.reach.beside(ctx, func(ctx context.Context) error { return srv.Run(ctx, listeners...) })
+}
+
+// Healthy implements Role.
+func (r *IMAP) Healthy() error { return r.reach.healthy() }
+
+// Status implements Role.
+func (r *IMAP) Status() any {
+	c := r.tally.Counts()
+	return IMAPStatus{Sessions: c.Sessions, Logins: c.Done, Rejects: c.Rejects, LUNs: r.reach.status()}
+}

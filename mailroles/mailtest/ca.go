@@ -1,0 +1,100 @@
+package mailtest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"anycastle/mailroles/mailtls"
+)
+
+// CA signs certificates for one test.
+type CA struct {
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// NewCA makes a certificate authority.
+func NewCA(t testing.TB) *CA {
+	t.Helper()
+	ca := &CA{dir: t.TempDir()}
+	ca.key = newKey(t)
+	ca.cert = &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "test ca"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, ca.cert, ca.cert, ca.key.Public(), ca.key)
+	if err != nil {
+		t.Fatalf("make CA: %v", err)
+	}
+	writePEM(t, ca.path("ca.pem"), "CERTIFICATE", der)
+	return ca
+}
+
+// Node makes a certificate for 127.0.0.1 and mx.example.org with the given uses, both uses when none is given.
+func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mailtls.Files {
+	t.Helper()
+	if len(uses) == 0 {
+		uses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
+	key := newKey(t)
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		DNSNames:     []string{"mx.example.org"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)}, // x509 takes no netip
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  uses,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		t.Fatalf("make certificate %s: %v", name, err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := mailtls.Files{Cert: ca.path(name + ".pem"), Key: ca.path(name + ".key"), CA: ca.path("ca.pem")}
+	writePEM(t, f.Cert, "CERTIFICATE", der)
+	writePEM(t, f.Key, "EC PRIVATE KEY", keyDER)
+	return f
+}
+
+func (ca *CA) path(name string) string { return filepath.Join(ca.dir, name) }
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatalf("make key: %v", err)
+	}
+	return key
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,51 @@
+package mailroles
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"anycastle/mailroles/tally"
+)
+
+// collector turns a tally into metrics when they are asked for.
+type collector struct {
+	tally                   *tally.Tally
+	sessions, done, rejects *prometheus.Desc
+}
+
+// register offers the metrics of a tally: anycastle_ROLE_sessions, anycastle_ROLE_DONE_total and
+// anycastle_ROLE_rejects_total by reason.
+func register(reg prometheus.Registerer, role, done string, t *tally.Tally) error {
+	if reg == nil {
+		return nil
+	}
+	name := func(thing string) string { return "anycastle_" + role + "_" + thing }
+	err := reg.Register(&collector{
+		tally:    t,
+		sessions: prometheus.NewDesc(name("sessions"), "Sessions open now.", nil, nil),
+		done:     prometheus.NewDesc(name(done+"_total"), "Since the start: "+done+".", nil, nil),
+		rejects:  prometheus.NewDesc(name("rejects_total"), "Refusals since the start, by reason.", []string{"reason"}, nil),
+	})
+	if err != nil {
+		return fmt.Errorf("register metrics of %s: %w", role, err)
+	}
+	return nil
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.sessions
+	ch <- c.done
+	ch <- c.rejects
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	counts := c.tally.Counts()
+	ch <- prometheus.MustNewConstMetric(c.sessions, prometheus.GaugeValue, float64(counts.Sessions))
+	ch <- prometheus.MustNewConstMetric(c.done, prometheus.CounterValue, float64(counts.Done))
+	for reason, n := range counts.Rejects {
+		ch <- prometheus.MustNewConstMetric(c.rejects, prometheus.CounterValue, float64(n), reason)
+	}
+}

@@ -1,0 +1,75 @@
+package mailroles
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"anycastle/mailroles/smtpd"
+	"anycastle/mailroles/tally"
+)
+
+// SMTPStatus is the status of the smtp role.
+type SMTPStatus struct {
+	Sessions   int               `json:"sessions"`
+	Deliveries uint64            `json:"deliveries"` // messages that were answered with 250
+	Rejects    map[string]uint64 `json:"rejects"`    // refusals by reason
+	LUNs       []LUNStatus       `json:"luns"`
+}
+
+// SMTP is the MX front end.
+type SMTP struct {
+	base
+	cfg    SMTPConfig
+	stores map[string]netip.AddrPort // where the store of each LUN listens
+	host   string
+	tally  tally.Tally
+	reach  *reach
+}
+
+var _ Role = (*SMTP)(nil)
+
+// NewSMTP makes the smtp role of a config that has one.
+func NewSMTP(c Config, opt Options) (*SMTP, error) {
+	if c.SMTP == nil {
+		return nil, errors.New("mailroles: config has no smtp section")
+	}
+	b, err := newBase(c, opt)
+	if err != nil {
+		return nil, err
+	}
+	r := &SMTP{base: b, cfg: *c.SMTP, host: c.Hostname}
+	r.stores = map[string]netip.AddrPort{}
+	for _, l := range c.LUNs {
+		r.stores[l.Name] = l.LMTP
+	}
+	r.reach = newReach(b.Log, r.stores)
+	return r, register(b.Registry, "smtp", "deliveries", &r.tally)
+}
+
+// Run implements Role.
+func (r *SMTP) Run(ctx context.Context) error {
+	listeners, err := r.listen(ctx, r.cfg.Listen...)
+	if err != nil {
+		return err
+	}
+	srv := smtpd.NewServer(smtpd.Options{
+		Hostname:    r.host,
+		PublicTLS:   r.tls.Public(),
+		MaxSize:     r.cfg.MaxSize,
+		MaxSessions: r.cfg.MaxSessions,
+		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, LinkTLS: r.tls.LinkClient(), Log: r.Log},
+		Log:         r.Log,
+		Tally:       &r.tally,
+	})
+	return r.reach.beside(ctx, func(ctx context.Context) error { return srv.Run(ctx, listeners...) })
+}
+
+// Healthy implements Role.
+func (r *SMTP) Healthy() error { return r.reach.healthy() }
+
+// Status implements Role.
+func (r *SMTP) Status() any {
+	c := r.tally.Counts()
+	return SMTPStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status()}
+}

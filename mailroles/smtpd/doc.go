@@ -1,0 +1,16 @@
+// Package smtpd receives mail: as MX from the world over SMTP (Front), and as store from the front ends over LMTP (Store).
+//
+// Both are the same server and session with another Handler behind. The session collects a message, refuses it when
+// it is unsound, and answers 250 only after the handler has stored it for every recipient; whatever is not sure is 451,
+// so that the sender keeps the mail and tries again.
+//
+// A message must have CRLF at every line's end: a bare CR or LF is refused (RFC 5321 section 2.3.8), because servers that
+// disagree on where lines end can be made to disagree on where messages end. Apart from a CRLF that is added when a
+// BDAT body lacks the last one, bytes pass unchanged. A body that is sent before the 354 is refused with 503.
+//
+// The library below has habits that lose or bounce mail; session, guard and wire keep them in: a BDAT body that ends
+// with the connection, ".\r" within a DATA body that is dropped, errors that would be 554, a body time-out after which the rest would be read as commands, and
+// idle clients that would hold up an end for ever.
+//
+// Run serves until its context ends, then lets running transactions finish for a few seconds. It does not queue.
+package smtpd

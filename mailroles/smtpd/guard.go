@@ -1,0 +1,128 @@
+package smtpd
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// idleTime is how long a peer may say nothing, in a body as between commands (RFC 5321 section 4.5.3.2.7).
+const idleTime = 5 * time.Minute
+
+// guard lies between the socket and the server library (below TLS, where there is TLS). It turns idle time into an
+// error, and can end the conversation at the next command: a Read that fails with a time-out makes the library answer
+// 421 and close.
+type guard struct {
+	net.Conn
+	onClose func()
+	gone    chan struct{} // closed after onClose
+	wire    wire
+
+	mu       sync.Mutex
+	busy     bool // a message is on its way; do not interrupt
+	ending   bool // no further command
+	probing  bool // Read only tells whether the peer has ended
+	eof      bool // the peer has ended
+	closed   bool
+	idleTime time.Duration
+}
+
+// Read implements net.Conn.
+func (g *guard) Read(p []byte) (int, error) {
+	if err := g.beforeRead(); err != nil {
+		return 0, err
+	}
+	n, err := g.Conn.Read(p)
+	if err == io.EOF {
+		g.mu.Lock()
+		g.eof = true
+		g.mu.Unlock()
+	}
+	return n, err
+}
+
+func (g *guard) beforeRead() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.probing && g.eof:
+		return io.EOF
+	case g.probing, g.ending && !g.busy:
+		return os.ErrDeadlineExceeded
+	}
+	return g.Conn.SetReadDeadline(time.Now().Add(g.idleTime))
+}
+
+// Write implements net.Conn.
+func (g *guard) Write(p []byte) (int, error) {
+	if err := g.Conn.SetWriteDeadline(time.Now().Add(g.idleTime)); err != nil {
+		return 0, err
+	}
+	return g.Conn.Write(p)
+}
+
+// Close implements net.Conn. The library closes more than once.
+func (g *guard) Close() error {
+	err := g.Conn.Close()
+	g.mu.Lock()
+	first := !g.closed
+	g.closed = true
+	g.mu.Unlock()
+	if first {
+		g.onClose()
+		close(g.gone)
+	}
+	return err
+}
+
+// begin marks that a message is on its way.
+func (g *guard) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy = true
+}
+
+func (g *guard) done() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy = false
+}
+
+// end lets no further command in, and wakes a Read that waits for one.
+func (g *guard) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ending = true
+	if !g.busy {
+		// an error means that the connection is closed, which is what is wanted
+		_ = g.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// peerEnded reports whether the peer has closed its side, be it by TCP or by TLS. conn is the connection that the
+// library reads from, g what is below it; the library must not be reading. Bytes that a TLS peer has sent ahead may be
+// lost by asking, so the conversation then ends after the present reply.
+func (g *guard) peerEnded(conn net.Conn) bool {
+	g.mu.Lock()
+	g.probing = true
+	g.mu.Unlock()
+	var one [1]byte
+	n, err := conn.Read(one[:])
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.probing = false
+	g.ending = g.ending || n > 0
+	return n == 0 && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// guardOf finds the guard below the library's connection.
+func guardOf(conn net.Conn) *guard {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	return conn.(*guard)
+}

@@ -1,0 +1,215 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"anycastle/mailroles/accept"
+	"anycastle/mailroles/tally"
+)
+
+const (
+	// MaxRecipients is the most recipients of one message.
+	MaxRecipients = 100
+	// maxLine bounds a line. RFC 5321 asks for 1,000 bytes; real mail has longer ones, and they pass.
+	maxLine = 64 << 10
+	// linkRoom is what a message may grow between the front end's size check and the store's.
+	linkRoom = 64 << 10
+	// grace is how long running transactions may go on after the end has been asked for.
+	grace = 5 * time.Second
+	// bannerTime bounds the refusal of a session that is one too many.
+	bannerTime = time.Second
+)
+
+// Handler takes messages from a Server. Its methods are called concurrently.
+type Handler interface {
+	// Known gives the one spelling of a recipient's address, or false when mail for it is not taken.
+	Known(address string) (string, bool)
+	// Deliver stores a message for each recipient. It gives nil for those that have it durably, and an error for each
+	// of the others.
+	Deliver(ctx context.Context, env *Envelope) map[string]error
+}
+
+// Options say how a Server serves.
+type Options struct {
+	Hostname    string
+	PublicTLS   *tls.Config // SMTP: for STARTTLS
+	LinkTLS     *tls.Config // LMTP: mutual TLS from the first byte. Exactly one of the two is set
+	MaxSize     int64       // largest message in bytes
+	MaxSessions int
+	Handler     Handler
+	Log         *slog.Logger
+	Tally       *tally.Tally
+}
+
+// Server serves SMTP or LMTP. It is used for one Run.
+type Server struct {
+	opt Options
+
+	deliver context.Context // of deliveries; outlives Run's by the grace
+	open    sync.WaitGroup  // connections and transactions
+
+	mu     sync.Mutex
+	ending bool
+	guards map[*guard]struct{}
+}
+
+// NewServer makes a server.
+func NewServer(opt Options) *Server {
+	return &Server{opt: opt, guards: map[*guard]struct{}{}}
+}
+
+// Run serves the listeners until ctx ends, and closes them. Then idle sessions get 421 at once, and transactions under
+// way may finish for 5 s.
+func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
+	deliver, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	s.deliver = deliver
+	failed := make(chan error, len(listeners))
+	var serving sync.WaitGroup
+	for _, ln := range listeners {
+		serving.Go(func() { failed <- s.accept(ctx, ln) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	for _, ln := range listeners {
+		if cerr := ln.Close(); cerr != nil {
+			s.opt.Log.Debug("close listener", "err", cerr)
+		}
+	}
+	s.end()
+	serving.Wait()
+	timer := time.AfterFunc(grace, func() {
+		stop()
+		for _, g := range s.remaining() {
+			g.Close()
+		}
+	})
+	defer timer.Stop()
+	s.open.Wait()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// end lets no session begin another transaction.
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	for g := range s.guards {
+		g.end()
+	}
+}
+
+func (s *Server) remaining() []*guard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.guards))
+}
+
+// accept bounds the sessions and puts a guard under each.
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	return accept.Loop(ctx, ln, func(conn net.Conn) {
+		if g := s.guard(conn); g != nil {
+			s.open.Go(func() { s.serve(g) })
+		} else {
+			s.refuse(conn)
+		}
+	})
+}
+
+// serve runs one session, in a library server of its own: what the session's wire must see, only a server can show.
+func (s *Server) serve(g *guard) {
+	lib := s.library(g)
+	// its error is that there is no second connection
+	_ = lib.Serve(&single{guard: g, conn: s.linkTLS(g)})
+	// it waits for the session's goroutine, and the listener that it closes has nothing to close
+	_ = lib.Shutdown(context.Background())
+}
+
+func (s *Server) linkTLS(g *guard) net.Conn {
+	if s.opt.LinkTLS == nil {
+		return g
+	}
+	return tls.Server(g, s.opt.LinkTLS)
+}
+
+func (s *Server) library(g *guard) *smtp.Server {
+	lib := smtp.NewServer(smtp.BackendFunc(s.newSession))
+	lib.Domain = s.opt.Hostname
+	lib.TLSConfig = s.opt.PublicTLS
+	lib.MaxMessageBytes = s.opt.MaxSize
+	lib.MaxLineLength = maxLine
+	lib.MaxRecipients = MaxRecipients
+	lib.ErrorLog = slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug)
+	if s.opt.LinkTLS == nil {
+		lib.Debug = &g.wire
+		return lib
+	}
+	lib.LMTP = true
+	lib.EnableDSN = true // ENVID carries the transaction id
+	lib.MaxMessageBytes += linkRoom
+	lib.MaxLineLength += linkRoom
+	return lib
+}
+
+// single is a listener with one connection, and closed with it.
+type single struct {
+	*guard
+	conn net.Conn // the guard, or TLS on it; nil once it has been accepted
+}
+
+// Accept implements net.Listener.
+func (l *single) Accept() (net.Conn, error) {
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	<-l.gone
+	return nil, net.ErrClosed
+}
+
+// Addr implements net.Listener.
+func (l *single) Addr() net.Addr { return l.LocalAddr() }
+
+// guard takes a connection in; nil when there are too many.
+func (s *Server) guard(conn net.Conn) *guard {
+	if !s.opt.Tally.Open(s.opt.MaxSessions) {
+		return nil
+	}
+	g := &guard{Conn: conn, idleTime: idleTime, gone: make(chan struct{})}
+	g.onClose = func() {
+		s.mu.Lock()
+		delete(s.guards, g)
+		s.mu.Unlock()
+		s.opt.Tally.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guards[g] = struct{}{}
+	g.ending = s.ending
+	return g
+}
+
+func (s *Server) refuse(conn net.Conn) {
+	s.opt.Tally.Reject("too-many-sessions")
+	if s.opt.LinkTLS == nil && conn.SetWriteDeadline(time.Now().Add(bannerTime)) == nil {
+		// the refusal is a courtesy; a peer that cannot be told sees the connection close
+		_, _ = fmt.Fprintf(conn, "421 4.3.2 %s has too many sessions, try again later\r\n", s.opt.Hostname)
+	}
+	conn.Close()
+}

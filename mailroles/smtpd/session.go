@@ -1,0 +1,250 @@
+package smtpd
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+
+	"anycastle/mailroles/spool"
+)
+
+// Replies of the session. The library sends any other error as a permanent one.
+var (
+	errTemporary = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Not stored, try again later"}
+	errCutOff    = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 4, 2}, Message: "Message was cut off, send it again"}
+	errUnknown   = &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such mailbox here"}
+	errEarly     = &smtp.SMTPError{Code: 503, EnhancedCode: smtp.EnhancedCode{5, 5, 1}, Message: "Message was sent before the reply to DATA"}
+	errSender    = &smtp.SMTPError{Code: 553, EnhancedCode: smtp.EnhancedCode{5, 6, 7}, Message: "Sender address is not ASCII"}
+	errLongLine  = &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 6, 0}, Message: "Message has a line that is too long"}
+	errBareLine  = &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 6, 0}, Message: "Message has a CR or LF alone; lines end in CRLF"}
+)
+
+// reasons are the words under which refusals are counted, by reply code.
+var reasons = map[int]string{451: "temporary", 503: "early", 550: "unknown-recipient", 552: "too-large", 553: "sender", 554: "content"}
+
+// Envelope is a received message with what is known of its way here.
+type Envelope struct {
+	From   string
+	To     []string // each once
+	Tx     string   // transaction id, see transactionID; empty for none
+	Helo   string   // what the client called itself; not to be trusted
+	Client netip.Addr
+	TLS    bool
+	Body   *spool.Spool
+	sum    [sha256.Size]byte
+}
+
+// session is one client's conversation after EHLO. The library calls it from one goroutine at a time.
+type session struct {
+	server *Server
+	conn   *smtp.Conn
+	guard  *guard
+
+	from, tx string
+	raw      []string // recipients as the client wrote them
+	to       []string // the same in their one spelling
+}
+
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	return &session{server: s, conn: c, guard: guardOf(c.Conn())}, nil
+}
+
+// Reset implements smtp.Session.
+func (s *session) Reset() { s.from, s.tx, s.raw, s.to = "", "", nil, nil }
+
+// Logout implements smtp.Session.
+func (s *session) Logout() error { return nil }
+
+// Mail implements smtp.Session.
+func (s *session) Mail(from string, opts *smtp.MailOptions) error {
+	s.Reset()
+	// SMTPUTF8 is not offered, but the library lets such addresses through
+	if strings.ContainsFunc(from, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s.refuse(errSender)
+	}
+	s.from = from
+	if s.server.opt.LinkTLS != nil && isTransactionID(opts.EnvelopeID) {
+		s.tx = opts.EnvelopeID
+	}
+	return nil
+}
+
+// Rcpt implements smtp.Session.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	address, ok := s.server.opt.Handler.Known(to)
+	if !ok {
+		return s.refuse(errUnknown)
+	}
+	s.raw, s.to = append(s.raw, to), append(s.to, address)
+	return nil
+}
+
+// Data implements smtp.Session: one reply for all recipients, so 250 only when all of them have the message.
+func (s *session) Data(r io.Reader) error {
+	results, err := s.receive(r)
+	if err != nil {
+		return s.refuse(err)
+	}
+	for _, err := range results {
+		if err != nil {
+			// the sender repeats it for all; the stores know those that they have by the transaction id
+			return s.refuse(errTemporary)
+		}
+	}
+	s.server.opt.Tally.Done()
+	return nil
+}
+
+// LMTPData implements smtp.LMTPSession: a reply for each recipient.
+func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	raw, to := s.raw, s.to
+	results, err := s.receive(r)
+	if err != nil {
+		return s.refuse(err)
+	}
+	for i := range raw {
+		err := results[to[i]]
+		if err != nil {
+			err = s.refuse(err)
+		} else {
+			s.server.opt.Tally.Done()
+		}
+		status.SetStatus(raw[i], err)
+	}
+	return nil
+}
+
+// receive reads the body, makes sure that it is whole and sound, and has it delivered.
+func (s *session) receive(r io.Reader) (map[string]error, error) {
+	s.guard.begin()
+	s.server.open.Add(1)
+	defer s.server.open.Done()
+	defer s.guard.done()
+	body := &bodyReader{r: r, sum: sha256.New()}
+	_, bdat := r.(*io.PipeReader) // only BDAT comes through a pipe
+	watched := !bdat && s.server.opt.LinkTLS == nil
+	if watched && !s.guard.wire.begin() {
+		return nil, errEarly
+	}
+	kept, err := spool.Fill("", body)
+	bareCR := watched && s.guard.wire.end()
+	if err != nil {
+		return nil, s.bodyError(err)
+	}
+	defer kept.Close()
+	if bareCR {
+		return nil, errBareLine
+	}
+	// the library ends a BDAT body that is cut off like a whole one
+	if bdat && s.guard.peerEnded(s.conn.Conn()) {
+		return nil, errCutOff
+	}
+	_, secure := s.conn.TLSConnectionState()
+	env := &Envelope{From: s.from, Tx: s.tx, Helo: s.conn.Hostname(), Client: remoteAddr(s.guard), TLS: secure, Body: kept}
+	body.sum.Sum(env.sum[:0])
+	for _, to := range s.to {
+		if !slices.Contains(env.To, to) {
+			env.To = append(env.To, to)
+		}
+	}
+	return s.server.opt.Handler.Deliver(s.server.deliver, env), nil
+}
+
+// bodyError sorts out why a body could not be read. Unless the library has read to the body's end, nothing that
+// follows may be taken for a command.
+func (s *session) bodyError(err error) error {
+	var reply *smtp.SMTPError
+	var ours *fs.PathError
+	switch {
+	case errors.As(err, &reply):
+		return reply
+	case errors.Is(err, smtp.ErrTooLongLine):
+		return errLongLine
+	case errors.As(err, &ours): // the library goes on to the body's end
+		s.server.opt.Log.Error("message not kept", "err", err)
+		return errTemporary
+	}
+	if !errors.Is(err, smtp.ErrDataReset) { // RSET in the middle of a BDAT body, or a closed connection
+		s.guard.end()
+	}
+	s.server.opt.Log.Debug("message was cut off", "peer", s.guard.RemoteAddr().String(), "err", err)
+	return errCutOff
+}
+
+// refuse counts a refusal and makes sure that it is a reply: any other error is a matter of this server, so temporary.
+func (s *session) refuse(err error) error {
+	var reply *smtp.SMTPError
+	if !errors.As(err, &reply) {
+		reply = errTemporary
+	}
+	reason, ok := reasons[reply.Code]
+	if !ok {
+		reason = "other"
+	}
+	s.server.opt.Tally.Reject(reason)
+	return reply
+}
+
+func remoteAddr(conn net.Conn) netip.Addr {
+	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		return a.Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// bodyReader refuses a CR or LF alone, and sums up the body.
+type bodyReader struct {
+	r   io.Reader
+	sum interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	cr bool // the last byte was CR
+}
+
+// Read implements io.Reader.
+func (b *bodyReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	for _, c := range p[:n] {
+		if (c == '\n') != b.cr {
+			return 0, errBareLine
+		}
+		b.cr = c == '\r'
+	}
+	b.sum.Write(p[:n])
+	if err == io.EOF && b.cr {
+		return 0, errBareLine
+	}
+	return n, err
+}
+
+// transactionID names what is delivered: the sender and the content. A message without Message-ID gets none, because
+// two of them may be alike and both meant. The recipient is not part of it: the store keeps ids by mailbox, so that a
+// retry to some of the recipients is recognised too.
+func transactionID(env *Envelope) (string, error) {
+	head := make([]byte, spool.MemoryLimit)
+	n, err := io.ReadFull(env.Body.Reader(), head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	head, _, _ = bytes.Cut(head[:n], []byte("\r\n\r\n"))
+	if !bytes.Contains(bytes.ToLower(append([]byte("\r\n"), head...)), []byte("\r\nmessage-id:")) {
+		return "", nil
+	}
+	sum := sha256.Sum256(append(env.sum[:], env.From...))
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+func isTransactionID(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == 16 && s == strings.ToLower(s)
+}

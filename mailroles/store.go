@@ -1,0 +1,111 @@
+package mailroles
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"anycastle/mailroles/imapd"
+	"anycastle/mailroles/smtpd"
+	"anycastle/mailroles/store"
+	"anycastle/mailroles/tally"
+)
+
+// StoreStatus is the status of the store role.
+type StoreStatus struct {
+	LUN  string      `json:"lun"`
+	LMTP SessionStat `json:"lmtp"` // done: messages stored, one for each recipient
+	IMAP SessionStat `json:"imap"` // done: sessions opened for users
+}
+
+// SessionStat is what one of the store's servers did.
+type SessionStat struct {
+	Sessions int               `json:"sessions"`
+	Done     uint64            `json:"done"`
+	Rejects  map[string]uint64 `json:"rejects"`
+}
+
+// Store is the store of one LUN.
+type Store struct {
+	base
+	cfg        StoreConfig
+	host       string
+	lmtp, imap tally.Tally
+	serving    atomic.Bool
+}
+
+var _ Role = (*Store)(nil)
+
+// NewStore makes the store role of a config that has one.
+func NewStore(c Config, opt Options) (*Store, error) {
+	if c.Store == nil {
+		return nil, errors.New("mailroles: config has no store section")
+	}
+	b, err := newBase(c, opt)
+	if err != nil {
+		return nil, err
+	}
+	r := &Store{base: b, cfg: *c.Store, host: c.Hostname}
+	r.Log = r.Log.With("lun", r.cfg.LUN)
+	return r, errors.Join(
+		register(b.Registry, "store_lmtp", "deliveries", &r.lmtp),
+		register(b.Registry, "store_imap", "logins", &r.imap),
+	)
+}
+
+// Run implements Role.
+func (r *Store) Run(ctx context.Context) (err error) {
+	mail, err := store.Open(r.cfg.Path, r.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mail.Close()) }()
+	listeners, err := r.listen(ctx, r.cfg.LMTPListen, r.cfg.IMAPListen)
+	if err != nil {
+		return err
+	}
+	lmtp := smtpd.NewServer(smtpd.Options{
+		Hostname:    r.host,
+		LinkTLS:     r.tls.LinkServer(),
+		MaxSize:     r.cfg.MaxSize,
+		MaxSessions: r.cfg.MaxSessions,
+		Handler:     &smtpd.Store{LUN: r.cfg.LUN, Directory: r.dir, Mail: mail, Log: r.Log},
+		Log:         r.Log,
+		Tally:       &r.lmtp,
+	})
+	imap := imapd.NewServer(imapd.Options{
+		LUN:         r.cfg.LUN,
+		Directory:   r.dir,
+		Mail:        mail,
+		LinkTLS:     r.tls.LinkServer(),
+		MaxSize:     r.cfg.MaxSize,
+		MaxSessions: r.cfg.MaxSessions,
+		Log:         r.Log,
+		Tally:       &r.imap,
+	})
+	r.serving.Store(true)
+	defer r.serving.Store(false)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return lmtp.Run(ctx, listeners[0]) })
+	g.Go(func() error { return imap.Run(ctx, listeners[1]) })
+	return g.Wait()
+}
+
+// Healthy implements Role.
+func (r *Store) Healthy() error {
+	if !r.serving.Load() {
+		return errStopped
+	}
+	return nil
+}
+
+// Status implements Role.
+func (r *Store) Status() any {
+	stat := func(t *tally.Tally) SessionStat {
+		c := t.Counts()
+		return SessionStat{Sessions: c.Sessions, Done: c.Done, Rejects: c.Rejects}
+	}
+	return StoreStatus{LUN: r.cfg.LUN, LMTP: stat(&r.lmtp), IMAP: stat(&r.imap)}
+}
