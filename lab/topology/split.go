@@ -1,0 +1,60 @@
+package topology
+
+import (
+	"errors"
+	"strings"
+)
+
+var (
+	errNoCommand = errors.New("no command; write one or remove the entry")
+	errOpenQuote = errors.New("a quote or a backslash at the end of the command leads nowhere; close it")
+)
+
+// split cuts a command line into words as a shell would, with quotes and backslashes but without any expansion:
+// containerlab runs cmd and exec without a shell too. At least one word comes back.
+func split(line string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	inWord := false
+	var quote byte // the open quote, or 0
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == '\'':
+			word.WriteByte(c)
+		case c == '\\':
+			if i++; i == len(line) {
+				return nil, errOpenQuote
+			}
+			// between double quotes a backslash is itself unless it has something to escape (POSIX shell, 2.2.3)
+			if quote == '"' && !strings.ContainsRune("\"\\$`", rune(line[i])) {
+				word.WriteByte(c)
+			}
+			word.WriteByte(line[i])
+			inWord = true
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, inWord = c, true
+		case quote == 0 && (c == ' ' || c == '\t' || c == '\n'):
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			inWord = false
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if quote != 0 {
+		return nil, errOpenQuote
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	if len(words) == 0 || words[0] == "" {
+		return nil, errNoCommand
+	}
+	return words, nil
+}
