@@ -1,0 +1,133 @@
+// Package topo holds the lab's topologies: a folder each, with a containerlab file, the node files and a README.
+//
+// The folders are part of the binary too, so that `anycastle lab up two-site` works anywhere. Prepare makes what a
+// topology needs and no repository should hold: certificates and data folders. Nothing has to be closed.
+package topo
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"anycastle/internal/config"
+	"anycastle/internal/netconf"
+	"anycastle/lab/keys"
+	"anycastle/lab/topology"
+)
+
+//go:embed two-site
+var builtIn embed.FS
+
+// Names lists the topologies in the binary.
+func Names() []string {
+	entries, err := builtIn.ReadDir(".")
+	if err != nil {
+		panic(err) // the root of an embedded tree can always be read
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// Find gives the path of a topology file: name itself when it is one, or a topology of the binary, unpacked into a
+// folder below dir.
+func Find(name, dir string) (string, error) {
+	if strings.HasSuffix(name, ".clab.yml") {
+		if _, err := os.Stat(name); err != nil {
+			return "", fmt.Errorf("topology file: %w", err)
+		}
+		return name, nil
+	}
+	sub, err := fs.Sub(builtIn, name)
+	if err == nil {
+		_, err = fs.Stat(sub, name+".clab.yml")
+	}
+	if err != nil {
+		return "", fmt.Errorf("no topology is called %q; there are: %s; or give the path of a .clab.yml file", name, strings.Join(Names(), ", "))
+	}
+	folder := filepath.Join(dir, name)
+	if err := os.CopyFS(folder, sub); err != nil {
+		return "", fmt.Errorf("unpack topology %s: %w", name, err)
+	}
+	return filepath.Join(folder, name+".clab.yml"), nil
+}
+
+// Prepare is PrepareFile for the one topology file in folder.
+func Prepare(folder string) error {
+	files, err := filepath.Glob(filepath.Join(folder, "*.clab.yml"))
+	if err != nil {
+		return fmt.Errorf("find the topology file: %w", err)
+	}
+	if len(files) != 1 {
+		return fmt.Errorf("%s holds %d topology files; it must hold one", folder, len(files))
+	}
+	return PrepareFile(files[0])
+}
+
+// PrepareFile makes, beside the topology file, tls/NODE for each node that binds it, and data/NAME for each that a bind
+// names.
+func PrepareFile(file string) error {
+	t, err := topology.Load(file)
+	if err != nil {
+		return err
+	}
+	folder := filepath.Dir(file)
+	var hosts []keys.Host
+	var errs []error
+	for _, n := range t.Nodes {
+		for _, b := range n.Binds {
+			name, isKeys := strings.CutPrefix(b.Source, "tls/")
+			switch {
+			case isKeys:
+				h, err := host(folder, name, n)
+				errs = append(errs, err)
+				hosts = append(hosts, h)
+			case strings.HasPrefix(b.Source, "data/"):
+				errs = append(errs, os.MkdirAll(filepath.Join(folder, b.Source), 0o755))
+			}
+		}
+	}
+	errs = append(errs, keys.Make(filepath.Join(folder, "tls"), hosts))
+	return errors.Join(errs...)
+}
+
+// siteNames are the names that a node of any site may answer to: its own inside the site, and those of the service.
+var siteNames = []string{"*.east.example.org", "*.west.example.org", "*.mail.example.org"}
+
+// host reads from a node's own file which addresses its certificate must be good for.
+func host(folder, name string, n topology.Node) (keys.Host, error) {
+	h := keys.Host{Name: name, Names: siteNames}
+	for _, b := range n.Binds {
+		if filepath.Base(b.Target) != "node.yml" {
+			continue
+		}
+		doc, err := config.Load(filepath.Join(folder, b.Source))
+		if err != nil {
+			return h, err
+		}
+		var net netconf.Config
+		doc.Decode("net", &net)
+		for _, i := range net.Interfaces {
+			for _, p := range i.Addresses {
+				h.Addrs = append(h.Addrs, p.Addr())
+			}
+		}
+		h.Addrs = append(h.Addrs, addrs(net.Loopback)...)
+	}
+	return h, nil
+}
+
+func addrs(prefixes []netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range prefixes {
+		out = append(out, p.Addr())
+	}
+	return out
+}

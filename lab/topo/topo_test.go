@@ -1,0 +1,70 @@
+package topo
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"anycastle/lab/topology"
+)
+
+func TestEveryTopologyUnpacksAndPrepares(t *testing.T) {
+	names := Names()
+	if len(names) == 0 {
+		t.Fatal("the binary holds no topology")
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			file, err := Find(name, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Prepare(filepath.Dir(file)); err != nil {
+				t.Fatal(err)
+			}
+			topo, err := topology.Load(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if topo.Name != name {
+				t.Errorf("it calls itself %s", topo.Name)
+			}
+			binds := 0
+			for _, n := range topo.Nodes {
+				for _, b := range n.Binds {
+					binds++
+					if _, err := os.Stat(filepath.Join(filepath.Dir(file), b.Source)); err != nil {
+						t.Errorf("%s binds what is not there: %v", n.Name, err)
+					}
+				}
+			}
+			if binds < len(topo.Nodes) {
+				t.Errorf("%d binds for %d nodes; each has at least its node file", binds, len(topo.Nodes))
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), "README.md")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestFindSaysWhatThereIs(t *testing.T) {
+	for name, want := range map[string]string{
+		"nowhere":          "there are: two-site",
+		"":                 "there are: two-site",
+		"../two-site":      "there are: two-site",
+		"nowhere.clab.yml": "no such file",
+	} {
+		if _, err := Find(name, t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Find(%q): %v, want %q in it", name, err, want)
+		}
+	}
+}
+
+func TestPrepareWantsOneTopology(t *testing.T) {
+	dir := t.TempDir()
+	if err := Prepare(dir); err == nil || !strings.Contains(err.Error(), "0 topology files") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
