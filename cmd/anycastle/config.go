@@ -1,0 +1,105 @@
+package main
+
+import (
+	"strings"
+
+	"anycastle/gss"
+	"anycastle/internal/config"
+	"anycastle/internal/netconf"
+	"anycastle/lb"
+	"anycastle/lb/real"
+	"anycastle/mailroles"
+	"anycastle/rhi"
+)
+
+const defaultNodeFile = "/etc/anycastle/node.yml"
+
+// nodeFile is a whole node file: each role's own config, nil where the file has no such section.
+type nodeFile struct {
+	Net  *netconf.Config
+	LB   *lb.Config
+	RHI  *rhi.Config
+	GSS  *gss.Config
+	Mail *mailroles.Config
+	Real *real.Config
+}
+
+// section is one top-level key of a node file.
+type section struct {
+	name string
+	into func(*nodeFile) validator
+}
+
+type validator interface{ Validate(at config.Cursor) }
+
+var sections = []section{
+	{"net", func(n *nodeFile) validator { n.Net = new(netconf.Config); return n.Net }},
+	{"lb", func(n *nodeFile) validator { n.LB = new(lb.Config); return n.LB }},
+	{"rhi", func(n *nodeFile) validator { n.RHI = new(rhi.Config); return n.RHI }},
+	{"gss", func(n *nodeFile) validator { n.GSS = new(gss.Config); return n.GSS }},
+	{"mail", func(n *nodeFile) validator { n.Mail = new(mailroles.Config); return n.Mail }},
+	{"real", func(n *nodeFile) validator { n.Real = new(real.Config); return n.Real }},
+}
+
+// loadNode reads, decodes and validates a node file. The error joins everything that is wrong with it.
+func loadNode(path string) (*nodeFile, error) {
+	doc, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	node := &nodeFile{}
+	var known []string
+	for _, s := range sections {
+		known = append(known, s.name)
+		if doc.Has(s.name) {
+			c := s.into(node)
+			c.Validate(doc.Decode(s.name, c))
+		}
+	}
+	doc.KnownSections(known...)
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+// roleProcess is a process that a node runs.
+type roleProcess struct {
+	name    string   // as in its socket's path
+	command []string // of this binary
+}
+
+// roles lists the processes that the node runs. rhi runs inside lb when the node has both: a route must not outlive the
+// balancer that it points at.
+func (n *nodeFile) roles() []roleProcess {
+	var list []roleProcess
+	add := func(runs bool, name string, command ...string) {
+		if runs {
+			list = append(list, roleProcess{name, command})
+		}
+	}
+	add(n.Real != nil, "real", "real")
+	add(n.LB != nil, "lb", "lb")
+	add(n.RHI != nil && n.LB == nil, "rhi", "rhi")
+	add(n.GSS != nil, "gss", "gss")
+	if m := n.Mail; m != nil {
+		add(m.Store != nil, "store", "mail", "store")
+		add(m.SMTP != nil, "smtp", "mail", "smtp")
+		add(m.IMAP != nil, "imap", "mail", "imap")
+	}
+	return list
+}
+
+func (n *nodeFile) describe() string {
+	var names []string
+	for _, r := range n.roles() {
+		if r.name == "lb" && n.RHI != nil {
+			r.name = "lb with rhi"
+		}
+		names = append(names, r.name)
+	}
+	if len(names) == 0 {
+		return "none, only a network"
+	}
+	return strings.Join(names, ", ")
+}

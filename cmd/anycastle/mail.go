@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"anycastle/internal/daemon"
+	"anycastle/mailroles"
+	"anycastle/mailroles/directory"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func newMail(e env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "mail",
+		Short: "Run a mail role: smtp, imap or store",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(
+		mailCommand(e, "smtp", "Accept mail for known mailboxes and hand it to their stores",
+			`An MX front end. It keeps no mail: a message is acknowledged with 250 only when the store of every
+recipient has it on disk. On any doubt it answers 451 and the sender keeps the mail.`,
+			func(c *mailroles.Config) bool { return c.SMTP != nil },
+			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewSMTP(c, o) }),
+		mailCommand(e, "imap", "Log IMAP clients in and join them to their mailbox's store",
+			`An IMAP front end. It speaks only until login, finds the store of the mailbox, and splices. When it
+is told to stop, sessions get up to 5 seconds to end.`,
+			func(c *mailroles.Config) bool { return c.IMAP != nil },
+			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewIMAP(c, o) }),
+		mailCommand(e, "store", "Keep the mail of one LUN",
+			`Keeps mailboxes as Maildir++ and serves them to the front ends: LMTP and IMAP over mutual TLS. A
+message is acknowledged when it and its directory entry are on disk.`,
+			func(c *mailroles.Config) bool { return c.Store != nil },
+			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewStore(c, o) }),
+		newHashPassword(e),
+	)
+	return cmd
+}
+
+func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) bool,
+	make func(mailroles.Config, mailroles.Options) (mailroles.Role, error),
+) *cobra.Command {
+	return roleCommand(e, name, name, short, long,
+		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
+			if node.Mail == nil || !runs(node.Mail) {
+				return nil, nil
+			}
+			role, err := make(*node.Mail, mailroles.Options{Log: log, Registry: reg})
+			if err != nil {
+				return nil, err
+			}
+			return &running{
+				status:  map[string]func() any{"/v1/mail": func() any { return []any{role.Status()} }},
+				healthy: role.Healthy,
+				tasks:   []daemon.Task{role.Run},
+			}, nil
+		})
+}
+
+func newHashPassword(e env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "hash-password",
+		Short: "Read a password and print its hash for the mailboxes file",
+		Long: `Reads a password from the terminal without showing it, or a line from standard input, and prints
+its argon2id hash, to be put into the mailboxes file.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			password, err := readPassword(e)
+			if err != nil {
+				return err
+			}
+			hash, err := directory.HashPassword(password)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(e.stdout, hash)
+			return nil
+		},
+	}
+}
+
+func readPassword(e env) (string, error) {
+	if f, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(e.stderr, "password: ")
+		text, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(e.stderr)
+		if err != nil {
+			return "", fmt.Errorf("read password: %w", err)
+		}
+		return string(text), nil
+	}
+	line, err := bufio.NewReader(e.stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return "", usageError{errors.New("no password on standard input")}
+	}
+	return line, nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"anycastle": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
+}
+
+// outcome runs a command in this process.
+func outcome(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(context.Background(), env{strings.NewReader(""), &out, &errs}, args)
+	return code, out.String(), errs.String()
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	root := newRoot(env{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}})
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Hidden || c.Name() == "completion" || c.Name() == "help" {
+			return
+		}
+		if c.Short == "" {
+			t.Errorf("%s has no short help", c.CommandPath())
+		}
+		code, out, _ := outcome(t, append(strings.Fields(c.CommandPath())[1:], "--help")...)
+		if code != 0 || !strings.Contains(out, "Usage:") {
+			t.Errorf("%s --help: exit %d, output %q", c.CommandPath(), code, out)
+		}
+		for line := range strings.Lines(out) {
+			if len(strings.TrimRight(line, "\n")) > 132 {
+				t.Errorf("%s --help has a line of %d characters: %s", c.CommandPath(), len(line), line)
+			}
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+}
+
+// Every YAML block of a README is a node file that check accepts; every command line exists with its flags, and every
+// make target too. The lab's own commands are run for real by lab's test.
+func TestReadmesSpeakTheTruth(t *testing.T) {
+	for _, name := range []string{"README.md", "lab/README.md", "lab/topo/two-site/README.md"} {
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("../..", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range blocks(string(text)) {
+				switch b.kind {
+				case "yaml":
+					checkNodeFile(t, b.text)
+				case "sh":
+					for line := range strings.Lines(b.text) {
+						checkCommand(t, strings.TrimSpace(line))
+					}
+				}
+			}
+			for _, m := range regexp.MustCompile("`(anycastle [^`]+)`").FindAllStringSubmatch(string(text), -1) {
+				checkCommand(t, m[1])
+			}
+			for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(text), -1) {
+				if _, err := os.Stat(filepath.Join("../..", filepath.Dir(name), m[1])); err != nil {
+					t.Errorf("link to %s leads nowhere", m[1])
+				}
+			}
+		})
+	}
+}
+
+type block struct{ kind, text string }
+
+func blocks(text string) []block {
+	var list []block
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+		list = append(list, block{m[1], m[2]})
+	}
+	return list
+}
+
+func checkNodeFile(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "node.yml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := outcome(t, "check", file); code != 0 {
+		t.Errorf("a node file of the README is refused: %s\n%s", errs, text)
+	}
+}
+
+// upper stands for what the reader fills in, such as FILE or DIR.
+var upper = regexp.MustCompile(`^[A-Z]+(\|[A-Z]+)*$`)
+
+func checkCommand(t *testing.T, line string) {
+	t.Helper()
+	words := strings.Fields(strings.TrimPrefix(line, "sudo "))
+	if len(words) == 0 {
+		return
+	}
+	switch filepath.Base(words[0]) {
+	case "anycastle":
+		checkOurs(t, line, words[1:])
+	case "make":
+		args := slices.DeleteFunc(slices.Clone(words[1:]), func(w string) bool { return strings.Contains(w, "=") })
+		cmd := exec.Command("make", append([]string{"-n", "-C", "../.."}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", line, err, out)
+		}
+	default:
+		t.Errorf("%s: this test knows no command %s", line, words[0])
+	}
+}
+
+// checkOurs finds the command and parses its flags and arguments without running it.
+func checkOurs(t *testing.T, line string, words []string) {
+	t.Helper()
+	inner := slices.Index(words, "--")
+	if inner >= 0 {
+		checkCommand(t, strings.Join(words[inner+1:], " "))
+	}
+	var alternatives []string
+	for i, w := range words {
+		if strings.Contains(w, "|") && !upper.MatchString(w) && (inner < 0 || i < inner) {
+			alternatives = strings.Split(w, "|")
+			words = slices.Clone(words)
+			words[i] = alternatives[0]
+		}
+	}
+	root := newRoot(env{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}})
+	root.InitDefaultCompletionCmd(words...)
+	cmd, rest, err := root.Find(words)
+	if err == nil {
+		err = cmd.ParseFlags(rest)
+	}
+	if err == nil {
+		err = cmd.ValidateArgs(cmd.Flags().Args())
+	}
+	if err != nil || cmd == root {
+		t.Errorf("%s: %v", line, err)
+	}
+}

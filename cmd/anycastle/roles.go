@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"anycastle/gss"
+	"anycastle/internal/daemon"
+	"anycastle/lb"
+	"anycastle/lb/real"
+	"anycastle/rhi"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+)
+
+// roleFlags are those of every command that runs a role.
+type roleFlags struct {
+	config, runDir string
+	debug          bool
+}
+
+func (f *roleFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.config, "config", "c", defaultNodeFile, "node file")
+	cmd.Flags().StringVar(&f.runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
+	cmd.Flags().BoolVar(&f.debug, "debug", false, "log what is only of use when looking for a fault")
+}
+
+func (f *roleFlags) logger(e env) *slog.Logger {
+	level := slog.LevelInfo
+	if f.debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// running is a role ready to run: what its process serves, and its task.
+type running struct {
+	status  map[string]func() any
+	healthy func() error
+	tasks   []daemon.Task
+}
+
+// roleCommand makes a command that runs one role as this process. build finds its own section in the node file, nil
+// when the file has none.
+func roleCommand(e env, role, use, short, long string, build func(*nodeFile, *slog.Logger, *prometheus.Registry) (*running, error)) *cobra.Command {
+	f := &roleFlags{}
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Long:  long + "\n\nSIGTERM ends it cleanly.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			node, err := loadNode(f.config)
+			if err != nil {
+				return usageError{err}
+			}
+			log := f.logger(e).With("role", role)
+			reg := prometheus.NewRegistry()
+			r, err := build(node, log, reg)
+			if err != nil {
+				return err
+			}
+			if r == nil {
+				return usageError{fmt.Errorf("%s has no section for %s; its roles: %s", f.config, role, node.describe())}
+			}
+			p := daemon.Process{Role: role, RunDir: f.runDir, Log: log, Registry: reg, Status: r.status, Healthy: r.healthy}
+			return daemon.Run(cmd.Context(), p, r.tasks...)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+const lbLong = `Balances the VIPs of the node file's lb section over their farms: an XDP program on each
+uplink, probes that take reals in and out of service, and, when the file has an rhi section,
+BGP that announces a VIP while enough of its reals are in service.
+
+The programs and maps stay pinned when the process ends, so packets flow on; the BGP session
+falls with it, so that routers prefer another balancer. ` + "`anycastle lb unload`" + ` removes them.`
+
+func newLB(e env) *cobra.Command {
+	cmd := roleCommand(e, "lb", "lb", "Balance VIPs over farms of reals in XDP, and announce them", lbLong, buildLB)
+	cmd.AddCommand(newUnload(e))
+	return cmd
+}
+
+func buildLB(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
+	if node.LB == nil {
+		return nil, nil
+	}
+	opts := lb.Options{Log: log, Registry: reg}
+	var speaker *rhi.Role
+	if node.RHI != nil {
+		speaker = rhi.New(*node.RHI, rhi.Options{Log: log, Registry: reg})
+		opts.Announcer = speaker
+	}
+	balancer, err := lb.New(*node.LB, opts)
+	if err != nil {
+		return nil, err
+	}
+	r := &running{status: balancer.Status(), tasks: []daemon.Task{balancer.Run}}
+	if speaker != nil {
+		addRHIStatus(r.status, speaker)
+		r.tasks = []daemon.Task{beside(speaker.Run, balancer.Run)}
+	}
+	return r, nil
+}
+
+func newRHI(e env) *cobra.Command {
+	const long = `Announces the prefixes of the node file's rhi section by BGP. With a router section it is a
+router: learned routes go into the kernel with ECMP, and what router.pass covers is passed on.
+It never passes anything else on. On a balancer it runs inside ` + "`anycastle lb`" + ` instead.`
+	return roleCommand(e, "rhi", "rhi", "Announce routes by BGP, or be a router", long,
+		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
+			if node.RHI == nil {
+				return nil, nil
+			}
+			speaker := rhi.New(*node.RHI, rhi.Options{Log: log, Registry: reg})
+			r := &running{status: map[string]func() any{}, tasks: []daemon.Task{speaker.Run}}
+			addRHIStatus(r.status, speaker)
+			return r, nil
+		})
+}
+
+func addRHIStatus(status map[string]func() any, speaker *rhi.Role) {
+	status["/v1/peer"] = func() any { return speaker.Status().Peers }
+	status["/v1/route"] = func() any { return speaker.Status().Routes }
+}
+
+func newGSS(e env) *cobra.Command {
+	const long = `Answers DNS for the zone of the node file's gss section, over UDP and TCP. A name with a rule is
+answered from its answer group: the answers whose probes pass, in order. When none passes the
+last good answer stands: a name that exists never gets an error.`
+	return roleCommand(e, "gss", "gss", "Answer DNS with the site that works", long,
+		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
+			if node.GSS == nil {
+				return nil, nil
+			}
+			g, err := gss.New(*node.GSS, gss.Options{Log: log, Registry: reg})
+			if err != nil {
+				return nil, err
+			}
+			return &running{
+				status: map[string]func() any{
+					"/v1/answer": func() any { return g.Status().Answers },
+					"/v1/group":  func() any { return g.Status().Groups },
+					"/v1/rule":   func() any { return g.Status().Rules },
+				},
+				healthy: g.Healthy,
+				tasks:   []daemon.Task{g.Run},
+			}, nil
+		})
+}
+
+func newReal(e env) *cobra.Command {
+	const long = `Makes this server a real of its VIPs: puts them on lo, quiet towards the network, and takes off
+the outer header of what balancers send, in XDP on each uplink.`
+	return roleCommand(e, "real", "real", "Be a real: take off the balancer's header, hold the VIPs", long,
+		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
+			if node.Real == nil {
+				return nil, nil
+			}
+			r, err := real.New(*node.Real, real.Options{Log: log, Registry: reg})
+			if err != nil {
+				return nil, err
+			}
+			return &running{status: r.Status(), tasks: []daemon.Task{r.Run}}, nil
+		})
+}
+
+// beside runs a speaker as long as the balancer whose VIPs it announces, and a little longer: the balancer withdraws
+// them when it is told to stop. If the speaker fails, the balancer stops too.
+func beside(speaker, balancer daemon.Task) daemon.Task {
+	return func(ctx context.Context) error {
+		ctx, stopBalancer := context.WithCancel(ctx)
+		defer stopBalancer()
+		speaking, stopSpeaker := context.WithCancel(context.WithoutCancel(ctx))
+		defer stopSpeaker()
+		spoken := make(chan error, 1)
+		go func() {
+			spoken <- speaker(speaking)
+			stopBalancer()
+		}()
+		err := balancer(ctx)
+		stopSpeaker()
+		return errors.Join(err, <-spoken)
+	}
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"anycastle/gss"
+	"anycastle/lb"
+	"anycastle/lb/real"
+	"anycastle/rhi"
+
+	"github.com/spf13/cobra"
+)
+
+// addViews adds every noun of `show`.
+func addViews(cmd *cobra.Command, e env, f *showFlags) {
+	addLBViews(cmd, e, f)
+	addHostView(cmd, e, f)
+	addRouteViews(cmd, e, f)
+	addGSSViews(cmd, e, f)
+	addView(cmd, e, f, view[any]{
+		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: []string{"smtp", "imap", "store"},
+		head: []string{"WHAT", "VALUE"},
+		rows: func(status any) [][]string { return flatten("", status) },
+	})
+}
+
+// flatten lays out JSON that has no columns: a row for each value, under its path. An object in a list goes by its name.
+func flatten(path string, v any) [][]string {
+	var rows [][]string
+	switch v := v.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if key != "name" || path == "" {
+				rows = append(rows, flatten(strings.TrimPrefix(path+" "+key, " "), v[key])...)
+			}
+		}
+	case []any:
+		for i, item := range v {
+			name := strconv.Itoa(i)
+			if m, ok := item.(map[string]any); ok && m["name"] != nil {
+				name = fmt.Sprint(m["name"])
+			}
+			rows = append(rows, flatten(path+" "+name, item)...)
+		}
+	default:
+		rows = append(rows, []string{path, fmt.Sprint(v)})
+	}
+	return rows
+}
+
+func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
+	onLB := []string{"lb"}
+	addView(cmd, e, f, view[lb.VIPStatus]{
+		noun: "vip", short: "VIPs: announced or not, and why", roles: onLB,
+		head: []string{"VIP", "ADDRESS", "PORT", "FARM", "REALS", "ANNOUNCED", "WHY", "PACKETS", "BYTES"},
+		rows: one(func(v lb.VIPStatus) []string {
+			return []string{
+				v.Name, v.Address.String(), fmt.Sprintf("%s/%d", v.Protocol, v.Port), v.Farm,
+				fmt.Sprintf("%d of at least %d", v.ActiveReals, v.MinReals), yes(v.Announced), v.Reason,
+				strconv.FormatUint(v.Packets, 10), strconv.FormatUint(v.Bytes, 10),
+			}
+		}),
+	})
+	addView(cmd, e, f, view[lb.RealStatus]{
+		noun: "real", short: "Reals: state, why, and their share of the flows", roles: onLB,
+		head: []string{"FARM", "REAL", "ADDRESS", "WEIGHT", "STATE", "FOR", "WHY", "SHARE", "NEXT HOP"},
+		rows: one(func(r lb.RealStatus) []string {
+			return []string{
+				r.Farm, r.Name, r.Address.String(), strconv.Itoa(r.Weight), r.State, ago(r.Since), r.Why,
+				fmt.Sprintf("%.1f%%", 100*r.Share), r.NextHop,
+			}
+		}),
+	})
+	addView(cmd, e, f, view[lb.FarmStatus]{
+		noun: "farm", short: "Farms: how many reals are in service", roles: onLB,
+		head: []string{"FARM", "REALS", "IN SERVICE", "VIPS"},
+		rows: one(func(r lb.FarmStatus) []string {
+			return []string{r.Name, strconv.Itoa(r.Reals), strconv.Itoa(r.ActiveReals), words(r.VIPs)}
+		}),
+	})
+	addView(cmd, e, f, view[lb.ProbeStatus]{
+		noun: "probe", short: "Probes: the last result of each", roles: onLB,
+		head: []string{"FARM", "REAL", "PROBE", "STATE", "LAST RESULT", "TOOK", "AGO"},
+		rows: one(func(p lb.ProbeStatus) []string {
+			return []string{
+				p.Farm, p.Real, p.Type + " " + p.Target.String(), p.State.String(), p.Last,
+				fmt.Sprintf("%.1f ms", p.TookMS), ago(p.At),
+			}
+		}),
+	})
+	addView(cmd, e, f, view[lb.DropStatus]{
+		noun: "drops", short: "Packets dropped, by reason", roles: onLB,
+		head: []string{"REASON", "PACKETS"},
+		rows: one(func(d lb.DropStatus) []string { return []string{d.Reason, strconv.FormatUint(d.Packets, 10)} }),
+	})
+	addView(cmd, e, f, view[lb.UplinkStatus]{
+		noun: "uplink", short: "Interfaces with a program, native or generic", roles: onLB,
+		head: []string{"UPLINK", "MODE"},
+		rows: one(func(u lb.UplinkStatus) []string { return []string{u.Name, string(u.Mode)} }),
+	})
+}
+
+func addHostView(cmd *cobra.Command, e env, f *showFlags) {
+	addView(cmd, e, f, view[real.Status]{
+		noun: "host", short: "What the agent on a real takes in and drops", roles: []string{"real"},
+		head: []string{"VIPS", "OWN ADDRESSES", "UPLINKS", "DECAPSULATED", "BYTES", "DROPS"},
+		rows: one(func(s real.Status) []string {
+			var uplinks []string
+			for _, u := range s.Uplinks {
+				uplinks = append(uplinks, fmt.Sprintf("%s (%s)", u.Name, u.Mode))
+			}
+			return []string{
+				words(s.VIPs), words(s.Addresses), words(uplinks), strconv.FormatUint(s.Decapsulated, 10),
+				strconv.FormatUint(s.Bytes, 10), drops(s.Drops),
+			}
+		}),
+	})
+}
+
+// drops names the reasons that any packet was dropped for.
+func drops(list []real.DropStatus) string {
+	var some []string
+	for _, d := range list {
+		if d.Packets > 0 {
+			some = append(some, fmt.Sprintf("%s %d", d.Reason, d.Packets))
+		}
+	}
+	return words(some)
+}
+
+func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {
+	speakers := []string{"lb", "rhi"}
+	addView(cmd, e, f, view[rhi.Peer]{
+		noun: "peer", short: "BGP sessions: state, and why one went down", roles: speakers,
+		head: []string{"PEER", "ADDRESS", "ASN", "STATE", "FOR", "RECEIVED", "SENT", "LAST ERROR"},
+		rows: one(func(p rhi.Peer) []string {
+			return []string{
+				p.Name, p.Address.String(), fmt.Sprint(p.ASN), p.State, ago(p.Since), strconv.Itoa(p.Received),
+				strconv.Itoa(p.Sent), p.LastError,
+			}
+		}),
+	})
+	addView(cmd, e, f, view[rhi.Route]{
+		noun: "route", short: "Routes: own and learned, in the kernel or not, passed on or not, and why", roles: speakers,
+		head: []string{"PREFIX", "SOURCE", "NEXT HOPS", "IN KERNEL", "PASSED ON", "WHY"},
+		rows: one(func(r rhi.Route) []string {
+			return []string{r.Prefix.String(), string(r.Source), words(r.NextHops), yes(r.InKernel), yes(r.PassedOn), r.Why}
+		}),
+	})
+}
+
+func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
+	onGSS := []string{"gss"}
+	addView(cmd, e, f, view[gss.AnswerStatus]{
+		noun: "answer", short: "Answers: what their probes say", roles: onGSS,
+		head: []string{"ANSWER", "ADDRESS", "PROBE", "STATE", "FOR", "WHY"},
+		rows: one(func(a gss.AnswerStatus) []string {
+			return []string{a.Name, a.Address.String(), a.Probe, a.State.String(), ago(a.Since), a.Why}
+		}),
+	})
+	addView(cmd, e, f, view[gss.GroupStatus]{
+		noun: "group", short: "Answer groups: what is chosen now, and why", roles: onGSS,
+		head: []string{"GROUP", "BALANCE", "ANSWERS", "CHOSEN", "WHY", "FOR"},
+		rows: one(func(g gss.GroupStatus) []string {
+			return []string{g.Name, g.Balance, words(g.Answers), words(g.Chosen), g.Why, ago(g.Since)}
+		}),
+	})
+	addView(cmd, e, f, view[gss.RuleStatus]{
+		noun: "rule", short: "DNS rules: what each name is answered with now, and why", roles: onGSS,
+		head: []string{"NAME", "GROUP", "ANSWERED WITH", "WHY", "FOR"},
+		rows: one(func(r gss.RuleStatus) []string {
+			return []string{r.Name, r.Group, words(r.Addresses), r.Why, ago(r.Since)}
+		}),
+	})
+}
