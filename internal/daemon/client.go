@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"syscall"
 )
 
 // ErrNotRunning says that no process of the asked role answers on its socket.
@@ -32,7 +30,7 @@ func Get(ctx context.Context, runDir, role, path string, v any) error {
 		return fmt.Errorf("ask %s: %w", role, err)
 	}
 	res, err := client.Do(req)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if err != nil && nobody(err) {
 		return fmt.Errorf("%s is %w (no answer on %s)", role, ErrNotRunning, socket)
 	}
 	if err != nil {

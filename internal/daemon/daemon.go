@@ -50,20 +50,21 @@ type Task func(ctx context.Context) error
 
 // Run runs the tasks until ctx is done, a signal comes or a task fails, and waits for all of them.
 func Run(ctx context.Context, p Process, tasks ...Task) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	told, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	ln, err := listen(p.runDir(), p.Role)
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(told)
 	g.Go(func() error { return serve(ctx, ln, p.handler()) })
 	for _, t := range tasks {
 		g.Go(func() error { return t(ctx) })
 	}
 	p.Log.Info("started", "pid", os.Getpid(), "socket", ln.Addr().String())
 	err = g.Wait()
-	if err != nil && !errors.Is(err, context.Canceled) {
+	// a part that was stopped because another failed may join its own cancellation to the cause
+	if err != nil && (told.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return fmt.Errorf("%s: %w", p.Role, err)
 	}
 	p.Log.Info("stopped")
@@ -91,9 +92,13 @@ func listen(runDir, role string) (net.Listener, error) {
 		return nil, fmt.Errorf("make the run directory: %w", err)
 	}
 	path := SocketPath(runDir, role)
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
 		c.Close()
 		return nil, fmt.Errorf("another %s answers on %s; stop it, or give this one its own --run-dir", role, path)
+	}
+	if !nobody(err) { // a process that is too busy to answer still owns its socket
+		return nil, fmt.Errorf("is another %s on %s: %w", role, path, err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove stale socket: %w", err)
@@ -107,6 +112,11 @@ func listen(runDir, role string) (net.Listener, error) {
 		return nil, fmt.Errorf("set mode of status socket: %w", err)
 	}
 	return ln, nil
+}
+
+// nobody says whether dialling a socket failed because no process listens on it.
+func nobody(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 func serve(ctx context.Context, ln net.Listener, h http.Handler) error {

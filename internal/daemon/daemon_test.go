@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -117,6 +118,49 @@ func TestFailingTaskEndsTheProcess(t *testing.T) {
 		func(ctx context.Context) error { <-ctx.Done(); return nil })
 	if !errors.Is(err, boom) {
 		t.Errorf("error is %v, want boom", err)
+	}
+}
+
+// A part that another part stopped may join its own cancellation to the cause: that is a failure all the same.
+func TestCancellationHidesNoFailure(t *testing.T) {
+	boom := errors.New("boom")
+	for _, err := range []error{errors.Join(context.Canceled, boom), context.Canceled} {
+		p := Process{Role: "lb", RunDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+		if got := Run(t.Context(), p, func(context.Context) error { return err }); !errors.Is(got, err) {
+			t.Errorf("a task failed with %v; the process with %v", err, got)
+		}
+	}
+	stop := start(t, Process{Role: "lb", RunDir: t.TempDir()}, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+	if err := stop(); err != nil {
+		t.Errorf("told to stop: %v", err)
+	}
+}
+
+// A process that has no time to answer is not dead: its socket is not taken away.
+func TestSocketOfABusyProcessStays(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	err = errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: SocketPath(dir, "lb")}), syscall.Listen(fd, 0))
+	for err == nil { // fill its backlog
+		var c net.Conn
+		if c, err = net.DialTimeout("unix", SocketPath(dir, "lb"), 100*time.Millisecond); err == nil {
+			defer c.Close()
+		}
+	}
+	if nobody(err) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // for one that is not refused, and runs
+	defer cancel()
+	if err := Run(ctx, Process{Role: "lb", RunDir: dir, Log: slog.New(slog.DiscardHandler)}); err == nil {
+		t.Error("a second process took the socket of one that is busy")
+	}
+	if _, err := os.Stat(SocketPath(dir, "lb")); err != nil {
+		t.Errorf("the busy process has lost its socket: %v", err)
 	}
 }
 

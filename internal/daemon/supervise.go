@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -25,8 +27,9 @@ const (
 	stopTime     = 15 * time.Second // from SIGTERM to SIGKILL
 )
 
-// Supervise starts every child, restarts one that ends, and when ctx is done sends SIGTERM to all and waits for them.
-// One child's death never touches another.
+// Supervise starts every child, restarts one that ends, and when ctx is done sends SIGTERM to all and waits for them;
+// one that is still there after stopTime is killed. One child's death never touches another. Should this process die
+// without a chance to stop them, the kernel sends them SIGTERM: the next one finds no old process on its sockets.
 func Supervise(ctx context.Context, log *slog.Logger, children []Child) {
 	var wg sync.WaitGroup
 	for _, c := range children {
@@ -36,11 +39,17 @@ func Supervise(ctx context.Context, log *slog.Logger, children []Child) {
 }
 
 func keepRunning(ctx context.Context, log *slog.Logger, c Child) {
+	runtime.LockOSThread() // the kernel counts the thread that started a child as its parent
+	defer runtime.UnlockOSThread()
 	delay := restartFirst
 	for {
 		start := time.Now()
 		err := runOnce(ctx, c)
 		if ctx.Err() != nil {
+			var exit *exec.ExitError
+			if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+				log.Warn("child did not stop when told to; killed", "after", stopTime)
+			}
 			return
 		}
 		if time.Since(start) >= steady {
@@ -63,5 +72,6 @@ func runOnce(ctx context.Context, c Child) error {
 	cmd.Stdout, cmd.Stderr = c.Output, c.Output
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	return cmd.Run()
 }
