@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/google/nftables"
@@ -19,23 +21,11 @@ type Selector func(topology.Link) bool
 // All picks every link.
 func All() Selector { return func(topology.Link) bool { return true } }
 
-// Between picks the links that join the two nodes.
-func Between(a, b string) Selector {
-	return func(l topology.Link) bool {
-		return l.A.Node == a && l.B.Node == b || l.A.Node == b && l.B.Node == a
-	}
-}
-
 // Around picks the links that join one of the nodes to any other than them: it isolates a site, or one node.
 func Around(nodes ...string) Selector {
 	return func(l topology.Link) bool {
 		return slices.Contains(nodes, l.A.Node) != slices.Contains(nodes, l.B.Node)
 	}
-}
-
-// Except takes the links of another selector out of the choice.
-func (s Selector) Except(other Selector) Selector {
-	return func(l topology.Link) bool { return s(l) && !other(l) }
 }
 
 // ErrNoLink means that a selector has picked no link of the lab.
@@ -67,8 +57,11 @@ func (l *Lab) changeCuts(pick Selector, cut bool) ([]topology.Link, error) {
 	if len(picked) == 0 {
 		return nil, ErrNoLink
 	}
-	l.cuts.Lock()
-	defer l.cuts.Unlock()
+	unlock, err := l.lockCuts()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	var errs []error
 	for _, node := range slices.Sorted(maps.Keys(changes)) {
 		if err := l.changeCutsOf(node, changes[node], cut); err != nil {
@@ -76,6 +69,26 @@ func (l *Lab) changeCuts(pick Selector, cut bool) ([]topology.Link, error) {
 		}
 	}
 	return picked, errors.Join(errs...)
+}
+
+// lockCuts keeps other cuts and heals of the lab waiting, in this process and others: a node's cuts are read and
+// written back.
+func (l *Lab) lockCuts() (unlock func(), err error) {
+	f, err := os.Open(filepath.Join(l.StateDir, sockDir))
+	if err != nil {
+		return nil, fmt.Errorf("lock cuts: %w", err)
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock cuts: %w", err)
+	}
+	return func() { f.Close() }, nil
 }
 
 func (l *Lab) changeCutsOf(node string, names []string, cut bool) error {

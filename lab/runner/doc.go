@@ -7,7 +7,7 @@
 //
 // Init is the anycastle binary itself, run as `anycastle lab init`; InitMain is the body of that hidden command. While
 // Up is building, every init holds a leash to it and ends when the other end closes, so that even kill -9 leaves
-// nothing.
+// no process.
 //
 // The command `anycastle lab` and the demo call this package. It knows no role: what runs in a node is the business
 // of the topology. It has no images, no restart of commands that end, no management network and no limits on nodes.

@@ -28,8 +28,9 @@ type Cmd struct {
 	cmd  *exec.Cmd
 }
 
-// Command readies a command, looked for on the node's PATH. It is killed when ctx ends, and with the node. Its parent
-// is this process: Wait must be called after Start.
+// Command readies a command, looked for on the node's PATH. It is killed when ctx ends, by Kill and with the node; when
+// this process is killed it lives on. Its parent is this process: Wait must be called after Start, and until it is, a
+// node that is taken down cannot end.
 func (l *Lab) Command(ctx context.Context, node string, argv ...string) *Cmd {
 	return &Cmd{ctx: ctx, lab: l, node: node, argv: argv}
 }
@@ -105,14 +106,6 @@ func (c *Cmd) Run() error {
 func (c *Cmd) Output() ([]byte, error) {
 	var out bytes.Buffer
 	c.Stdout = &out
-	err := c.Run()
-	return out.Bytes(), err
-}
-
-// CombinedOutput is Run with standard output and error returned as one.
-func (c *Cmd) CombinedOutput() ([]byte, error) {
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
 	err := c.Run()
 	return out.Bytes(), err
 }

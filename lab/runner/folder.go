@@ -75,29 +75,12 @@ func (l *Lab) resolveBinds(n topology.Node) (topology.Node, error) {
 // LogPath is the file that takes the output of a node's cmd and exec.
 func (l *Lab) LogPath(node string) string { return filepath.Join(l.StateDir, logDir, node+".log") }
 
-func (l *Lab) appendLog(node string, text []byte) error {
-	f, err := os.OpenFile(l.LogPath(node), os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return fmt.Errorf("write log of %s: %w", node, err)
-	}
-	_, err = f.Write(text)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
-
-// logTail gives the end of a node's log to put behind an error: the log itself goes away with the lab.
+// logTail gives the last five lines of a node's log to put behind an error: the log itself goes away with the lab.
 func (l *Lab) logTail(node string) string {
 	text, err := os.ReadFile(l.LogPath(node))
 	if err != nil || len(bytes.TrimSpace(text)) == 0 {
 		return ""
 	}
-	return "; its log ends: " + lastLines(text)
-}
-
-// lastLines gives the last five lines as one.
-func lastLines(text []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-5):], " | ")
+	return "; its log ends: " + strings.Join(lines[max(0, len(lines)-5):], " | ")
 }

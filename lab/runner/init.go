@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,7 +42,8 @@ func InitMain() error {
 	}
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
+	// caught and dropped, not ignored: a process inherits what its parent ignores, and the node's are to end on SIGTERM
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
 	for {
 		select {
 		case a := <-n.asks:
@@ -147,6 +150,7 @@ func (n *nodeInit) start() error {
 	if len(argv) == 0 {
 		return errors.New("the topology gives this node no cmd")
 	}
+	n.reap() // it may have ended without the loop having heard yet
 	if n.cmd != 0 {
 		return fmt.Errorf("%s runs already", argv[0])
 	}
@@ -253,11 +257,14 @@ func lookPath(name string) (string, error) {
 	return "", fmt.Errorf("no command %s in the node: it is on none of %s", name, nodePath)
 }
 
-// environ is what every process of the node starts with.
+// environ is what every process of the node starts with. Each name is there once: programs differ in which of two
+// they take.
 func environ(n topology.Node) []string {
-	env := []string{"PATH=" + nodePath, "HOME=/root", "HOSTNAME=" + n.Name}
-	for name, value := range n.Env {
-		env = append(env, name+"="+value)
+	all := map[string]string{"PATH": nodePath, "HOME": "/root", "HOSTNAME": n.Name}
+	maps.Copy(all, n.Env)
+	var env []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		env = append(env, name+"="+all[name])
 	}
 	return env
 }

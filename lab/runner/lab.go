@@ -8,7 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
+	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -28,6 +29,9 @@ var (
 	ErrBusy = errors.New("another up or down of this lab is at work")
 	// ErrNodeGone means that the node's init has ended: the node cannot be used until the lab is built anew.
 	ErrNodeGone = errors.New("the node is gone")
+
+	errHeld = errors.New("it is killed, but the kernel keeps it for a command that was started in it and whose parent " +
+		"does not collect it, such as a stopped `lab exec`; end that parent and try again")
 )
 
 // Lab is a lab that has been built. Its methods may be called from several goroutines at once.
@@ -39,7 +43,6 @@ type Lab struct {
 	source  string
 	inits   map[string]initState // by node; not changed after Up or Open
 	leashes []net.Conn           // held with DieWithParent
-	cuts    sync.Mutex           // guards the nodes' cuts, which are read and written back
 }
 
 // Open finds a lab that Up has built, in this or another process. Its nodes may have died since: see Status. An empty
@@ -55,12 +58,11 @@ func Open(name, root string) (*Lab, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	topo, err := topology.Load(filepath.Join(dir, s.Topology))
-	if err != nil {
-		return nil, fmt.Errorf("open lab %s: %w", name, err)
+	l := &Lab{Name: name, StateDir: dir, Topology: &s.Topology, source: s.Source}
+	l.inits = map[string]initState{}
+	for _, i := range s.Inits {
+		l.inits[i.Node] = i
 	}
-	l := &Lab{Name: name, StateDir: dir, Topology: topo, source: s.Source}
-	l.setInits(s.Inits)
 	return l, nil
 }
 
@@ -131,6 +133,9 @@ func clear(dir string, keepLogs bool) error {
 	return os.Remove(dir)
 }
 
+// endTimeout bounds the wait for a killed node.
+const endTimeout = 10 * time.Second
+
 // kill ends a node. The kernel kills whatever runs in a PID namespace with its init and lets init go only when all of
 // it has gone, so waiting for the one process is enough.
 func (i initState) kill(ctx context.Context) error {
@@ -144,6 +149,8 @@ func (i initState) kill(ctx context.Context) error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill %s: %w", i.Node, err)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, endTimeout, errHeld)
+	defer cancel()
 	for {
 		// a pidfd becomes readable when its process ends; the short timeout is there for ctx
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
@@ -154,8 +161,8 @@ func (i initState) kill(ctx context.Context) error {
 			i.reap()
 			return nil
 		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("wait for %s to end: %w", i.Node, err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("wait for %s to end: %w", i.Node, context.Cause(ctx))
 		}
 	}
 }
@@ -163,13 +170,6 @@ func (i initState) kill(ctx context.Context) error {
 // reap collects an init that this process has started. Another process's init is not ours to wait for: ECHILD.
 func (i initState) reap() {
 	unix.Wait4(i.Pid, nil, unix.WNOHANG, nil)
-}
-
-func (l *Lab) setInits(inits []initState) {
-	l.inits = map[string]initState{}
-	for _, i := range inits {
-		l.inits[i.Node] = i
-	}
 }
 
 // init finds the process of a node that exists in the topology.
@@ -191,11 +191,21 @@ func rootOr(root string) string {
 	return root
 }
 
+// stateDir gives the folder of a lab, which need not exist.
 func stateDir(root, name string) (string, error) {
 	if err := topology.CheckName(name); err != nil {
 		return "", err
 	}
-	return filepath.Abs(filepath.Join(rootOr(root), name))
+	root = rootOr(root)
+	if os.Geteuid() != 0 {
+		return "", errors.New("a lab needs root, to make namespaces and to mount; run this as root")
+	}
+	info, err := os.Stat(root)
+	if err == nil && (info.Sys().(*syscall.Stat_t).Uid != 0 || info.Mode()&0o002 != 0) {
+		// what is written there says which processes to kill
+		return "", fmt.Errorf("the state root %s is not root's own: others can write there; choose another", root)
+	}
+	return filepath.Abs(filepath.Join(root, name))
 }
 
 // lock keeps other ups and downs of the same lab away. The lock is on the folder itself: it leaves no file behind and

@@ -44,6 +44,8 @@ func play(name string, args []string) error {
 		return talk(args[0])
 	case "knock":
 		return knock(args[0])
+	case "die":
+		return dieInUp(args[0], args[1])
 	case "up":
 		return upAndWait(args[0], args[1])
 	}
@@ -115,6 +117,14 @@ func upAndWait(topo, root string) error {
 	select {}
 }
 
+// dieInUp is a runner that is killed before any node has started.
+func dieInUp(topo, root string) error {
+	_, err := Up(context.Background(), Options{Topology: topo, Root: root, Prepare: func(string) error {
+		return unix.Kill(os.Getpid(), unix.SIGKILL)
+	}})
+	return err
+}
+
 const three = "testdata/three/three.clab.yml"
 
 // up brings a lab up for the length of the test.
@@ -144,11 +154,20 @@ func up(t *testing.T, o Options) *Lab {
 // run runs a command in a node and gives its output; the test fails when the command does.
 func run(t *testing.T, l *Lab, node string, argv ...string) string {
 	t.Helper()
-	out, err := l.Command(t.Context(), node, argv...).CombinedOutput()
+	out, err := tryRun(t, l, node, argv...)
 	if err != nil {
 		t.Fatalf("%s in %s: %v: %s", argv, node, err, out)
 	}
-	return strings.TrimSpace(string(out))
+	return out
+}
+
+func tryRun(t *testing.T, l *Lab, node string, argv ...string) (string, error) {
+	t.Helper()
+	c := l.Command(t.Context(), node, argv...)
+	var out strings.Builder
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	return strings.TrimSpace(out.String()), err
 }
 
 // eventually waits for a condition that something outside this process brings about.
@@ -248,7 +267,8 @@ func namespaces(t *testing.T, l *Lab) map[string]bool {
 	return found
 }
 
-// users lists the threads that are in one of the namespaces.
+// users lists the threads that are in one of the namespaces. One that has ended does not count: a zombie is shown in
+// its PID namespace until its parent collects it, which the first process of a container may never do.
 func users(t *testing.T, namespaces map[string]bool) []string {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/task/*/ns/*")
@@ -257,7 +277,14 @@ func users(t *testing.T, namespaces map[string]bool) []string {
 	}
 	var found []string
 	for _, link := range links {
-		if id, err := os.Readlink(link); err == nil && namespaces[id] {
+		if id, err := os.Readlink(link); err != nil || !namespaces[id] {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(link)), "stat"))
+		if err != nil {
+			continue
+		}
+		if _, ended, err := parseStat(string(text)); err != nil || !ended {
 			found = append(found, link)
 		}
 	}

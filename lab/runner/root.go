@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,8 +27,8 @@ func buildRoot(s *spec) error {
 		return fmt.Errorf("set host name: %w", err)
 	}
 	// slave, not private: nothing mounted here reaches the host, while a file system that the host unmounts is let go
-	if err := mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-		return err
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("part from the host's mounts: %w; a lab cannot be built where / is no mount of its own, as in a chroot", err)
 	}
 	// clones are taken while the host's paths still mean what they mean; they are put in place under the new root
 	trees, err := cloneTrees(s)
@@ -41,7 +40,7 @@ func buildRoot(s *spec) error {
 	if err != nil {
 		return err
 	}
-	if err := mount("tmpfs", s.Mount, "tmpfs", unix.MS_NOSUID, "mode=0755"); err != nil {
+	if err := mount("tmpfs", s.Mount, unix.MS_NOSUID, "mode=0755"); err != nil {
 		return err
 	}
 	if err := pivot(s.Mount); err != nil {
@@ -176,24 +175,24 @@ func furnish(name string) error {
 // mountKernel mounts the kernel's views of the new namespaces, and the BPF file system that pins vanish with.
 func mountKernel() error {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := mount("proc", "/proc", "proc", flags, ""); err != nil {
+	if err := mount("proc", "/proc", flags, ""); err != nil {
 		return err
 	}
-	if err := mount("sysfs", "/sys", "sysfs", flags, ""); err != nil {
+	if err := mount("sysfs", "/sys", flags, ""); err != nil {
 		return err
 	}
-	if err := mount("bpf", "/sys/fs/bpf", "bpf", flags, "mode=0700"); err != nil {
+	if err := mount("bpf", "/sys/fs/bpf", flags, "mode=0700"); err != nil {
 		return err
 	}
 	if _, err := os.Stat("/dev/shm"); err == nil {
-		return mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
+		return mount("tmpfs", "/dev/shm", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
 	}
 	return nil
 }
 
-func mount(source, target, fstype string, flags uintptr, data string) error {
-	if err := unix.Mount(source, target, fstype, flags, data); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", strings.TrimSpace(fstype+" "+source), target, err)
+func mount(fstype, target string, flags uintptr, data string) error {
+	if err := unix.Mount(fstype, target, fstype, flags, data); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", fstype, target, err)
 	}
 	return nil
 }

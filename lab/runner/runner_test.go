@@ -3,11 +3,13 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,7 +31,7 @@ func TestNodeSeesItsOwnMachine(t *testing.T) {
 		{"bind", "a", []string{"cat", "/etc/anycastle/node.yml"}, "role: none"},
 		{"bind through a link of the host", "a", []string{"cat", "/run/through/a/link/file"}, "seen"},
 		{"no bind in another node", "b", []string{"ls", "-A", "/etc/anycastle"}, ""},
-		{"environment", "a", []string{"sh", "-c", "echo $GREETING $HOME"}, "hello /root"},
+		{"environment", "a", []string{"sh", "-c", "echo $GREETING $HOME"}, "hello /"},
 		{"interfaces", "b", []string{"ls", "/sys/class/net"}, "eth1\neth2\nlo"},
 		{"default MTU", "b", []string{"cat", "/sys/class/net/eth1/mtu"}, "9500"},
 		{"given MTU", "c", []string{"cat", "/sys/class/net/eth1/mtu"}, "1500"},
@@ -48,8 +50,8 @@ func TestNodeSeesItsOwnMachine(t *testing.T) {
 		})
 	}
 	for _, path := range []string{"/etc/anycastle/node.yml", "/usr/bin/new", "/.host/etc/new"} {
-		out, err := l.Command(t.Context(), "a", "sh", "-c", "echo x >"+path).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "Read-only file system") {
+		out, err := tryRun(t, l, "a", "sh", "-c", "echo x >"+path)
+		if err == nil || !strings.Contains(out, "Read-only file system") {
 			t.Errorf("a node writes %s: %s, %v", path, out, err)
 		}
 	}
@@ -58,6 +60,24 @@ func TestNodeSeesItsOwnMachine(t *testing.T) {
 	}
 	if _, err := os.Stat("/etc/new"); err == nil {
 		t.Error("a node's file has appeared in the host")
+	}
+}
+
+func TestCmdInheritsNothingFromInit(t *testing.T) {
+	l := up(t, Options{Topology: three})
+	s, err := l.Status()
+	if err != nil || len(s.Nodes[1].Processes) != 1 {
+		t.Fatalf("processes of b: %+v, %v", s, err)
+	}
+	proc := filepath.Join("/proc", strconv.Itoa(s.Nodes[1].Processes[0].Pid))
+	for file, want := range map[string]string{
+		"status":  "SigIgn:\t0000000000000000\n", // ends on SIGTERM, and a shell may set a trap
+		"environ": "GORACE=atexit_sleep_ms=0\x00GREETING=hello\x00HOME=/\x00HOSTNAME=b\x00PATH=" + nodePath + "\x00",
+	} {
+		text, err := os.ReadFile(filepath.Join(proc, file))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s of the cmd: %q, %v; want %q", file, text, err, want)
+		}
 	}
 }
 
@@ -213,7 +233,7 @@ func TestUpThatFailsLeavesNothing(t *testing.T) {
 		{name: "prepare", o: Options{Prepare: func(string) error { return errKeys }}, want: "prepare topology: no keys"},
 		{name: "binary", o: Options{Binary: "/no/such"}, want: "start init of a"},
 		{name: "cmd not there", text: "cmd: nonesuch", want: "start b: no command nonesuch in the node"},
-		{name: "exec fails", text: "exec: [\"sh -c 'echo on fire; exit 3'\"]", want: "exit status 3: on fire"},
+		{name: "exec fails", text: "exec: [\"sh -c 'echo on fire; exit 3'\"]", want: "exit status 3; its log ends: on fire"},
 		{name: "bind not there", text: "binds: [\"nokey:/etc/key\"]", want: "set up b: bind nokey:/etc/key: no such file"},
 	}
 	for _, tt := range tests {
@@ -307,4 +327,60 @@ func TestLabDiesWithItsParent(t *testing.T) {
 	parent.Wait()
 	eventually(t, "the lab has died with its parent", func() bool { return len(users(t, spaces)) == 0 })
 	up(t, Options{Topology: three, Root: root}) // clears what is left on disk
+}
+
+func TestKilledRunnerIsFoundAgain(t *testing.T) {
+	netnstest.Root(t)
+	root := t.TempDir()
+	parent := exec.Command(os.Args[0], "die", three, root)
+	if out, err := parent.CombinedOutput(); !strings.Contains(fmt.Sprint(err), "killed") {
+		t.Fatalf("the runner ends with %v: %s", err, out)
+	}
+	l, err := Open("three", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Down(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
+		t.Errorf("state is left: %v, %v", left, err)
+	}
+}
+
+func TestHalfRemovedLabIsFoundAgain(t *testing.T) {
+	l := up(t, Options{Topology: three})
+	if err := os.RemoveAll(filepath.Join(l.StateDir, topoDir)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := Open(l.Name, filepath.Dir(l.StateDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(l.Topology, found.Topology); diff != "" {
+		t.Errorf("topology found again (-before +after):\n%s", diff)
+	}
+	if err := found.Down(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStateOfOthersIsRefused(t *testing.T) {
+	netnstest.Root(t)
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Up(t.Context(), Options{Topology: three, Root: root, DieWithParent: true}); err == nil || !strings.Contains(err.Error(), "others can write there") {
+		t.Errorf("Up below a folder of everybody's: %v", err)
+	}
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(root, 65534, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("three", root); err == nil || errors.Is(err, ErrNoLab) {
+		t.Errorf("Open below another user's folder: %v", err)
+	}
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"anycastle/lab/topology"
 )
 
 const (
@@ -24,12 +27,10 @@ const (
 
 // state is state.json: what another process needs to find a lab again.
 type state struct {
-	Name     string      `json:"name"`
-	Source   string      `json:"source"`   // the topology file that Up was given, absolute
-	Topology string      `json:"topology"` // its copy, relative to the state folder
-	Boot     string      `json:"boot"`     // the kernel's boot id: after a reboot no pid means anything
-	Started  time.Time   `json:"started"`
-	Inits    []initState `json:"inits"`
+	Source   string            `json:"source"` // the topology file that Up was given, absolute
+	Topology topology.Topology `json:"topology"`
+	Boot     string            `json:"boot"` // the kernel's boot id: after a reboot no pid means anything
+	Inits    []initState       `json:"inits"`
 }
 
 // initState names one init beyond doubt: a pid is used again, a pid with its start time is not.
@@ -39,17 +40,23 @@ type initState struct {
 	Start uint64 `json:"start"` // clock ticks since boot, field 22 of /proc/PID/stat
 }
 
-func (s *state) write(dir string) error {
+// writeState writes down the lab with the inits that it has so far.
+func (l *Lab) writeState() error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	s := state{Source: l.source, Topology: *l.Topology, Boot: boot, Inits: slices.Collect(maps.Values(l.inits))}
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
 	// a reader sees the whole old file or the whole new one
-	tmp := filepath.Join(dir, stateFile+".new")
+	tmp := filepath.Join(l.StateDir, stateFile+".new")
 	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	return os.Rename(tmp, filepath.Join(dir, stateFile))
+	return os.Rename(tmp, filepath.Join(l.StateDir, stateFile))
 }
 
 func readState(dir string) (*state, error) {
@@ -110,8 +117,8 @@ func parseStat(text string) (start uint64, ended bool, err error) {
 	return start, ended, nil
 }
 
-// open gives a pidfd for the init, ended or not, or errGone. The start time is read after the descriptor is open: if it matches,
-// the descriptor holds our init, and whoever gets the pid later is never touched through it.
+// open gives a pidfd for the init, ended or not, or errGone. The start time is read after the descriptor is open: if it
+// matches, the descriptor holds our init, and whoever gets the pid later is never touched through it.
 func (i initState) open() (int, error) {
 	fd, err := unix.PidfdOpen(i.Pid, 0)
 	if errors.Is(err, unix.ESRCH) {

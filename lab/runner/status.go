@@ -143,7 +143,7 @@ func processesByNamespace() (map[string][]Process, error) {
 		}
 		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 		if err != nil || len(line) == 0 {
-			continue // a kernel thread, or a process that has ended
+			continue // a kernel thread, or a process that has ended or is just becoming another program
 		}
 		status, err := os.ReadFile(filepath.Join(dir, "status"))
 		if err != nil {

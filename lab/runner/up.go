@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -110,6 +109,9 @@ func (l *Lab) clearDead() error {
 }
 
 func (l *Lab) build(ctx context.Context, o Options) error {
+	if err := l.writeState(); err != nil { // from here on Down finds what is left of a runner that is killed
+		return err
+	}
 	for _, dir := range []string{logDir, sockDir, rootDir} {
 		if err := os.Mkdir(filepath.Join(l.StateDir, dir), 0o700); err != nil {
 			return fmt.Errorf("make state folder: %w", err)
@@ -160,25 +162,16 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 // startInits starts one init for each node, in the topology's order, and writes down who they are. The leashes that
 // come back are to be closed even with an error.
 func (l *Lab) startInits(o Options) ([]net.Conn, error) {
-	boot, err := bootID()
-	if err != nil {
-		return nil, err
-	}
-	s := &state{
-		Name: l.Name, Source: l.source, Topology: filepath.Join(topoDir, filepath.Base(l.source)),
-		Boot: boot, Started: time.Now().UTC(),
-	}
+	l.inits = map[string]initState{}
 	var leashes []net.Conn
 	for _, node := range l.nodeNames() {
 		i, leash, err := l.startInit(node, o.Binary)
 		if err != nil {
-			l.setInits(s.Inits)
 			return leashes, fmt.Errorf("start init of %s: %w", node, err)
 		}
-		leashes, s.Inits = append(leashes, leash), append(s.Inits, i)
+		leashes, l.inits[node] = append(leashes, leash), i
 	}
-	l.setInits(s.Inits)
-	return leashes, s.write(l.StateDir)
+	return leashes, l.writeState()
 }
 
 func (l *Lab) startInit(node, binary string) (initState, net.Conn, error) {
@@ -285,13 +278,16 @@ func (l *Lab) startCommands(ctx context.Context) error {
 }
 
 func (l *Lab) runExec(ctx context.Context, n topology.Node) error {
+	log, err := os.OpenFile(l.LogPath(n.Name), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
 	for _, argv := range n.Exec {
-		out, err := l.Command(ctx, n.Name, argv...).CombinedOutput()
-		if logErr := l.appendLog(n.Name, out); logErr != nil {
-			return logErr
-		}
-		if err != nil {
-			return fmt.Errorf("exec %q in %s: %w: %s", argv, n.Name, err, lastLines(out))
+		c := l.Command(ctx, n.Name, argv...)
+		c.Stdout, c.Stderr = log, log // a file, so that what the command leaves running is not waited for
+		if err := c.Run(); err != nil {
+			return fmt.Errorf("exec %q in %s: %w%s", argv, n.Name, err, l.logTail(n.Name))
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ type file struct {
 // nodeConfig is what a node, a kind and the defaults may say. Nothing has a default of its own.
 type nodeConfig struct {
 	Kind        string            `yaml:"kind"`
-	Image       string            `yaml:"image"`
+	Image       string            `yaml:"image"` // for containerlab alone, as are the labels
 	Cmd         string            `yaml:"cmd"`
 	Binds       []string          `yaml:"binds"`
 	Env         map[string]string `yaml:"env"`
@@ -63,11 +63,9 @@ func (f *file) nodes() []Node {
 func (f *file) node(name string) Node {
 	layers := f.layers(name)
 	n := Node{
-		Name:   name,
-		Image:  last(layers, func(c *nodeConfig) string { return c.Image }),
-		Group:  last(layers, func(c *nodeConfig) string { return c.Group }),
-		Env:    map[string]string{},
-		Labels: map[string]string{},
+		Name:  name,
+		Group: last(layers, func(c *nodeConfig) string { return c.Group }),
+		Env:   map[string]string{},
 	}
 	if cmd := last(layers, func(c *nodeConfig) string { return c.Cmd }); cmd != "" {
 		n.Cmd, _ = split(cmd)
@@ -76,9 +74,9 @@ func (f *file) node(name string) Node {
 	var commands []string
 	for _, l := range layers {
 		maps.Copy(n.Env, l.Env)
-		maps.Copy(n.Labels, l.Labels)
 		for _, text := range l.Binds {
-			b, _ := parseBind(strings.ReplaceAll(text, nodeNameVariable, name))
+			b, _ := parseBind(text)
+			b.Source = strings.ReplaceAll(b.Source, nodeNameVariable, name)
 			binds[b.Target] = b
 		}
 		for _, c := range l.Exec {

@@ -10,8 +10,9 @@ var (
 	errOpenQuote = errors.New("a quote or a backslash at the end of the command leads nowhere; close it")
 )
 
-// split cuts a command line into words as a shell would, with quotes and backslashes but without any expansion:
-// containerlab runs cmd and exec without a shell too. At least one word comes back.
+// split cuts a command line into words exactly as containerlab does, which runs cmd and exec without a shell: with
+// quotes, backslashes and comments but without any expansion. Unlike in a shell, a backslash between double quotes
+// always escapes what follows. At least one word comes back.
 func split(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -28,15 +29,15 @@ func split(line string) ([]string, error) {
 			if i++; i == len(line) {
 				return nil, errOpenQuote
 			}
-			// between double quotes a backslash is itself unless it has something to escape (POSIX shell, 2.2.3)
-			if quote == '"' && !strings.ContainsRune("\"\\$`", rune(line[i])) {
-				word.WriteByte(c)
-			}
 			word.WriteByte(line[i])
 			inWord = true
 		case quote == 0 && (c == '\'' || c == '"'):
 			quote, inWord = c, true
-		case quote == 0 && (c == ' ' || c == '\t' || c == '\n'):
+		case quote == 0 && !inWord && c == '#':
+			for i+1 < len(line) && line[i+1] != '\n' {
+				i++
+			}
+		case quote == 0 && (c == ' ' || c == '\t' || c == '\r' || c == '\n'):
 			if inWord {
 				words = append(words, word.String())
 				word.Reset()

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -21,14 +22,12 @@ type Topology struct {
 
 // Node is one machine of the lab.
 type Node struct {
-	Name   string
-	Image  string            // for containerlab; the lab has no images
-	Group  string            // free text that sorts nodes in pictures
-	Cmd    []string          // long-running command, started when all links exist; empty for none
-	Exec   [][]string        // commands run one after the other when the cmd of every node has been started
-	Binds  []Bind            // by target, so that a parent comes before what lies in it
-	Env    map[string]string // never nil
-	Labels map[string]string // never nil
+	Name  string
+	Group string            // names nodes that belong together, such as a site's; see Topology.Group
+	Cmd   []string          // long-running command, started when all links exist; empty for none
+	Exec  [][]string        // commands run one after the other when the cmd of every node has been started
+	Binds []Bind            // by target, so that a parent comes before what lies in it
+	Env   map[string]string // never nil
 }
 
 // Bind shows a file or folder of the host in the node.
@@ -96,6 +95,10 @@ func Parse(name string, text []byte) (*Topology, error) {
 	if err != nil {
 		return nil, err
 	}
+	if i := replaced.FindIndex(text); i != nil {
+		return nil, config.Problem{File: name, Line: 1 + bytes.Count(text[:i[0]], []byte("\n")), Text: fmt.Sprintf(
+			"containerlab would replace what follows %q before it reads the file, the lab does not; write the value out", text[i[0]:i[1]])}
+	}
 	doc.KnownSections("name", "topology")
 	var t Topology
 	at := doc.Decode("name", &t.Name)
@@ -114,6 +117,9 @@ func Parse(name string, text []byte) (*Topology, error) {
 	t.Nodes, t.Links = f.nodes(), f.links()
 	return &t, nil
 }
+
+// replaced is what containerlab takes for a template or a variable of its caller's environment, comments included.
+var replaced = regexp.MustCompile(`\{\{|\$[a-zA-Z_{$]`)
 
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
 

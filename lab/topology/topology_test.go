@@ -19,7 +19,6 @@ func TestLoadMergesAsContainerlab(t *testing.T) {
 		Name: "two",
 		Nodes: []Node{{
 			Name:  "one",
-			Image: "debian:12",
 			Group: "east",
 			Cmd:   []string{"anycastle", "lb", "--config", "/etc/any castle.yml"},
 			Exec:  [][]string{{"first"}, {"second"}, {"third", "one"}},
@@ -27,19 +26,16 @@ func TestLoadMergesAsContainerlab(t *testing.T) {
 				{Source: "one.yml", Target: "/etc/anycastle/node.yml"},
 				{Source: "/srv/strong", Target: "/etc/x"},
 			},
-			Env:    map[string]string{"A": "weak", "B": "kind", "C": "node"},
-			Labels: map[string]string{"rack": "2"},
+			Env: map[string]string{"A": "weak", "B": "kind", "C": "node"},
 		}, {
-			Name:  "two",
-			Image: "debian:12",
-			Cmd:   []string{"sleep", "1"},
-			Exec:  [][]string{{"first"}, {"second"}},
+			Name: "two",
+			Cmd:  []string{"sleep", "1"},
+			Exec: [][]string{{"first"}, {"second"}},
 			Binds: []Bind{
 				{Source: "two.yml", Target: "/etc/anycastle/node.yml"},
 				{Source: "weak", Target: "/etc/x", ReadOnly: true},
 			},
-			Env:    map[string]string{"A": "weak", "B": "kind"},
-			Labels: map[string]string{"rack": "1"},
+			Env: map[string]string{"A": "weak", "B": "kind"},
 		}},
 		Links: []Link{
 			{A: Endpoint{"one", "eth0"}, B: Endpoint{"two", "eth0"}, MTU: DefaultMTU},
@@ -65,53 +61,61 @@ topology:
     - endpoints: ["one:eth1", "two:eth1"]
 `
 
+var refusals = []struct {
+	name     string
+	old, new string
+	want     string
+}{
+	{"no lab name", "name: two\n", "", `:1: name: no name; give one`},
+	{"lab name", "name: two", "name: a/b", `:1: name: "a/b" is no name; use up to 63`},
+	{"section", "name: two", "name: two\nmgmt: {}", ":2: mgmt: unknown section"},
+	{"topology key", "  nodes:", "  groups: {}\n  nodes:", ":4: topology.groups: unknown key"},
+	{"node key", "one: {}", "one: {ports: [a]}", ":5: topology.nodes.one.ports: unknown key"},
+	{"no kind", "{kind: linux}", "{}", "topology.nodes.one: no kind; write `kind: linux`"},
+	{"kind", "one: {}", "one: {kind: bridge}", `:5: topology.nodes.one.kind: the lab cannot build kind "bridge"; use linux`},
+	{"kinds", "  nodes:", "  kinds: {bridge: {}}\n  nodes:", "topology.kinds.bridge: the lab knows the kind linux alone; remove"},
+	{"network mode", "one: {}", "one: {network-mode: host}", `one.network-mode: the lab cannot give a node network mode "host"; use none`},
+	{"no nodes", "    one: {}\n    two:\n", "    {}\n", ":4: topology.nodes: no nodes; name at least two"},
+	{"duplicate node", "    two:\n", "    two:\n    one: {}\n", ":7: topology.nodes.one: given twice, first on line 5; keep one"},
+	{"node name", "one: {}", `"o e": {}`, `"o e" is no name; use up to 63`},
+	{"reserved node", "one: {}", "host: {}", `containerlab keeps the name "host"`},
+	{"reserved node in upper case", "one: {}", "Host: {}", `containerlab keeps the name "Host"`},
+	{"no links", "  links:\n    - endpoints: [\"one:eth1\", \"two:eth1\"]\n", "", ":2: topology.links: no links"},
+	{"one endpoint", `, "two:eth1"`, "", "has two endpoints, this one has 1; write"},
+	{"unknown node", `"two:eth1"`, `"too:eth1"`, `:8: topology.links[0].endpoints[1]: no node "too"; did you mean "two"?`},
+	{"link to the host", `"two:eth1"`, `"host:eth1"`, `the lab cannot build links to "host"; join two nodes`},
+	{"interface used twice", `"two:eth1"`, `"one:eth1"`, "one:eth1 is already an end of links[0]; use another"},
+	{"interface name too long", "two:eth1", "two:sixteen-letters-", `"sixteen-letters-" is longer than the 15 characters`},
+	{"interface name", "two:eth1", "two:a/b", "has a character that the kernel refuses; use"},
+	{"loopback", "two:eth1", "two:lo", `the kernel keeps the name "lo" for itself; use`},
+	{"management interface", "two:eth1", "two:eth0", "containerlab keeps eth0 for management; use eth1"},
+	{"no interface", "two:eth1", "two", `"two" is no endpoint; write it as node:interface`},
+	{"link type", "    - endpoints", "    - type: veth\n      endpoints", "topology.links[0].type: unknown key"},
+	{"mtu", `"two:eth1"]`, "\"two:eth1\"]\n      mtu: 12", "links[0].mtu: no pair of interfaces can have an MTU of 12; use"},
+	{"bind without target", "one: {}", "one: {binds: [a]}", `one.binds[0]: "a" is no bind; write it as`},
+	{"bind option", "one: {}", `one: {binds: ["a:/b:z"]}`, `bind option "z" is not known here; use ro or rw`},
+	{"bind from elsewhere", "one: {}", `one: {binds: ["../a:/b"]}`, `"../a" lies outside the topology's folder; move`},
+	{"bind from home", "one: {}", `one: {binds: ["~/a:/b"]}`, `"~/a" lies outside the topology's folder; move`},
+	{"bind on root", "one: {}", `one: {binds: ["a:/b/.."]}`, `"/b/.." is no place in the node; give`},
+	{"bind on relative path", "one: {}", `one: {binds: ["a:b"]}`, `"b" is no place in the node; give`},
+	{"variable", "one: {}", `one: {binds: ["__clabDir__/a:/b"]}`, "only __clabNodeName__ is replaced here"},
+	{"variable in a bind's target", "one: {}", `one: {binds: ["a:/b/__clabNodeName__"]}`, "is no place in the node; give"},
+	{"variable of the caller", "one: {}", `one: {exec: ["echo ${HOME}"]}`, `:5: containerlab would replace what follows "${"`},
+	{"template", "name: two", "name: two # {{ .x }}", `:1: containerlab would replace what follows "{{"`},
+	{"environment of the caller", "one: {}", `one: {env: {__IMPORT_ENVS: true}}`, "one.env.__IMPORT_ENVS: the caller's environment is not passed on"},
+	{"kind of a kind", "defaults: {kind: linux}", "kinds: {linux: {kind: linux}}", "topology.nodes.one: no kind; write `kind: linux`"},
+	{"long link form", `["one:eth1", "two:eth1"]`, "[{node: one, interface: eth1}, {node: two, interface: eth1}]", ":8: topology.links"},
+	{"variable in cmd", "one: {}", "one: {cmd: x __clabNodeName__}", "variables are not replaced in cmd; write"},
+	{"open quote", "one: {}", `one: {exec: ["echo 'a"]}`, "one.exec[0]: a quote or a backslash at the end"},
+	{"empty command", "one: {}", `one: {exec: [" "]}`, "one.exec[0]: no command; write one"},
+	{"environment", "one: {}", `one: {env: {"A=B": c}}`, "no environment can hold this; use"},
+}
+
 func TestParseRefuses(t *testing.T) {
 	if _, err := Parse("x.clab.yml", []byte(valid)); err != nil {
 		t.Fatalf("the valid topology is refused: %v", err)
 	}
-	tests := []struct {
-		name     string
-		old, new string
-		want     string
-	}{
-		{"no lab name", "name: two\n", "", `:1: name: no name; give one`},
-		{"lab name", "name: two", "name: a/b", `:1: name: "a/b" is no name; use up to 63`},
-		{"section", "name: two", "name: two\nmgmt: {}", ":2: mgmt: unknown section"},
-		{"topology key", "  nodes:", "  groups: {}\n  nodes:", ":4: topology.groups: unknown key"},
-		{"node key", "one: {}", "one: {ports: [a]}", ":5: topology.nodes.one.ports: unknown key"},
-		{"no kind", "{kind: linux}", "{}", "topology.nodes.one: no kind; write `kind: linux`"},
-		{"kind", "one: {}", "one: {kind: bridge}", `:5: topology.nodes.one.kind: the lab cannot build kind "bridge"; use linux`},
-		{"kinds", "  nodes:", "  kinds: {bridge: {}}\n  nodes:", "topology.kinds.bridge: the lab knows the kind linux alone; remove"},
-		{"network mode", "one: {}", "one: {network-mode: host}", `one.network-mode: the lab cannot give a node network mode "host"; use none`},
-		{"no nodes", "    one: {}\n    two:\n", "    {}\n", ":4: topology.nodes: no nodes; name at least two"},
-		{"duplicate node", "    two:\n", "    two:\n    one: {}\n", ":7: topology.nodes.one: given twice, first on line 5; keep one"},
-		{"node name", "one: {}", `"o e": {}`, `"o e" is no name; use up to 63`},
-		{"reserved node", "one: {}", "host: {}", `containerlab keeps the name "host"`},
-		{"no links", "  links:\n    - endpoints: [\"one:eth1\", \"two:eth1\"]\n", "", ":2: topology.links: no links"},
-		{"one endpoint", `, "two:eth1"`, "", "has two endpoints, this one has 1; write"},
-		{"unknown node", `"two:eth1"`, `"too:eth1"`, `:8: topology.links[0].endpoints[1]: no node "too"; did you mean "two"?`},
-		{"link to the host", `"two:eth1"`, `"host:eth1"`, `the lab cannot build links to "host"; join two nodes`},
-		{"interface used twice", `"two:eth1"`, `"one:eth1"`, "one:eth1 is already an end of links[0]; use another"},
-		{"interface name too long", "two:eth1", "two:sixteen-letters-", `"sixteen-letters-" is longer than the 15 characters`},
-		{"interface name", "two:eth1", "two:a/b", "has a character that the kernel refuses; use"},
-		{"loopback", "two:eth1", "two:lo", `the kernel keeps the name "lo" for itself; use`},
-		{"management interface", "two:eth1", "two:eth0", "containerlab keeps eth0 for management; use eth1"},
-		{"no interface", "two:eth1", "two", `"two" is no endpoint; write it as node:interface`},
-		{"link type", "    - endpoints", "    - type: veth\n      endpoints", "topology.links[0].type: unknown key"},
-		{"mtu", `"two:eth1"]`, "\"two:eth1\"]\n      mtu: 12", "links[0].mtu: no pair of interfaces can have an MTU of 12; use"},
-		{"bind without target", "one: {}", "one: {binds: [a]}", `one.binds[0]: "a" is no bind; write it as`},
-		{"bind option", "one: {}", `one: {binds: ["a:/b:z"]}`, `bind option "z" is not known here; use ro or rw`},
-		{"bind from elsewhere", "one: {}", `one: {binds: ["../a:/b"]}`, `"../a" lies outside the topology's folder; move`},
-		{"bind from home", "one: {}", `one: {binds: ["~/a:/b"]}`, `"~/a" lies outside the topology's folder; move`},
-		{"bind on root", "one: {}", `one: {binds: ["a:/b/.."]}`, `"/b/.." is no place in the node; give`},
-		{"bind on relative path", "one: {}", `one: {binds: ["a:b"]}`, `"b" is no place in the node; give`},
-		{"variable", "one: {}", `one: {binds: ["__clabDir__/a:/b"]}`, "only __clabNodeName__ is replaced here"},
-		{"variable in cmd", "one: {}", "one: {cmd: x __clabNodeName__}", "variables are not replaced in cmd; write"},
-		{"open quote", "one: {}", `one: {exec: ["echo 'a"]}`, "one.exec[0]: a quote or a backslash at the end"},
-		{"empty command", "one: {}", `one: {exec: [" "]}`, "one.exec[0]: no command; write one"},
-		{"environment", "one: {}", `one: {env: {"A=B": c}}`, "no environment can hold this; use"},
-	}
-	for _, tt := range tests {
+	for _, tt := range refusals {
 		t.Run(tt.name, func(t *testing.T) {
 			text := strings.Replace(valid, tt.old, tt.new, 1)
 			if text == valid {
@@ -138,7 +142,9 @@ func TestSplit(t *testing.T) {
 		{`a 'b c' "d e"`, []string{"a", "b c", "d e"}, nil},
 		{`a'b'"c"\ d`, []string{"abc d"}, nil},
 		{`a '' ""`, []string{"a", "", ""}, nil},
-		{`"a\"b\c" 'a\b'`, []string{`a"b\c`, `a\b`}, nil},
+		{`"a\"b\c" 'a\b'`, []string{`a"bc`, `a\b`}, nil},
+		{"a#b # c 'd\r\ne '#f' \"#g\" \\#h", []string{"a#b", "e", "#f", "#g", "#h"}, nil},
+		{`# a`, nil, errNoCommand},
 		{``, nil, errNoCommand},
 		{`'' a`, nil, errNoCommand},
 		{`a\`, nil, errOpenQuote},

@@ -13,7 +13,7 @@ import (
 // nodeNameVariable is the one variable of containerlab that is replaced, in bind sources and exec, by the node's name.
 const nodeNameVariable = "__clabNodeName__"
 
-// reserved are the names that containerlab gives a meaning of its own at the end of a link.
+// reserved are the names that containerlab gives a meaning of its own at the end of a link, in upper case too.
 var reserved = []string{"host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "dummy"}
 
 func (f *file) validate(at config.Cursor) {
@@ -38,11 +38,11 @@ func (f *file) validateNode(at config.Cursor, name string) {
 	if err := CheckName(name); err != nil {
 		at.Errorf("%v", err)
 	}
-	if slices.Contains(reserved, name) {
+	if slices.Contains(reserved, strings.ToLower(name)) {
 		at.Errorf("containerlab keeps the name %q for a special end of a link; give the node another", name)
 	}
 	f.Nodes[name].validate(at)
-	if last(f.layers(name), func(c *nodeConfig) string { return c.Kind }) == "" {
+	if f.Nodes[name].Kind == "" && f.Defaults.Kind == "" { // what a kind says of itself does not count
 		at.Errorf("no kind; write `kind: linux`, once under topology.defaults is enough")
 	}
 }
@@ -74,7 +74,9 @@ func (c *nodeConfig) validate(at config.Cursor) {
 		}
 	}
 	for name := range c.Env {
-		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(c.Env[name], "\x00") {
+		if name == "__IMPORT_ENVS" {
+			at.Key("env").Key(name).Errorf("the caller's environment is not passed on to nodes; write out what they need")
+		} else if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(c.Env[name], "\x00") {
 			at.Key("env").Key(name).Errorf("no environment can hold this; use a name without = and text without NUL")
 		}
 	}
@@ -120,7 +122,7 @@ func (f *file) validateLinks(at config.Cursor) {
 
 // checkEndpoint wants a node of this file, and eth0 only where containerlab would not make one for management.
 func (f *file) checkEndpoint(e Endpoint) error {
-	if slices.Contains(reserved, e.Node) {
+	if slices.Contains(reserved, strings.ToLower(e.Node)) {
 		return fmt.Errorf("the lab cannot build links to %q; join two nodes", e.Node)
 	}
 	if f.Nodes[e.Node] == nil {
@@ -171,7 +173,7 @@ func parseBind(text string) (Bind, error) {
 	if !filepath.IsAbs(b.Source) && !filepath.IsLocal(b.Source) || strings.HasPrefix(b.Source, "~") {
 		return Bind{}, fmt.Errorf("%q lies outside the topology's folder; move it inside or give its absolute path", b.Source)
 	}
-	if !filepath.IsAbs(parts[1]) || b.Target == "/" {
+	if !filepath.IsAbs(parts[1]) || strings.Contains(parts[1], "__clab") || b.Target == "/" {
 		return Bind{}, fmt.Errorf("%q is no place in the node; give an absolute path below /", parts[1])
 	}
 	return b, nil
