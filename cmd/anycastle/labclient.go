@@ -25,13 +25,16 @@ func newLabClient(e env) *cobra.Command {
 		Use:   "client",
 		Short: "The client outside: run it inside a lab's client node",
 		Args:  cobra.NoArgs,
-		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
-			if cfg.Mailboxes, err = accounts(boxes); err != nil {
-				return usageError{err}
-			}
-			cfg.TLS, err = trust(ca, cfg.Name)
-			return err
-		},
+	}
+	prepare := func() (err error) {
+		if cfg.Every <= 0 {
+			return usageError{fmt.Errorf("--every %v: want more than nothing", cfg.Every)}
+		}
+		if cfg.Mailboxes, err = accounts(boxes); err != nil {
+			return usageError{err}
+		}
+		cfg.TLS, err = trust(ca, cfg.Name)
+		return err
 	}
 	fl := cmd.PersistentFlags()
 	fl.StringVar(&cfg.VIP, "vip", "203.0.113.25:25", "SMTP VIP")
@@ -42,10 +45,13 @@ func newLabClient(e env) *cobra.Command {
 	fl.StringVar(&ca, "ca", "/etc/anycastle/tls/ca.pem", "certificate of the lab's authority")
 	fl.StringSliceVar(&boxes, "mailbox", []string{"alice@example.org:alice-lab", "bob@example.org:bob-lab"}, "mailbox and password, ADDRESS:PASSWORD")
 	fl.DurationVar(&cfg.Every, "every", 10*time.Millisecond, "from one new VIP connection to the next")
-	fl.DurationVar(&cfg.MailEvery, "mail-every", 500*time.Millisecond, "from one message to the next; 0 sends none")
+	fl.DurationVar(&cfg.MailEvery, "mail-every", time.Second, "from one message to the next for the same mailbox; 0 sends none")
 	fl.IntVar(&cfg.Held, "held", 40, "sessions held open")
 	job := func(use, short string, run func(context.Context) error) {
 		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := prepare(); err != nil {
+				return err
+			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			return run(ctx)
@@ -63,15 +69,7 @@ func newLabClient(e env) *cobra.Command {
 		return roundTrip(ctx, e, cfg)
 	})
 	job("read-back", "Read acknowledged messages as JSON {id: address} and count the lost and the doubled", func(ctx context.Context) error {
-		var acknowledged map[string]string
-		if err := json.NewDecoder(e.stdin).Decode(&acknowledged); err != nil {
-			return fmt.Errorf("acknowledged messages on standard input: %w", err)
-		}
-		lost, doubled, err := client.ReadBack(ctx, cfg, acknowledged)
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(e.stdout).Encode(map[string]int{"lost": lost, "doubled": doubled})
+		return readBack(ctx, e, cfg)
 	})
 	return cmd
 }
@@ -90,6 +88,19 @@ func roundTrip(ctx context.Context, e env, cfg client.Config) error {
 		}
 	}
 	return nil
+}
+
+// readBack counts what of the acknowledged messages on standard input is lost or doubled.
+func readBack(ctx context.Context, e env, cfg client.Config) error {
+	var acknowledged map[string]string
+	if err := json.NewDecoder(e.stdin).Decode(&acknowledged); err != nil {
+		return fmt.Errorf("acknowledged messages on standard input: %w", err)
+	}
+	lost, doubled, err := client.ReadBack(ctx, cfg, acknowledged)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(e.stdout).Encode(map[string]int{"lost": lost, "doubled": doubled})
 }
 
 func accounts(list []string) ([]client.Account, error) {

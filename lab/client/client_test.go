@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -88,11 +90,16 @@ func (l *logged) Write(p []byte) (int, error) {
 // await waits for an event of the kind and outcome.
 func (l *logged) await(t *testing.T, kind string, ok bool) Event {
 	t.Helper()
+	return l.awaitThat(t, fmt.Sprintf("%s event with ok=%v", kind, ok), func(e Event) bool { return e.Kind == kind && e.OK == ok })
+}
+
+func (l *logged) awaitThat(t *testing.T, what string, is func(Event) bool) Event {
+	t.Helper()
 	deadline := time.After(10 * time.Second)
 	for {
 		l.mu.Lock()
 		for _, e := range l.events {
-			if e.Kind == kind && e.OK == ok {
+			if is(e) {
 				l.mu.Unlock()
 				return e
 			}
@@ -101,7 +108,7 @@ func (l *logged) await(t *testing.T, kind string, ok bool) Event {
 		select {
 		case <-l.news:
 		case <-deadline:
-			t.Fatalf("no %s event with ok=%v", kind, ok)
+			t.Fatalf("no %s", what)
 		}
 	}
 }
@@ -123,9 +130,70 @@ func TestLoadTellsWhoAnsweredAndWhatBroke(t *testing.T) {
 		t.Error("a broken session does not say why")
 	}
 	mx.Close()
-	if e := l.await(t, KindVIP, false); !strings.Contains(e.Err, "refused") {
-		t.Errorf("a refused connection says %q", e.Err)
+	l.awaitThat(t, "refused connection", func(e Event) bool { return e.Kind == KindVIP && strings.Contains(e.Err, "refused") })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
+}
+
+// When the client is told to stop, an attempt that nobody answers is seen through: it counts as failed, not as never made.
+func TestStoppedLoadHidesNoFailure(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // its backlog takes connections; nobody greets them
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	l := &logged{news: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Load(ctx, Config{VIP: ln.Addr().String(), Every: 5 * time.Millisecond}, NewLog(l))
+	}()
+	if _, err := ln.Accept(); err != nil { // an attempt is under way
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	l.await(t, KindVIP, false)
+}
+
+// A session whose NOOP was not answered when the client is told to stop is waited for, and broken from that NOOP on.
+func TestHeldSessionThatHangsIsBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			s := bufio.NewScanner(far)
+			s.Scan()
+			far.Write([]byte("250 ok\r\n"))
+			s.Scan() // the second stays without an answer
+			cancel()
+		}()
+		start := time.Now()
+		asked, err := noops(ctx, near, bufio.NewReader(near))
+		if err == nil || asked.Sub(start) != noopEvery || time.Since(start) != noopEvery+noopTime {
+			t.Errorf("%v; asked after %v, noticed after %v", err, asked.Sub(start), time.Since(start))
+		}
+		near.Close()
+		far.Close()
+	})
+}
+
+// A mailbox whose store is away holds up its own mail and no other.
+func TestMailForOneMailboxDoesNotWaitForAnother(t *testing.T) {
+	mx := newFakeMX(t, "220 mx1.example.org ESMTP") // it knows no STARTTLS: every attempt fails
+	l := &logged{news: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		boxes := []Account{{Address: "alice@example.org"}, {Address: "bob@example.org"}}
+		done <- Load(ctx, Config{VIP: mx.Addr().String(), Every: time.Second, MailEvery: time.Millisecond, Mailboxes: boxes}, NewLog(l))
+	}()
+	l.awaitThat(t, "mail for alice", func(e Event) bool { return e.To == "alice@example.org" })
+	l.awaitThat(t, "mail for bob", func(e Event) bool { return e.To == "bob@example.org" })
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

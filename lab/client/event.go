@@ -18,7 +18,7 @@ const (
 
 // Event is one thing that the client saw.
 type Event struct {
-	Start  time.Time `json:"start"`
+	Start  time.Time `json:"start"` // of the attempt; of a held session that broke: when its unanswered NOOP was sent
 	End    time.Time `json:"end"`
 	Kind   string    `json:"kind"`
 	OK     bool      `json:"ok"`

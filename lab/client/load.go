@@ -25,8 +25,8 @@ type Config struct {
 	// Every is the time from one new VIP connection to the next; names are asked for every tenth as often.
 
 	Held      int           // sessions held open
-	MailEvery time.Duration // time from one message to the next; 0 sends none
-	Mailboxes []Account     // who gets mail, in turn
+	MailEvery time.Duration // time from one message to the next for the same mailbox; 0 sends none
+	Mailboxes []Account     // who gets mail
 }
 
 // Account is a mailbox of the lab.
@@ -41,34 +41,37 @@ const (
 	dnsTime     = 300 * time.Millisecond
 )
 
-// Load runs until ctx is done, then waits for what is under way.
+// Load runs until ctx is done, then sees through what is under way: an attempt cut short would hide its failure.
 func Load(ctx context.Context, cfg Config, log *Log) error {
 	var wg sync.WaitGroup
+	through := context.WithoutCancel(ctx)
 	r := &resolver{servers: cfg.DNS}
 	wg.Go(func() {
 		every(ctx, &wg, cfg.Every, func() {
 			e := Event{Start: time.Now(), Kind: KindVIP}
 			var err error
-			e.Server, err = greet(ctx, cfg.VIP)
-			record(ctx, log, e, err)
+			e.Server, err = greet(through, cfg.VIP)
+			log.Add(e, err)
 		})
 	})
 	wg.Go(func() {
 		every(ctx, &wg, 10*cfg.Every, func() {
 			e := Event{Start: time.Now(), Kind: KindName}
-			addr, err := r.lookup(ctx, cfg.Name)
+			addr, err := r.lookup(through, cfg.Name)
 			if err == nil {
 				e.Answer = addr.String()
-				e.Server, err = greet(ctx, net.JoinHostPort(e.Answer, "25"))
+				e.Server, err = greet(through, net.JoinHostPort(e.Answer, "25"))
 			}
-			record(ctx, log, e, err)
+			log.Add(e, err)
 		})
 	})
 	for i := range cfg.Held {
 		wg.Go(func() { hold(ctx, cfg.VIP, strconv.Itoa(i), log) })
 	}
 	if cfg.MailEvery > 0 {
-		wg.Go(func() { sendAll(ctx, cfg, log) })
+		for _, box := range cfg.Mailboxes {
+			wg.Go(func() { sendAll(ctx, cfg, box.Address, log) })
+		}
 	}
 	wg.Wait()
 	return log.Err()
@@ -86,14 +89,6 @@ func every(ctx context.Context, wg *sync.WaitGroup, d time.Duration, f func()) {
 			wg.Go(f)
 		}
 	}
-}
-
-// record writes an event unless the client itself was stopped meanwhile: that is no failure of the VIP.
-func record(ctx context.Context, log *Log, e Event, err error) {
-	if err != nil && ctx.Err() != nil {
-		return
-	}
-	log.Add(e, err)
 }
 
 // greet opens a connection, reads the SMTP banner and gives the host named in it.
@@ -145,36 +140,35 @@ func hold(ctx context.Context, addr, id string, log *Log) {
 			continue
 		}
 		e.Server = server
-		record(ctx, log, e, nil)
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		e.Start = time.Now()
-		err = noops(ctx, conn, r)
-		stop()
+		log.Add(e, nil)
+		e.Start, err = noops(ctx, conn, r)
 		conn.Close()
 		if err != nil {
-			record(ctx, log, e, err)
+			log.Add(e, err)
 		}
 	}
 }
 
-func noops(ctx context.Context, conn net.Conn, r *bufio.Reader) error {
+// noops asks until ctx is done or an answer fails to come, and says when the last question was sent.
+func noops(ctx context.Context, conn net.Conn, r *bufio.Reader) (asked time.Time, err error) {
 	for ctx.Err() == nil {
-		if err := conn.SetDeadline(time.Now().Add(noopTime)); err != nil {
-			return err
+		asked = time.Now()
+		if err := conn.SetDeadline(asked.Add(noopTime)); err != nil {
+			return asked, err
 		}
 		if _, err := conn.Write([]byte("NOOP\r\n")); err != nil {
-			return err
+			return asked, err
 		}
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return err
+			return asked, err
 		}
 		if !strings.HasPrefix(line, "250") {
-			return fmt.Errorf("NOOP answered %q", line)
+			return asked, fmt.Errorf("NOOP answered %q", line)
 		}
 		wait(ctx, noopEvery)
 	}
-	return nil
+	return asked, nil
 }
 
 func wait(ctx context.Context, d time.Duration) {

@@ -59,18 +59,18 @@ func Send(ctx context.Context, addr string, conf *tls.Config, to string, msg []b
 	return nil
 }
 
-// sendAll sends a new message at each tick and repeats it until it is acknowledged, as a mail server's queue would.
-func sendAll(ctx context.Context, cfg Config, log *Log) {
+// sendAll sends a new message to one mailbox at each tick and repeats it until it is acknowledged, as a mail server's
+// queue would.
+func sendAll(ctx context.Context, cfg Config, to string, log *Log) {
 	tick := time.NewTicker(cfg.MailEvery)
 	defer tick.Stop()
-	for n := 0; ; n++ {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		box := cfg.Mailboxes[n%len(cfg.Mailboxes)]
-		e := Event{Kind: KindMail, ID: rand.Text() + "@example.net", To: box.Address}
+		e := Event{Kind: KindMail, ID: rand.Text() + "@example.net", To: to}
 		msg := compose(e.ID, e.To, 4096)
 		for ctx.Err() == nil {
 			e.Start = time.Now()

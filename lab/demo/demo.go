@@ -46,7 +46,15 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	if o.Logs == "" {
+		defer os.Remove(logs) // which it refuses when anything is in it
+	}
 	o.Logs = logs
+	if o.Report != "" { // before the faults: nobody wants to hear of it after them
+		if err := os.MkdirAll(o.Report, 0o755); err != nil {
+			return fmt.Errorf("folder for the report: %w", err)
+		}
+	}
 	d := &demo{Options: o, start: time.Now()}
 	err, down := d.upAndDown(ctx)
 	if _, gone := runner.Open(o.Name, o.Root); ctx.Err() != nil && errors.Is(gone, runner.ErrNoLab) {
@@ -57,21 +65,7 @@ func Run(ctx context.Context, o Options) error {
 
 // upAndDown gives what went wrong in the lab, and what in removing it.
 func (d *demo) upAndDown(ctx context.Context) (err, down error) {
-	tmp, err := os.MkdirTemp("", "anycastle-topology-")
-	if err != nil {
-		return fmt.Errorf("folder for the topology: %w", err), nil
-	}
-	defer func() { down = errors.Join(down, os.RemoveAll(tmp)) }()
-	file, err := topo.Find(topologyName, tmp)
-	if err != nil {
-		return err, nil
-	}
-	d.say("building lab %s from namespaces", d.Name)
-	d.lab, err = runner.Up(ctx, runner.Options{
-		Topology: file, Name: d.Name, Root: d.Root, Prepare: topo.Prepare, DieWithParent: true,
-		Progress: func(line string) { d.say("%s", line) },
-	})
-	if err != nil {
+	if err := d.build(ctx); err != nil {
 		return err, nil
 	}
 	err = d.run(ctx)
@@ -82,6 +76,24 @@ func (d *demo) upAndDown(ctx context.Context) (err, down error) {
 	down = errors.Join(d.keepLogs(), d.lab.Down(end, false))
 	fmt.Fprintf(d.Out, "logs: %s\n", d.Logs)
 	return err, down
+}
+
+func (d *demo) build(ctx context.Context) (err error) {
+	tmp, err := os.MkdirTemp("", "anycastle-topology-")
+	if err != nil {
+		return fmt.Errorf("folder for the topology: %w", err)
+	}
+	defer os.RemoveAll(tmp) // the lab has its own copy
+	file, err := topo.Find(topologyName, tmp)
+	if err != nil {
+		return err
+	}
+	d.say("building lab %s from namespaces", d.Name)
+	d.lab, err = runner.Up(ctx, runner.Options{
+		Topology: file, Name: d.Name, Root: d.Root, Prepare: topo.Prepare, DieWithParent: true,
+		Progress: func(line string) { d.say("%s", line) },
+	})
+	return err
 }
 
 func logFolder(dir string) (string, error) {
@@ -102,12 +114,18 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := clockStood(time.Now().Round(0).Sub(d.start.Round(0)), time.Since(d.start)); err != nil {
+		return err
+	}
 	events := d.seen.all()
 	result, err := rows(windows, events)
 	if err != nil {
 		return err
 	}
 	acknowledged, repeated := mails(events)
+	if len(acknowledged) == 0 {
+		return errors.New("not one mail was acknowledged under load, so none could be lost")
+	}
 	lost, doubled, err := d.readBack(ctx, acknowledged)
 	if err != nil {
 		return err
@@ -115,7 +133,9 @@ func (d *demo) run(ctx context.Context) error {
 	fmt.Fprintf(d.Out, "\n%s\n", table(result))
 	fmt.Fprintf(d.Out, "mails acknowledged: %d, attempts that the client repeated: %d, lost: %d, doubled: %d\n",
 		len(acknowledged), repeated, lost, doubled)
-	fmt.Fprintf(d.Out, "new connections between the faults that failed: %d\n", failedBetween(windows, events))
+	n := failedBetween(windows, events)
+	fmt.Fprintf(d.Out, "between the faults: %d new connections failed, %d by name, %d sessions broken\n",
+		n[client.KindVIP], n[client.KindName], n[client.KindHeld])
 	if err := d.writeReport(result); err != nil {
 		return err
 	}
@@ -131,7 +151,7 @@ func (d *demo) underLoad(ctx context.Context) ([]window, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.say("client: a new connection every 10 ms, the DNS name 10 times a second, 40 sessions held, 2 mails a second")
+	d.say("client: a new connection every 10 ms, the DNS name 10 times a second, %d sessions held, 2 mails a second", held)
 	windows, err := d.faults(ctx)
 	return windows, errors.Join(err, load.stop())
 }
@@ -187,29 +207,13 @@ func (d *demo) sayRow(w window) {
 		ms(r[0].OutageVIPMS), ms(r[0].OutageNameMS), r[0].ConnectionsBroken, r[0].TookOver)
 }
 
-// failedBetween counts failed new connections outside every window: while a mended part came back.
-func failedBetween(windows []window, events []client.Event) int {
-	n := 0
-	for _, e := range events {
-		inside := false
-		for _, w := range windows {
-			inside = inside || w.holds(e.Start)
-		}
-		if e.Kind == client.KindVIP && !e.OK && !inside {
-			n++
-		}
-	}
-	return n
-}
-
 func (d *demo) writeReport(rows []Row) error {
 	if d.Report == "" {
 		return nil
 	}
 	text, err := json.MarshalIndent(rows, "", "  ")
 	if err == nil {
-		err = errors.Join(os.MkdirAll(d.Report, 0o755),
-			os.WriteFile(filepath.Join(d.Report, "demo.json"), append(text, '\n'), 0o644))
+		err = os.WriteFile(filepath.Join(d.Report, "demo.json"), append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,6 +50,9 @@ func (d *demo) readBack(ctx context.Context, acknowledged map[string]string) (lo
 	return counts.Lost, counts.Doubled, nil
 }
 
+// held is how many sessions the client holds open.
+const held = 40
+
 // load is the client under way.
 type load struct {
 	cmd  *runner.Cmd
@@ -63,7 +67,7 @@ func (d *demo) startLoad(ctx context.Context) (*load, error) {
 		return nil, fmt.Errorf("client log: %w", err)
 	}
 	d.seen = newCollector()
-	l := &load{cmd: d.lab.Command(ctx, "client", "anycastle", "lab", "client", "load"), file: file}
+	l := &load{cmd: d.lab.Command(ctx, "client", "anycastle", "lab", "client", "load", "--held", strconv.Itoa(held)), file: file}
 	l.cmd.Stdout, l.cmd.Stderr = io.MultiWriter(file, d.seen), &l.errs
 	if err := l.cmd.Start(); err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -87,10 +91,11 @@ type collector struct {
 	events []client.Event
 	lastOK map[string]time.Time // by kind, when the last good attempt began
 	failed map[string]time.Time // and the last failed one
+	open   map[string]bool      // held sessions, by number
 }
 
 func newCollector() *collector {
-	return &collector{lastOK: map[string]time.Time{}, failed: map[string]time.Time{}}
+	return &collector{lastOK: map[string]time.Time{}, failed: map[string]time.Time{}, open: map[string]bool{}}
 }
 
 // Write implements io.Writer over lines of JSON.
@@ -114,6 +119,9 @@ func (c *collector) Write(p []byte) (int, error) {
 
 func (c *collector) add(e client.Event) {
 	c.events = append(c.events, e)
+	if e.Kind == client.KindHeld {
+		c.open[e.ID] = e.OK
+	}
 	last := c.failed
 	if e.OK {
 		last = c.lastOK
@@ -129,7 +137,8 @@ func (c *collector) all() []client.Event {
 	return slices.Clone(c.events)
 }
 
-// goodSince says whether VIP and name have answered since t without a failure.
+// goodSince says whether VIP and name have answered since t without a failure, and every session is held: what is not
+// open cannot break, and would be missing from the count.
 func (c *collector) goodSince(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,11 +147,20 @@ func (c *collector) goodSince(t time.Time) bool {
 			return false
 		}
 	}
-	return true
+	open := 0
+	for _, is := range c.open {
+		if is {
+			open++
+		}
+	}
+	return open == held
 }
 
 // recoverTime bounds the wait for the client to find all well again.
 const recoverTime = 40 * time.Second
+
+// slowest is how long an attempt of the client takes at most: to ask both name servers, then to connect.
+const slowest = 1500 * time.Millisecond
 
 // watch waits at least d after from, and then until the client has had no failure for two seconds.
 func (d *demo) watch(ctx context.Context, from time.Time, least time.Duration) error {
@@ -156,13 +174,13 @@ func (d *demo) watch(ctx context.Context, from time.Time, least time.Duration) e
 func (d *demo) calm(ctx context.Context, quiet time.Duration) error {
 	start := time.Now()
 	for deadline := start.Add(recoverTime); time.Now().Before(deadline); {
-		// an attempt takes up to a second to fail, so what began later than that may still be under way
-		if t := time.Now().Add(-quiet - time.Second); t.After(start.Add(-time.Second)) && d.seen.goodSince(t) {
+		// what began within slowest may still be under way
+		if t := time.Now().Add(-quiet - slowest); t.After(start.Add(-slowest)) && d.seen.goodSince(t) {
 			return nil
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("the client still fails after %v", recoverTime)
+	return fmt.Errorf("the client still fails, or holds fewer than %d sessions, after %v", held, recoverTime)
 }
