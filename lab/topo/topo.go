@@ -114,6 +114,9 @@ func host(folder, name string, n topology.Node) (keys.Host, error) {
 		}
 		var net netconf.Config
 		doc.Decode("net", &net)
+		if err := doc.Err(); err != nil {
+			return h, err
+		}
 		for _, i := range net.Interfaces {
 			for _, p := range i.Addresses {
 				h.Addrs = append(h.Addrs, p.Addr())

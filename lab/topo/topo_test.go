@@ -49,6 +49,21 @@ func TestEveryTopologyUnpacksAndPrepares(t *testing.T) {
 	}
 }
 
+// A certificate without the node's addresses would only be noticed in a handshake.
+func TestPrepareRefusesABrokenNetwork(t *testing.T) {
+	file, err := Find("two-site", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := filepath.Join(filepath.Dir(file), "nodes", "east-mx1.yml")
+	if err := os.WriteFile(node, []byte("net:\n  loopbak: [192.0.2.1/32]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prepare(filepath.Dir(file)); err == nil || !strings.Contains(err.Error(), "loopbak") {
+		t.Errorf("a node file whose net section is wrong: %v", err)
+	}
+}
+
 func TestFindSaysWhatThereIs(t *testing.T) {
 	for name, want := range map[string]string{
 		"nowhere":          "there are: two-site",
