@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -144,12 +143,11 @@ func newLabStatus(e env, f *labFlags) *cobra.Command {
 		Short: "List labs, or show the nodes, processes and links of one",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				names, err := runner.List(f.root)
-				for _, n := range names {
-					fmt.Fprintln(e.stdout, n)
-				}
+			if err := checkOutput(output); err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				return listLabs(e, f.root, output)
 			}
 			lab, err := runner.Open(args[0], f.root)
 			if err != nil {
@@ -160,15 +158,27 @@ func newLabStatus(e env, f *labFlags) *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				enc := json.NewEncoder(e.stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(st)
+				return writeJSON(e.stdout, st)
 			}
 			return writeLabStatus(e, st)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	return cmd
+}
+
+func listLabs(e env, root, output string) error {
+	names, err := runner.List(root)
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		return writeJSON(e.stdout, append([]string{}, names...))
+	}
+	for _, n := range names {
+		fmt.Fprintln(e.stdout, n)
+	}
+	return nil
 }
 
 func writeLabStatus(e env, st *runner.Status) error {

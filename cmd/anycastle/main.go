@@ -54,6 +54,9 @@ func run(ctx context.Context, e env, args []string) int {
 		return int(code) // a command run inside a lab node has said its own piece
 	}
 	fmt.Fprintln(e.stderr, err)
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+		fmt.Fprintln(e.stderr, "this needs root; run it again with sudo")
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage

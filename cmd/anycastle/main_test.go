@@ -57,6 +57,14 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	visit(root)
 }
 
+func TestWrongArgumentsAreUsageErrors(t *testing.T) {
+	for _, args := range [][]string{{"vip"}, {"lab", "drain"}, {"lab", "up"}, {"show", "vip", "smtp"}, {"mail", "pop"}, {"check"}, {"lab", "status", "-o", "xml"}} {
+		if code, _, errs := outcome(t, args...); code != exitUsage || errs == "" {
+			t.Errorf("anycastle %s: exit %d, want %d; says %q", strings.Join(args, " "), code, exitUsage, errs)
+		}
+	}
+}
+
 // Every YAML block of a README is a node file that check accepts; every command line exists with its flags, and every
 // make target too. The lab's own commands are run for real by lab's test.
 func TestReadmesSpeakTheTruth(t *testing.T) {

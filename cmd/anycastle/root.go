@@ -53,7 +53,26 @@ func newRoot(e env) *cobra.Command {
 	lab := newLab(e)
 	lab.GroupID = "lab"
 	root.AddCommand(lab)
+	strict(root)
 	return root
+}
+
+// strict makes wrong arguments a usage error everywhere, and an unknown word after a command that only groups others
+// too: cobra would show the help and call it a success.
+func strict(cmd *cobra.Command) {
+	want := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := want(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+	if !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	for _, sub := range cmd.Commands() {
+		strict(sub)
+	}
 }
 
 // version is the module's version, or the commit it was built from.

@@ -51,21 +51,32 @@ func addView[T any](parent *cobra.Command, e env, f *showFlags, v view[T]) {
 		Short: v.short,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.output != "table" && f.output != "json" {
-				return usageError{fmt.Errorf("-o %s: want table or json", f.output)}
+			if err := checkOutput(f.output); err != nil {
+				return err
 			}
 			list, err := askFirst[T](cmd, f.runDir, v.noun, v.roles)
 			if err != nil {
 				return err
 			}
 			if f.output == "json" {
-				enc := json.NewEncoder(e.stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(list)
+				return writeJSON(e.stdout, list)
 			}
 			return writeTable(e.stdout, v.head, list, v.rows)
 		},
 	})
+}
+
+func checkOutput(output string) error {
+	if output != "table" && output != "json" {
+		return usageError{fmt.Errorf("-o %s: want table or json", output)}
+	}
+	return nil
+}
+
+func writeJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 func askFirst[T any](cmd *cobra.Command, runDir, noun string, roles []string) ([]T, error) {
