@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -289,4 +290,20 @@ func users(t *testing.T, namespaces map[string]bool) []string {
 		}
 	}
 	return found
+}
+
+// ignored gives the set of signals that a process ignores, a bit each.
+func ignored(t *testing.T, pid string) uint64 {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\nSigIgn:\t")
+	hex, _, _ := strings.Cut(rest, "\n")
+	set, err := strconv.ParseUint(hex, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }

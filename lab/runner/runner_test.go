@@ -81,22 +81,6 @@ func TestCmdInheritsNothingFromInit(t *testing.T) {
 	}
 }
 
-// ignored gives the set of signals that a process ignores, a bit each.
-func ignored(t *testing.T, pid string) uint64 {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(text), "\nSigIgn:\t")
-	hex, _, _ := strings.Cut(rest, "\n")
-	set, err := strconv.ParseUint(hex, 16, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
-}
-
 func TestNodesTalkOverTheirLinks(t *testing.T) {
 	l := up(t, Options{Topology: three})
 	for node, addr := range map[string]string{"a": "192.0.2.1:7", "c": "198.51.100.0:7"} {
