@@ -62,27 +62,29 @@ var settled = map[string][]string{
 	"ispb":      {"east-core"},
 }
 
-// settleTime bounds the wait for sessions and routes after a start.
+// balancers are the nodes that must have all their reals in service before anything else may break: a real that
+// comes back late would take sessions with it, and they would count for the next fault.
+var balancers = []string{"east-lb1", "east-lb2", "west-lb1", "west-lb2"}
+
+// settleTime bounds the wait for sessions, routes and reals after a start.
 const settleTime = 45 * time.Second
 
-// settle waits until the routers hold what they should and the client finds everything answering.
+// settle waits until routers and balancers hold what they should and the client finds everything answering.
 func (d *demo) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for node, want := range settled {
-		var last string
-		for {
-			got, err := d.via(ctx, node)
-			if err == nil && got == strings.Join(want, ", ") {
-				break
-			}
-			last = got
-			if serr := pause(ctx, 200*time.Millisecond); serr != nil {
-				return errors.Join(fmt.Errorf("%s has the VIP by way of %q, want %q: %w", node, last, want, serr), err)
-			}
+		err := until(ctx, node+" has the VIP by way of", strings.Join(want, ", "), func() (string, error) { return d.via(ctx, node) })
+		if err != nil {
+			return err
 		}
 	}
-	d.say("routes: the VIP from both balancers at each site; the ISPs prefer east")
+	for _, node := range balancers {
+		if err := until(ctx, node+" has reals out of service:", "none", func() (string, error) { return d.out(ctx, node) }); err != nil {
+			return err
+		}
+	}
+	d.say("routes: the VIP from both balancers at each site, every real in service; the ISPs prefer east")
 	if _, err := d.output(ctx, "client", nil, "lab", "client", "ready"); err != nil {
 		return err
 	}
@@ -90,8 +92,25 @@ func (d *demo) settle(ctx context.Context) error {
 	return nil
 }
 
-// What the demo reads of `anycastle show route -o json` and `show peer -o json`.
+// until asks until it hears what it wants. A question that fails is asked again: the node may just be starting.
+func until(ctx context.Context, what, want string, ask func() (string, error)) error {
+	for {
+		got, err := ask()
+		if err == nil && got == want {
+			return nil
+		}
+		if ended := pause(ctx, 200*time.Millisecond); ended != nil {
+			return errors.Join(fmt.Errorf("%s %q, want %q: %w", what, got, want, ended), err)
+		}
+	}
+}
+
+// What the demo reads of `anycastle show route -o json`, `show peer -o json` and `show real -o json`.
 type (
+	real struct {
+		Name  string `json:"name"`
+		State string `json:"state"`
+	}
 	route struct {
 		Prefix   netip.Prefix `json:"prefix"`
 		NextHops []netip.Addr `json:"next_hops"`
@@ -124,6 +143,27 @@ func (d *demo) via(ctx context.Context, node string) (string, error) {
 	}
 	slices.Sort(by)
 	return strings.Join(by, ", "), nil
+}
+
+// out names the reals that a balancer has out of service.
+func (d *demo) out(ctx context.Context, node string) (string, error) {
+	var reals []real
+	if err := d.ask(ctx, node, "real", &reals); err != nil {
+		return "", err
+	}
+	if len(reals) == 0 {
+		return "", fmt.Errorf("%s has no reals", node)
+	}
+	var out []string
+	for _, r := range reals {
+		if r.State != "active" {
+			out = append(out, r.Name)
+		}
+	}
+	if len(out) == 0 {
+		return "none", nil
+	}
+	return strings.Join(out, ", "), nil
 }
 
 // ask reads one noun of `show` in a node.

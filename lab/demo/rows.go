@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"anycastle/lab/client"
@@ -166,40 +167,21 @@ func mails(events []client.Event) (acknowledged map[string]string, repeated int)
 
 // table lays the rows out for a terminal.
 func table(rows []Row) string {
-	head := []string{"fault", "outage at the VIP", "outage by DNS name", "connections broken", "what took over"}
-	cells := [][]string{head}
-	for _, r := range rows {
-		cells = append(cells, []string{r.Fault, ms(r.OutageVIPMS), ms(r.OutageNameMS), fmt.Sprint(r.ConnectionsBroken), r.TookOver})
+	lines := [][]string{{"fault", "outage at the VIP", "outage by DNS name", "connections broken", "what took over"}}
+	var rule []string
+	for _, head := range lines[0] {
+		rule = append(rule, strings.Repeat("-", len(head)))
 	}
-	width := make([]int, len(head))
-	for _, line := range cells {
-		for i, c := range line {
-			width[i] = max(width[i], len(c))
-		}
+	lines = append(lines, rule)
+	for _, r := range rows {
+		lines = append(lines, []string{r.Fault, ms(r.OutageVIPMS), ms(r.OutageNameMS), fmt.Sprint(r.ConnectionsBroken), r.TookOver})
 	}
 	var b strings.Builder
-	for n, line := range cells {
-		for i, c := range line {
-			if i > 0 {
-				b.WriteString("  ")
-			}
-			if i == len(line)-1 {
-				b.WriteString(c)
-			} else {
-				fmt.Fprintf(&b, "%-*s", width[i], c)
-			}
-		}
-		b.WriteByte('\n')
-		if n == 0 {
-			for i := range width {
-				if i > 0 {
-					b.WriteString("  ")
-				}
-				b.WriteString(strings.Repeat("-", width[i]))
-			}
-			b.WriteByte('\n')
-		}
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, line := range lines {
+		fmt.Fprintln(w, strings.Join(line, "\t"))
 	}
+	w.Flush() // into memory: it cannot fail
 	return b.String()
 }
 

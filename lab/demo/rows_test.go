@@ -189,7 +189,7 @@ func TestMails(t *testing.T) {
 func TestTableLinesUp(t *testing.T) {
 	got := table([]Row{{Fault: "real killed", OutageVIPMS: 210, OutageNameMS: 0, ConnectionsBroken: 9, TookOver: "mx2"}})
 	want := `fault        outage at the VIP  outage by DNS name  connections broken  what took over
------------  -----------------  ------------------  ------------------  --------------
+-----        -----------------  ------------------  ------------------  --------------
 real killed  210 ms             none                9                   mx2
 `
 	if diff := cmp.Diff(want, got); diff != "" {
