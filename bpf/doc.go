@@ -18,5 +18,6 @@
 // it: the far end of a veth must have GRO switched on while it is up, or a program; another driver must have
 // ndo_xdp_xmit. An interface that is deleted under the program and made again is without it until Attach is called.
 //
-// Kernel 5.10 or later, and a bpf file system. The objects *_bpfel.o are committed and reproducible with clang 14.
+// Kernel 6.1 or later; CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a bpf file system. The objects *_bpfel.o are committed
+// and reproducible with clang 14.
 package bpf

@@ -152,6 +152,9 @@ func SumCount(m *ebpf.Map, index uint32) (Count, error) {
 
 // load gives the lock on dir, which the caller closes after everything else.
 func load(spec *ebpf.CollectionSpec, objs any, dir string) (io.Closer, error) {
+	if err := checkKernel(); err != nil {
+		return nil, err
+	}
 	lock, err := prepare(dir)
 	if err != nil {
 		return nil, err
@@ -175,7 +178,7 @@ func loadObjects(spec *ebpf.CollectionSpec, objs any, dir string) error {
 	case errors.Is(err, ebpf.ErrMapIncompatible):
 		return fmt.Errorf("pinned maps in %s are of another version; remove that directory and start again: %w", dir, err)
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("load the program (run as root, or with CAP_BPF and CAP_NET_ADMIN): %w", err)
+		return fmt.Errorf("load the program (run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON): %w", err)
 	case err != nil:
 		return fmt.Errorf("load the program: %w", err)
 	}
