@@ -7,19 +7,19 @@ import (
 	"strings"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mtls"
 	"anycastle/mailroles/directory"
-	"anycastle/mailroles/mailtls"
 )
 
 // Config is the `mail:` section of a node file. A node has only the subsections of the roles that it runs.
 type Config struct {
-	Hostname  string        `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
-	Directory string        `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
-	TLS       mailtls.Files `yaml:"tls"`       // for clients, and for the links between front ends and stores
-	LUNs      []LUN         `yaml:"luns"`      // all LUNs; the same on every node
-	SMTP      *SMTPConfig   `yaml:"smtp"`
-	IMAP      *IMAPConfig   `yaml:"imap"`
-	Store     *StoreConfig  `yaml:"store"`
+	Hostname  string       `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
+	Directory string       `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
+	TLS       mtls.Files   `yaml:"tls"`       // for clients, and for the links between front ends and stores
+	LUNs      []LUN        `yaml:"luns"`      // all LUNs; the same on every node
+	SMTP      *SMTPConfig  `yaml:"smtp"`
+	IMAP      *IMAPConfig  `yaml:"imap"`
+	Store     *StoreConfig `yaml:"store"`
 }
 
 // LUN says where the store of a LUN listens.
@@ -31,26 +31,26 @@ type LUN struct {
 
 // SMTPConfig is the MX front end.
 type SMTPConfig struct {
-	Listen      []ListenAddr `yaml:"listen"`       // default [":25"]
-	MaxSize     int64        `yaml:"max_size"`     // largest message in bytes; default 52428800
-	MaxSessions int          `yaml:"max_sessions"` // sessions at a time, more get 421; default 1000
+	Listen      []config.ListenAddr `yaml:"listen"`       // default [":25"]
+	MaxSize     int64               `yaml:"max_size"`     // largest message in bytes; default 52428800
+	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more get 421; default 1000
 }
 
 // IMAPConfig is the IMAP front end. Its end takes 5 s while clients are logged in, also when they are idle.
 type IMAPConfig struct {
-	Listen      []ListenAddr `yaml:"listen"`       // with STARTTLS; default [":143"]
-	TLSListen   []ListenAddr `yaml:"tls_listen"`   // TLS from the first byte; default none
-	MaxSessions int          `yaml:"max_sessions"` // sessions at a time, more are closed; default 10000
+	Listen      []config.ListenAddr `yaml:"listen"`       // with STARTTLS; default [":143"]
+	TLSListen   []config.ListenAddr `yaml:"tls_listen"`   // TLS from the first byte; default none
+	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more are closed; default 10000
 }
 
 // StoreConfig is the store of one LUN.
 type StoreConfig struct {
-	LUN         string     `yaml:"lun"`          // which of the LUNs
-	Path        string     `yaml:"path"`         // directory of its mail, which must exist
-	LMTPListen  ListenAddr `yaml:"lmtp_listen"`  // default ":2424"
-	IMAPListen  ListenAddr `yaml:"imap_listen"`  // default ":1993"
-	MaxSize     int64      `yaml:"max_size"`     // largest message in bytes; default 52428800, as for smtp
-	MaxSessions int        `yaml:"max_sessions"` // LMTP sessions, and as many IMAP sessions; default 10000
+	LUN         string            `yaml:"lun"`          // which of the LUNs
+	Path        string            `yaml:"path"`         // directory of its mail, which must exist
+	LMTPListen  config.ListenAddr `yaml:"lmtp_listen"`  // default ":2424"
+	IMAPListen  config.ListenAddr `yaml:"imap_listen"`  // default ":1993"
+	MaxSize     int64             `yaml:"max_size"`     // largest message in bytes; default 52428800, as for smtp
+	MaxSessions int               `yaml:"max_sessions"` // LMTP sessions, and as many IMAP sessions; default 10000
 }
 
 const (
@@ -68,17 +68,17 @@ func (c *Config) SetDefaults() {
 
 // SetDefaults implements config.Defaulter.
 func (c *SMTPConfig) SetDefaults() {
-	*c = SMTPConfig{Listen: []ListenAddr{anyAddr(25)}, MaxSize: defaultMaxSize, MaxSessions: 1000}
+	*c = SMTPConfig{Listen: []config.ListenAddr{config.AnyAddr(25)}, MaxSize: defaultMaxSize, MaxSessions: 1000}
 }
 
 // SetDefaults implements config.Defaulter.
 func (c *IMAPConfig) SetDefaults() {
-	*c = IMAPConfig{Listen: []ListenAddr{anyAddr(143)}, MaxSessions: 10000}
+	*c = IMAPConfig{Listen: []config.ListenAddr{config.AnyAddr(143)}, MaxSessions: 10000}
 }
 
 // SetDefaults implements config.Defaulter.
 func (c *StoreConfig) SetDefaults() {
-	*c = StoreConfig{LMTPListen: anyAddr(2424), IMAPListen: anyAddr(1993), MaxSize: defaultMaxSize, MaxSessions: 10000}
+	*c = StoreConfig{LMTPListen: config.AnyAddr(2424), IMAPListen: config.AnyAddr(1993), MaxSize: defaultMaxSize, MaxSessions: 10000}
 }
 
 // Validate reports what is wrong with the section, the files that it names and the mailboxes file.
@@ -142,11 +142,11 @@ func (c *Config) validateStore(at config.Cursor) {
 	validateLimits(at, c.Store.MaxSize, c.Store.MaxSessions)
 }
 
-func validateListen(at config.Cursor, list []ListenAddr) {
+func validateListen(at config.Cursor, list []config.ListenAddr) {
 	if len(list) == 0 {
 		at.Errorf("no address; write at least one such as \":25\"")
 	}
-	seen := map[ListenAddr]bool{}
+	seen := map[config.ListenAddr]bool{}
 	for _, l := range list {
 		if seen[l] {
 			at.Errorf("%s is there twice; keep one", l)

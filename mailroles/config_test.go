@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mtlstest"
 	"anycastle/mailroles"
-	"anycastle/mailroles/mailtest"
 )
 
 // nodeFile is a whole mail section; words in capitals are replaced.
@@ -44,7 +44,7 @@ func decode(t *testing.T, text string) (mailroles.Config, error) {
 
 func TestConfig(t *testing.T) {
 	dir := t.TempDir()
-	ca := mailtest.NewCA(t)
+	ca := mtlstest.NewCA(t)
 	node, other := ca.Node(t, "node"), ca.Node(t, "other")
 	boxes := "mailboxes:\n  - {address: a@example.org, password: '" + cheapHash("x") + "', lun: lun-east}\n"
 	for name, text := range map[string]string{"mailboxes.yml": boxes, "dangling.yml": strings.ReplaceAll(boxes, "lun-east", "lun-south")} {
@@ -96,7 +96,7 @@ func TestLinkNeedsBothCertificates(t *testing.T) {
 	s := newSite(t)
 	s.runStore("lun-west")
 	honest := s.base.TLS
-	ca := mailtest.NewCA(t)
+	ca := mtlstest.NewCA(t)
 
 	// the store's side: a front end whose certificate is of another CA
 	s.runStore("lun-east")
@@ -124,7 +124,7 @@ func TestLinkNeedsBothCertificates(t *testing.T) {
 
 func TestStoreMustShowServerCertificate(t *testing.T) {
 	s := newSite(t)
-	ca := mailtest.NewCA(t)
+	ca := mtlstest.NewCA(t)
 	both := ca.Node(t, "front")
 	s.base.TLS = ca.Node(t, "client", x509.ExtKeyUsageClientAuth)
 	s.runStore("lun-east")
@@ -144,7 +144,7 @@ func TestSessionLimitAndMetrics(t *testing.T) {
 	cfg := s.base
 	cfg.SMTP = &mailroles.SMTPConfig{}
 	cfg.SMTP.SetDefaults()
-	cfg.SMTP.Listen, cfg.SMTP.MaxSessions = []mailroles.ListenAddr{s.at("smtp")}, 1
+	cfg.SMTP.Listen, cfg.SMTP.MaxSessions = []config.ListenAddr{s.at("smtp")}, 1
 	opt := s.options()
 	reg := prometheus.NewRegistry()
 	opt.Registry = reg

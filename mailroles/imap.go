@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"anycastle/internal/config"
 	"anycastle/mailroles/imapfront"
 	"anycastle/mailroles/tally"
 )
@@ -48,7 +49,7 @@ func NewIMAP(c Config, opt Options) (*IMAP, error) {
 
 // Run implements Role.
 func (r *IMAP) Run(ctx context.Context) error {
-	addrs := append(append([]ListenAddr{}, r.cfg.Listen...), r.cfg.TLSListen...)
+	addrs := append(append([]config.ListenAddr{}, r.cfg.Listen...), r.cfg.TLSListen...)
 	sockets, err := r.listen(ctx, addrs...)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (r *IMAP) Run(ctx context.Context) error {
 		Directory:   r.dir,
 		LUNs:        r.stores,
 		PublicTLS:   r.tls.Public(),
-		LinkTLS:     r.tls.LinkClient(),
+		LinkTLS:     r.tls.ClientOfAny(),
 		MaxSessions: r.cfg.MaxSessions,
 		Log:         r.Log,
 		Tally:       &r.tally,

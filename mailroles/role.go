@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mtls"
 	"anycastle/mailroles/directory"
-	"anycastle/mailroles/mailtls"
 )
 
 // Role is one mail role. Run is called once; the others may be called at any time, concurrently.
@@ -40,7 +40,7 @@ var errStopped = errors.New("mailroles: not serving")
 // base is what all roles are made of.
 type base struct {
 	Options
-	tls *mailtls.Material
+	tls *mtls.Material
 	dir *directory.Directory
 }
 
@@ -55,7 +55,7 @@ func newBase(c Config, opt Options) (base, error) {
 	if err := config.Check("mail", c.Validate); err != nil {
 		return base{}, err
 	}
-	material, err := mailtls.Load(c.TLS)
+	material, err := mtls.Load(c.TLS)
 	if err != nil {
 		return base{}, err
 	}
@@ -67,7 +67,7 @@ func newBase(c Config, opt Options) (base, error) {
 }
 
 // listen opens all sockets, or none.
-func (b *base) listen(ctx context.Context, addrs ...ListenAddr) ([]net.Listener, error) {
+func (b *base) listen(ctx context.Context, addrs ...config.ListenAddr) ([]net.Listener, error) {
 	var list []net.Listener
 	for _, a := range addrs {
 		ln, err := b.Listen(ctx, "tcp", a.String())

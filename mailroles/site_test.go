@@ -21,8 +21,9 @@ import (
 	"github.com/emersion/go-smtp"
 	"golang.org/x/crypto/argon2"
 
+	"anycastle/internal/config"
+	"anycastle/internal/mtlstest"
 	"anycastle/mailroles"
-	"anycastle/mailroles/mailtest"
 )
 
 const (
@@ -84,7 +85,7 @@ func newSite(t *testing.T) *site {
 	s.base = mailroles.Config{
 		Hostname:  "mx.example.org",
 		Directory: boxes,
-		TLS:       mailtest.NewCA(t).Node(t, "node"),
+		TLS:       mtlstest.NewCA(t).Node(t, "node"),
 	}
 	for _, lun := range []string{"lun-east", "lun-west"} {
 		s.base.LUNs = append(s.base.LUNs, mailroles.LUN{Name: lun, LMTP: s.addrs[lun+"/lmtp"], IMAP: s.addrs[lun+"/imap"]})
@@ -102,8 +103,8 @@ func cheapHash(password string) string {
 	return "$argon2id$v=19$m=8,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(password), salt, 1, 8, 1, 32))
 }
 
-func (s *site) at(name string) mailroles.ListenAddr {
-	return mailroles.ListenAddr{Addr: s.addrs[name].Addr(), Port: s.addrs[name].Port()}
+func (s *site) at(name string) config.ListenAddr {
+	return config.ListenAddr{Addr: s.addrs[name].Addr(), Port: s.addrs[name].Port()}
 }
 
 // listen gives the socket that the site has open for an address, and after that opens it anew.
@@ -148,7 +149,7 @@ func (s *site) runSMTP() (*mailroles.SMTP, func()) {
 	cfg := s.base
 	cfg.SMTP = &mailroles.SMTPConfig{}
 	cfg.SMTP.SetDefaults()
-	cfg.SMTP.Listen = []mailroles.ListenAddr{s.at("smtp")}
+	cfg.SMTP.Listen = []config.ListenAddr{s.at("smtp")}
 	role, err := mailroles.NewSMTP(cfg, s.options())
 	return role, s.run(role, err)
 }
@@ -158,8 +159,8 @@ func (s *site) runIMAP() (*mailroles.IMAP, func()) {
 	cfg := s.base
 	cfg.IMAP = &mailroles.IMAPConfig{}
 	cfg.IMAP.SetDefaults()
-	cfg.IMAP.Listen = []mailroles.ListenAddr{s.at("imap")}
-	cfg.IMAP.TLSListen = []mailroles.ListenAddr{s.at("imaps")}
+	cfg.IMAP.Listen = []config.ListenAddr{s.at("imap")}
+	cfg.IMAP.TLSListen = []config.ListenAddr{s.at("imaps")}
 	role, err := mailroles.NewIMAP(cfg, s.options())
 	return role, s.run(role, err)
 }

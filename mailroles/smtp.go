@@ -58,7 +58,7 @@ func (r *SMTP) Run(ctx context.Context) error {
 		PublicTLS:   r.tls.Public(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
-		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, LinkTLS: r.tls.LinkClient(), Log: r.Log},
+		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, LinkTLS: r.tls.ClientOfAny(), Log: r.Log},
 		Log:         r.Log,
 		Tally:       &r.tally,
 	})

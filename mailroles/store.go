@@ -68,7 +68,7 @@ func (r *Store) Run(ctx context.Context) (err error) {
 	}
 	lmtp := smtpd.NewServer(smtpd.Options{
 		Hostname:    r.host,
-		LinkTLS:     r.tls.LinkServer(),
+		LinkTLS:     r.tls.Server(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
 		Handler:     &smtpd.Store{LUN: r.cfg.LUN, Directory: r.dir, Mail: mail, Log: r.Log},
@@ -79,7 +79,7 @@ func (r *Store) Run(ctx context.Context) (err error) {
 		LUN:         r.cfg.LUN,
 		Directory:   r.dir,
 		Mail:        mail,
-		LinkTLS:     r.tls.LinkServer(),
+		LinkTLS:     r.tls.Server(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
 		Log:         r.Log,

@@ -1,4 +1,7 @@
-package mailtest
+// Package mtlstest makes certificates for tests of links between nodes.
+//
+// Files live in the test's own temporary folder and go with it.
+package mtlstest
 
 import (
 	"crypto/ecdsa"
@@ -8,13 +11,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"anycastle/mailroles/mailtls"
+	"anycastle/internal/mtls"
 )
 
 // CA signs certificates for one test.
@@ -47,7 +50,13 @@ func NewCA(t testing.TB) *CA {
 }
 
 // Node makes a certificate for 127.0.0.1 and mx.example.org with the given uses, both uses when none is given.
-func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mailtls.Files {
+func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mtls.Files {
+	t.Helper()
+	return ca.Host(t, name, []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, uses...)
+}
+
+// Host makes a certificate for the addresses instead.
+func (ca *CA) Host(t testing.TB, name string, addrs []netip.Addr, uses ...x509.ExtKeyUsage) mtls.Files {
 	t.Helper()
 	if len(uses) == 0 {
 		uses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
@@ -63,9 +72,11 @@ func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mailtls.
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
 		DNSNames:     []string{"mx.example.org"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)}, // x509 takes no netip
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  uses,
+	}
+	for _, a := range addrs {
+		cert.IPAddresses = append(cert.IPAddresses, a.AsSlice()) // x509 takes no netip
 	}
 	der, err := x509.CreateCertificate(rand.Reader, cert, ca.cert, key.Public(), ca.key)
 	if err != nil {
@@ -75,7 +86,7 @@ func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mailtls.
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := mailtls.Files{Cert: ca.path(name + ".pem"), Key: ca.path(name + ".key"), CA: ca.path("ca.pem")}
+	f := mtls.Files{Cert: ca.path(name + ".pem"), Key: ca.path(name + ".key"), CA: ca.path("ca.pem")}
 	writePEM(t, f.Cert, "CERTIFICATE", der)
 	writePEM(t, f.Key, "EC PRIVATE KEY", keyDER)
 	return f

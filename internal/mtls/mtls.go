@@ -1,4 +1,4 @@
-package mailtls
+package mtls
 
 import (
 	"crypto/tls"
@@ -14,7 +14,7 @@ import (
 type Files struct {
 	Cert string `yaml:"cert"` // certificate, with its chain if it has one
 	Key  string `yaml:"key"`  // private key of the certificate
-	CA   string `yaml:"ca"`   // certificates that sign the certificates of front ends and stores
+	CA   string `yaml:"ca"`   // certificates that sign those of the other nodes
 }
 
 // Validate reports files that are missing or do not fit each other.
@@ -64,8 +64,8 @@ func (m *Material) Public() *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{m.cert}, MinVersion: tls.VersionTLS12}
 }
 
-// LinkServer gives the store's side of the link.
-func (m *Material) LinkServer() *tls.Config {
+// Server gives the accepting side of a link.
+func (m *Material) Server() *tls.Config {
 	return &tls.Config{
 		Certificates: []tls.Certificate{m.cert},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
@@ -74,20 +74,25 @@ func (m *Material) LinkServer() *tls.Config {
 	}
 }
 
-// LinkClient gives the front end's side of the link.
-func (m *Material) LinkClient() *tls.Config {
+// Client gives the calling side of a link to a server whose certificate names what is dialled.
+func (m *Material) Client() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{m.cert}, RootCAs: m.ca, MinVersion: tls.VersionTLS13}
+}
+
+// ClientOfAny gives the calling side of a link to a server with any certificate of the CA.
+func (m *Material) ClientOfAny() *tls.Config {
 	return &tls.Config{
 		Certificates: []tls.Certificate{m.cert},
 		MinVersion:   tls.VersionTLS13,
 		// The standard check would also compare names; VerifyConnection does the rest of it.
 		InsecureSkipVerify: true,
-		VerifyConnection:   m.verifyStore,
+		VerifyConnection:   m.verifyAny,
 	}
 }
 
-func (m *Material) verifyStore(state tls.ConnectionState) error {
+func (m *Material) verifyAny(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {
-		return errors.New("mailtls: store showed no certificate")
+		return errors.New("mtls: the server showed no certificate")
 	}
 	between := x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
@@ -99,7 +104,7 @@ func (m *Material) verifyStore(state tls.ConnectionState) error {
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	if err != nil {
-		return fmt.Errorf("verify the store's certificate: %w", err)
+		return fmt.Errorf("verify the server's certificate: %w", err)
 	}
 	return nil
 }

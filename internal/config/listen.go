@@ -1,4 +1,4 @@
-package mailroles
+package config
 
 import (
 	"fmt"
@@ -13,7 +13,8 @@ type ListenAddr struct {
 	Port uint16
 }
 
-func anyAddr(port uint16) ListenAddr { return ListenAddr{Port: port} }
+// AnyAddr gives every address of the machine with a port.
+func AnyAddr(port uint16) ListenAddr { return ListenAddr{Port: port} }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (l *ListenAddr) UnmarshalText(text []byte) error {
@@ -21,9 +22,9 @@ func (l *ListenAddr) UnmarshalText(text []byte) error {
 	if port, ok := strings.CutPrefix(s, ":"); ok {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 {
-			return fmt.Errorf("mailroles: no port in %q", s)
+			return fmt.Errorf("no port in %q", s)
 		}
-		*l = anyAddr(uint16(n))
+		*l = AnyAddr(uint16(n))
 		return nil
 	}
 	ap, err := netip.ParseAddrPort(s)
