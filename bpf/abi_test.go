@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"net/netip"
 	"os"
 	"regexp"
@@ -17,9 +18,15 @@ func TestSizes(t *testing.T) {
 		name    string
 		got, in uintptr // Go's size; the map's
 	}{
-		{"vip_key", unsafe.Sizeof(VIPKey{}), uintptr(spec.Maps[lbMapVips].KeySize)},
-		{"vip", unsafe.Sizeof(VIP{}), uintptr(spec.Maps[lbMapVips].ValueSize)},
-		{"slot", unsafe.Sizeof(Slot{}), uintptr(spec.Maps[lbMapFarms].InnerMap.ValueSize)},
+		{"vip_key4", unsafe.Sizeof(VIPKey4{}), uintptr(spec.Maps[lbMapVips4].KeySize)},
+		{"vip_key6", unsafe.Sizeof(VIPKey6{}), uintptr(spec.Maps[lbMapVips6].KeySize)},
+		{"vip", unsafe.Sizeof(VIP{}), uintptr(spec.Maps[lbMapVips4].ValueSize)},
+		{"address", unsafe.Sizeof(Address{}), uintptr(spec.Maps[lbMapAddresses].ValueSize)},
+		{"block", unsafe.Sizeof(Block{}), uintptr(spec.Maps[lbMapFarms].InnerMap.ValueSize)},
+		{"flow", unsafe.Sizeof(Flow{}), uintptr(spec.Maps[lbMapFlows].KeySize)},
+		{"fragment_key", unsafe.Sizeof(FragmentKey{}), uintptr(spec.Maps[lbMapFragments].KeySize)},
+		{"fragment", unsafe.Sizeof(Fragment{}), uintptr(spec.Maps[lbMapFragments].ValueSize)},
+		{"trace", unsafe.Sizeof(Trace{}), uintptr(spec.Maps[lbMapExplained].ValueSize)},
 		{"real", unsafe.Sizeof(Real{}), uintptr(spec.Maps[lbMapReals].ValueSize)},
 		{"count", unsafe.Sizeof(Count{}), uintptr(spec.Maps[lbMapCounts].ValueSize)},
 		{"count of the real", unsafe.Sizeof(realCount{}), unsafe.Sizeof(Count{})},
@@ -32,11 +39,12 @@ func TestSizes(t *testing.T) {
 		name    string
 		got, in uint32
 	}{
-		{"slots", Slots, spec.Maps[lbMapFarms].InnerMap.MaxEntries},
+		{"slots", Slots / SlotsPerBlock, spec.Maps[lbMapFarms].InnerMap.MaxEntries},
 		{"farms", MaxFarms, spec.Maps[lbMapFarms].MaxEntries},
 		{"reals", MaxReals, spec.Maps[lbMapReals].MaxEntries},
 		{"counts", MaxVIPs, spec.Maps[lbMapCounts].MaxEntries},
-		{"vips with their addresses", 2 * MaxVIPs, spec.Maps[lbMapVips].MaxEntries},
+		{"vips", MaxVIPs, spec.Maps[lbMapVips4].MaxEntries},
+		{"ranges", MaxRanges, uint32(len(Address{}.Range))},
 	} {
 		if tc.got != tc.in {
 			t.Errorf("%s: %d in Go, %d in C", tc.name, tc.got, tc.in)
@@ -65,13 +73,15 @@ func TestReasonNames(t *testing.T) {
 }
 
 func TestWireOrder(t *testing.T) {
-	addr := netip.MustParseAddr("203.0.113.10")
-	if got := NetAddr(Addr(addr)); got != addr {
-		t.Errorf("address comes back as %v", got)
-	}
-	v := Addr(addr)
-	if b := *(*[4]byte)(unsafe.Pointer(&v)); b != addr.As4() {
-		t.Errorf("address lies in memory as %v", b)
+	for _, s := range []string{"203.0.113.10", "2001:db8::1:25"} {
+		addr := netip.MustParseAddr(s)
+		if got := NetAddr(Addr(addr), addr.Is6()); got != addr {
+			t.Errorf("address comes back as %v", got)
+		}
+		v := Addr(addr)
+		if b := unsafe.Slice((*byte)(unsafe.Pointer(&v)), addr.BitLen()/8); !bytes.Equal(b, addr.AsSlice()) {
+			t.Errorf("address lies in memory as %v", b)
+		}
 	}
 	p := Port(25)
 	if b := *(*[2]byte)(unsafe.Pointer(&p)); b != [2]byte{0, 25} {

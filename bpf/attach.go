@@ -73,7 +73,10 @@ func (p *program) Attach(names []string) ([]Uplink, error) {
 		}
 		uplinks = append(uplinks, Uplink{Name: name, Mode: mode})
 	}
-	return uplinks, p.detachOthers(wanted)
+	if err := p.detachOthers(wanted); err != nil {
+		return uplinks, err
+	}
+	return uplinks, removeOtherLayouts(p.dir)
 }
 
 func (p *program) attachOne(iface *netlink.LinkAttrs) error {

@@ -70,7 +70,7 @@ func TestSlotOfFlow(t *testing.T) {
 	for range 20 {
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(rnd.Uint32())}), uint16(1024+rnd.IntN(60000)))
 		slots := allSlots(mx1Index)
-		slots[slotOf(hashKey, src, vipTCP, 6)].Primary = mx2Index
+		slots[slotOf(hashKey, src, vipTCP, 6)] = Slot{Primary: mx2Index, Secondary: mx2Index}
 		setTable(t, lb, slots)
 		verdict, _, err := lb.prog.Test(pkttest.New(src, vipTCP).Bytes(t))
 		put(t, err)

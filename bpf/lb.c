@@ -1,106 +1,234 @@
 //go:build ignore
 
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The balancer, on the uplink of an LB: a packet for a VIP leaves encapsulated for one of the VIP's reals. */
+/* The balancer, on the uplink of an LB: a packet for a VIP leaves for one of the VIP's reals. */
 #include "headers/kernel.h"
 #include "headers/reason.h"
 #include "headers/maps.h"
-#include "headers/parse.h"
-#include "headers/hash.h"
+#include "headers/packet.h"
+#include "headers/flow.h"
+#include "headers/choose.h"
 #include "headers/encap.h"
-
-/* The same on every LB of a site, so that all send a flow to the same real. Set before the program is loaded. */
-volatile const __u64 hash_key[2];
-
-static __always_inline struct vip *find_vip(__be32 addr, __be16 port, __u8 proto)
-{
-	struct vip_key key = {.addr = addr, .port = port, .proto = proto};
-
-	return bpf_map_lookup_elem(&vips, &key);
-}
+#include "headers/reply.h"
+#include "headers/icmp.h"
+#include "headers/trace.h"
 
 /* A packet that no VIP can take is dropped if its address is a VIP's; any other is for the kernel to judge. */
-static __always_inline int refuse(__be32 addr, enum reason why)
+__separate int refuse(struct packet *p, __u32 why)
 {
-	return find_vip(addr, 0, 0) ? drop(why) : XDP_PASS;
+	if (!p)
+		return XDP_DROP;
+	return find_address(p) ? refused(p, why) : XDP_PASS;
 }
 
-static __always_inline struct real *select_real(const struct vip *vip, const struct flow *flow, enum reason *why)
+static __always_inline void count_packet(const struct packet *p)
 {
-	__u32 index = hash_flow(flow, hash_key[0], hash_key[1]) & (SLOTS - 1);
-	__u32 farm = vip->farm;
-	struct slot *slot;
-	struct real *real;
-	void *table;
-
-	*why = REASON_NO_TABLE;
-	table = bpf_map_lookup_elem(&farms, &farm);
-	if (!table)
-		return NULL;
-	slot = bpf_map_lookup_elem(table, &index);
-	if (!slot)
-		return NULL;
-	*why = REASON_NO_REAL;
-	index = slot->primary;
-	if (!index)
-		return NULL;
-	real = bpf_map_lookup_elem(&reals, &index);
-	if (!real)
-		return NULL;
-	*why = REASON_NO_NEXT_HOP;
-	return real->ifindex ? real : NULL;
-}
-
-static __always_inline void count_packet(const struct vip *vip, __u32 bytes)
-{
-	__u32 index = vip->index;
+	__u32 index = p->vip - 1;
 	struct count *count = bpf_map_lookup_elem(&counts, &index);
 
-	if (!count)
+	if (!count || p->dry)
 		return;
 	count->packets++;
-	count->bytes += bytes;
+	count->bytes += p->len;
+}
+
+/* One hop less, as a router does it. Gives what is left, 0 if it may not be forwarded. */
+static __always_inline __u8 decrement_ttl(const struct packet *p, void *l3)
+{
+	struct ipv6hdr *ip6 = l3;
+	struct iphdr *ip = l3;
+
+	if (p->family == 6)
+		return ip6->hop_limit <= 1 ? 0 : --ip6->hop_limit;
+	if (ip->ttl <= 1)
+		return 0;
+	set_ttl(ip, ip->ttl - 1);
+	return ip->ttl;
+}
+
+static __always_inline __u8 current_ttl(const struct packet *p, const void *l3)
+{
+	return p->family == 6 ? ((const struct ipv6hdr *)l3)->hop_limit : ((const struct iphdr *)l3)->ttl;
+}
+
+static __always_inline void describe_second(struct outer *o, const struct packet *p)
+{
+	struct real *second;
+
+	if (likely(!p->second))
+		return;
+	second = find_real(p->second);
+	if (!second)
+		return;
+	__builtin_memcpy(o->second, second->addr, 16);
+	o->second_family = second->flags & REAL_IPV6 ? 6 : 4;
+}
+
+static __always_inline __be16 ethertype(const struct packet *p, const struct real *real)
+{
+	if (real->kind == KIND_L2)
+		return p->family == 6 ? htons(ETH_P_IPV6) : htons(ETH_P_IP);
+	return real->flags & REAL_IPV6 ? htons(ETH_P_IPV6) : htons(ETH_P_IP);
+}
+
+/* Makes the frame towards the real. On REASON_NONE it is ready to leave. */
+static __always_inline enum reason wrap(struct xdp_md *ctx, const struct packet *p, const struct outer *o,
+					const struct real *real, __u32 grows)
+{
+	int delta = (int)p->l3 - (int)grows - (int)(sizeof(struct ethhdr) + (real->tags & 3) * sizeof(struct vlanhdr));
+	void *at, *data_end;
+
+	if (delta && bpf_xdp_adjust_head(ctx, delta))
+		return REASON_NO_HEADROOM;
+	data_end = (void *)(long)ctx->data_end;
+	at = write_ethernet((void *)(long)ctx->data, data_end, real, ethertype(p, real));
+	if (!at || (o->kind != KIND_L2 && !write_outer(at, data_end, o, real)))
+		return REASON_TRUNCATED;
+	return REASON_NONE;
+}
+
+static __always_inline int send(struct xdp_md *ctx, struct packet *p, const struct real *real)
+{
+	void *data_end = (void *)(long)ctx->data_end;
+	void *l3 = (void *)(long)ctx->data + l3_offset(p);
+	struct outer o = {.hash = p->hash, .inner_len = p->len, .tos = p->tos, .kind = real->kind};
+	enum reason why;
+	__u32 grows;
+
+	o.inner_proto = p->family == 6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	describe_second(&o, p);
+	grows = overhead(&o, real);
+	if (l3 + (p->family == 6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) > data_end)
+		return refused(p, REASON_TRUNCATED);
+	if (current_ttl(p, l3) <= 1)
+		return refused(p, REASON_TTL_EXPIRED);
+	if (unlikely(p->len + grows > real->mtu))
+		return too_big(ctx, p, real->mtu - grows);
+	o.ttl = decrement_ttl(p, l3);
+	why = wrap(ctx, p, &o, real, grows);
+	if (why != REASON_NONE)
+		return refused(p, why);
+	count_packet(p);
+	if (real->ifindex == ctx->ingress_ifindex && !(real->flags & REAL_REDIRECT))
+		return XDP_TX;
+	return bpf_redirect(real->ifindex, 0);
+}
+
+__separate int forward(struct xdp_md *ctx, struct packet *p)
+{
+	struct real *real;
+
+	if (!p)
+		return XDP_DROP;
+	real = find_real(p->real);
+	if (!real)
+		return refused(p, REASON_NO_REAL);
+	if (!real->ifindex)
+		return refused(p, REASON_NO_NEXT_HOP);
+	return send(ctx, p, real);
+}
+
+/* Finds the real of a later fragment. Gives a verdict, or -1 if p->real is to have it. */
+static __noinline int decide_fragment(struct xdp_md *ctx, struct packet *p)
+{
+	int verdict;
+
+	if (recall_fragment(p))
+		return -1;
+	verdict = refuse(p, REASON_FRAGMENT_EARLY);
+	if (verdict == XDP_DROP)
+		hold(ctx, p);
+	return verdict;
+}
+
+/* Finds the real of a packet that has been parsed. Gives a verdict, or -1 if p->real is to have it. */
+__separate int decide(struct xdp_md *ctx, struct packet *p)
+{
+	struct vip *vip;
+	enum reason why;
+
+	if (!p)
+		return XDP_DROP;
+	if (unlikely(p->flags & PACKET_LATER))
+		return decide_fragment(ctx, p);
+	vip = find_vip(p);
+	if (!vip)
+		return p->flags & PACKET_ERROR ? refused(p, REASON_ICMP_UNHANDLED) : XDP_PASS;
+	p->vip = vip->index + 1;
+	why = choose(p, vip);
+	if (why != REASON_NONE)
+		return refused(p, why);
+	if (unlikely(p->flags & PACKET_FIRST) && p->real)
+		remember_fragment(p);
+	return -1;
+}
+
+static __always_inline enum parsed parse(struct xdp_md *ctx, struct packet *p, enum reason *why)
+{
+	void *data_end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct vlanhdr *tag = (void *)(eth + 1);
+	__be16 proto;
+
+	if ((void *)(eth + 1) > data_end)
+		return PARSED_OTHER;
+	proto = eth->proto;
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (likely(!is_tag(proto)))
+			break;
+		if ((void *)(tag + 1) > data_end)
+			return PARSED_TRUNCATED;
+		proto = tag->proto;
+		tag++;
+	}
+	p->l3 = (void *)tag - (void *)eth;
+	if (proto == htons(ETH_P_IP))
+		return parse_ip(p, (void *)tag, data_end, why);
+	if (proto == htons(ETH_P_IPV6))
+		return parse_ip6(ctx, p, (void *)tag, data_end, why);
+	return PARSED_OTHER;
+}
+
+static __always_inline int balance(struct xdp_md *ctx, struct packet *p)
+{
+	enum reason why = REASON_NONE;
+	int verdict;
+
+	switch (parse(ctx, p, &why)) {
+	case PARSED_OTHER:
+		return XDP_PASS;
+	case PARSED_TRUNCATED:
+		return refused(p, REASON_TRUNCATED);
+	case PARSED_REFUSE:
+		return refuse(p, why);
+	case PARSED_ICMP:
+		verdict = take_icmp(ctx, p);
+		if (verdict >= 0)
+			return verdict;
+		break;
+	case PARSED_FLOW:
+		break;
+	}
+	verdict = decide(ctx, p);
+	return verdict >= 0 ? verdict : forward(ctx, p);
 }
 
 SEC("xdp")
 int lb(struct xdp_md *ctx)
 {
-	void *data_end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = (void *)(long)ctx->data;
-	struct flow flow = {};
-	struct iphdr *ip;
-	struct real *real;
-	struct vip *vip;
-	enum reason why;
-	__u32 bytes;
+	struct packet p = {};
+	int capturing = capture.until != 0, verdict;
 
-	if ((void *)(eth + 1) > data_end || eth->proto != htons(ETH_P_IP))
-		return XDP_PASS;
-	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > data_end)
-		return drop(REASON_TRUNCATED);
-	switch (parse_flow(ip, data_end, &flow, &why)) {
-	case PARSED_OTHER:
-		return XDP_PASS;
-	case PARSED_REFUSE:
-		return refuse(flow.dst, why);
-	case PARSED_FLOW:
-		break;
-	}
-	vip = find_vip(flow.dst, flow.dst_port, flow.proto);
-	if (!vip)
-		return XDP_PASS;
-	real = select_real(vip, &flow, &why);
-	if (!real)
-		return drop(why);
-	bytes = ntohs(ip->tot_len);
-	why = encapsulate(ctx, ip, real);
-	if (why != REASON_NONE)
-		return drop(why);
-	count_packet(vip, bytes);
-	if (real->ifindex == ctx->ingress_ifindex && !(real->flags & REAL_REDIRECT))
-		return XDP_TX;
-	return bpf_redirect(real->ifindex, 0);
+	p.dry = is_dry(ctx);
+	if (unlikely(capturing))
+		capture_in(ctx);
+	verdict = balance(ctx, &p);
+	if (unlikely(p.dry))
+		explain(&p, verdict);
+	else if (unlikely(capturing))
+		capture_out(ctx, &p, verdict);
+	return verdict;
 }
 
 char program_license[] SEC("license") = "Dual BSD/GPL";

@@ -13,57 +13,180 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type lbAddress struct {
+	_      structs.HostLayout
+	Flags  uint32
+	Ranges uint32
+	Range  [32]struct {
+		_     structs.HostLayout
+		Low   uint16
+		High  uint16
+		Proto uint8
+		Pad   [3]uint8
+		Vip   lbVip
+	}
+}
+
+type lbBlock struct {
+	_    structs.HostLayout
+	Slot [16]lbSlot
+}
+
+type lbBucket struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+}
+
+type lbCaptureFilter struct {
+	_      structs.HostLayout
+	Until  uint64
+	Vip    uint32
+	Real   uint32
+	Reason uint32
+	CapLen uint32
+}
+
 type lbCount struct {
 	_       structs.HostLayout
 	Packets uint64
 	Bytes   uint64
 }
 
+type lbFlow struct {
+	_       structs.HostLayout
+	Src     [4]uint32
+	Dst     [4]uint32
+	SrcPort uint16
+	DstPort uint16
+	Proto   uint8
+	Family  uint8
+	Pad     [2]uint8
+}
+
+type lbFragment struct {
+	_      structs.HostLayout
+	At     uint64
+	Vip    uint32
+	Real   uint16
+	Second uint16
+	Hash   uint32
+	Pad    uint32
+}
+
+type lbFragmentKey struct {
+	_      structs.HostLayout
+	Src    [4]uint32
+	Dst    [4]uint32
+	Id     uint32
+	Proto  uint8
+	Family uint8
+	Pad    [2]uint8
+}
+
 type lbReal struct {
 	_       structs.HostLayout
-	Addr    uint32
-	Source  uint32
+	Addr    [4]uint32
+	Source  [4]uint32
 	Ifindex uint32
-	Mtu     uint32
+	Mtu     uint16
+	Sum     uint16
 	DstMac  [6]uint8
 	SrcMac  [6]uint8
-	Flags   uint32
+	Kind    uint8
+	Flags   uint8
+	Tags    uint8
+	Pad     uint8
+	Tag     [2]struct {
+		_     structs.HostLayout
+		Proto uint16
+		Tci   uint16
+	}
 }
 
 type lbReason uint32
 
 const (
-	lbReasonREASON_NONE        lbReason = 0
-	lbReasonREASON_TRUNCATED   lbReason = 1
-	lbReasonREASON_BAD_HEADER  lbReason = 2
-	lbReasonREASON_FRAGMENT    lbReason = 3
-	lbReasonREASON_TTL_EXPIRED lbReason = 4
-	lbReasonREASON_NO_TABLE    lbReason = 5
-	lbReasonREASON_NO_REAL     lbReason = 6
-	lbReasonREASON_NO_NEXT_HOP lbReason = 7
-	lbReasonREASON_TOO_BIG     lbReason = 8
-	lbReasonREASON_NO_HEADROOM lbReason = 9
-	lbReasonREASON_NOT_OWN     lbReason = 10
-	lbReasonREASON_NOT_VIP     lbReason = 11
-	lbReasonREASON_BAD_INNER   lbReason = 12
-	lbReasonREASON_MAX         lbReason = 13
+	lbReasonREASON_NONE           lbReason = 0
+	lbReasonREASON_TRUNCATED      lbReason = 1
+	lbReasonREASON_BAD_HEADER     lbReason = 2
+	lbReasonREASON_EXT_HEADER     lbReason = 3
+	lbReasonREASON_FRAGMENT       lbReason = 4
+	lbReasonREASON_FRAGMENT_EARLY lbReason = 5
+	lbReasonREASON_TTL_EXPIRED    lbReason = 6
+	lbReasonREASON_NO_TABLE       lbReason = 7
+	lbReasonREASON_NO_REAL        lbReason = 8
+	lbReasonREASON_NO_NEXT_HOP    lbReason = 9
+	lbReasonREASON_TOO_BIG        lbReason = 10
+	lbReasonREASON_ICMP_LIMITED   lbReason = 11
+	lbReasonREASON_ICMP_UNHANDLED lbReason = 12
+	lbReasonREASON_OUT_OF_SERVICE lbReason = 13
+	lbReasonREASON_NO_HEADROOM    lbReason = 14
+	lbReasonREASON_NOT_OWN        lbReason = 15
+	lbReasonREASON_NOT_VIP        lbReason = 16
+	lbReasonREASON_BAD_INNER      lbReason = 17
+	lbReasonREASON_ECN            lbReason = 18
+	lbReasonREASON_NO_ROUTE       lbReason = 19
+	lbReasonREASON_MAX            lbReason = 20
+)
+
+type lbRecord struct {
+	_     structs.HostLayout
+	Trace lbTrace
+	Bytes [4096]uint8
+}
+
+type lbReply uint32
+
+const (
+	lbReplyREPLY_ECHO    lbReply = 0
+	lbReplyREPLY_TOO_BIG lbReply = 1
+	lbReplyREPLY_MAX     lbReply = 2
 )
 
 type lbSlot struct {
 	_         structs.HostLayout
-	Primary   uint32
-	Secondary uint32
+	Primary   uint16
+	Secondary uint16
+}
+
+type lbTrace struct {
+	_         structs.HostLayout
+	At        uint64
+	Vip       uint32
+	Slot      uint32
+	Primary   uint16
+	Secondary uint16
+	Real      uint16
+	Second    uint16
+	Reason    uint32
+	Verdict   uint32
+	Ifindex   uint32
+	InLen     uint32
+	OutLen    uint32
+	InCap     uint16
+	OutCap    uint16
 }
 
 type lbVip struct {
 	_     structs.HostLayout
 	Farm  uint32
 	Index uint32
+	Flags uint32
+	Mask  [4]uint32
 }
 
-type lbVipKey struct {
+type lbVipKey4 struct {
 	_     structs.HostLayout
 	Addr  uint32
+	Port  uint16
+	Proto uint8
+	Pad   uint8
+}
+
+type lbVipKey6 struct {
+	_     structs.HostLayout
+	Addr  [4]uint32
 	Port  uint16
 	Proto uint8
 	Pad   uint8
@@ -73,15 +196,31 @@ type lbVipKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lbMapCounts     = "counts"
-	lbMapDrops      = "drops"
-	lbMapFarms      = "farms"
-	lbMapReals      = "reals"
-	lbMapVips       = "vips"
-	lbProgLb        = "lb"
-	lbVarHashKey    = "hash_key"
-	lbVarReasonType = "reason_type"
-	lbVarSlotType   = "slot_type"
+	lbMapAddresses    = "addresses"
+	lbMapBuckets      = "buckets"
+	lbMapCaptureLost  = "capture_lost"
+	lbMapCaptured     = "captured"
+	lbMapCounts       = "counts"
+	lbMapDrops        = "drops"
+	lbMapExplained    = "explained"
+	lbMapFarms        = "farms"
+	lbMapFlows        = "flows"
+	lbMapFragments    = "fragments"
+	lbMapHeld         = "held"
+	lbMapReals        = "reals"
+	lbMapReplies      = "replies"
+	lbMapScratch      = "scratch"
+	lbMapUplinks      = "uplinks"
+	lbMapVips4        = "vips4"
+	lbMapVips6        = "vips6"
+	lbProgLb          = "lb"
+	lbVarBlockType    = "block_type"
+	lbVarCapture      = "capture"
+	lbVarExplainToken = "explain_token"
+	lbVarHashKey      = "hash_key"
+	lbVarReasonType   = "reason_type"
+	lbVarReplyType    = "reply_type"
+	lbVarTraceType    = "trace_type"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -133,20 +272,36 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
-	Counts *ebpf.MapSpec `ebpf:"counts"`
-	Drops  *ebpf.MapSpec `ebpf:"drops"`
-	Farms  *ebpf.MapSpec `ebpf:"farms"`
-	Reals  *ebpf.MapSpec `ebpf:"reals"`
-	Vips   *ebpf.MapSpec `ebpf:"vips"`
+	Addresses   *ebpf.MapSpec `ebpf:"addresses"`
+	Buckets     *ebpf.MapSpec `ebpf:"buckets"`
+	CaptureLost *ebpf.MapSpec `ebpf:"capture_lost"`
+	Captured    *ebpf.MapSpec `ebpf:"captured"`
+	Counts      *ebpf.MapSpec `ebpf:"counts"`
+	Drops       *ebpf.MapSpec `ebpf:"drops"`
+	Explained   *ebpf.MapSpec `ebpf:"explained"`
+	Farms       *ebpf.MapSpec `ebpf:"farms"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
+	Held        *ebpf.MapSpec `ebpf:"held"`
+	Reals       *ebpf.MapSpec `ebpf:"reals"`
+	Replies     *ebpf.MapSpec `ebpf:"replies"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Uplinks     *ebpf.MapSpec `ebpf:"uplinks"`
+	Vips4       *ebpf.MapSpec `ebpf:"vips4"`
+	Vips6       *ebpf.MapSpec `ebpf:"vips6"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	HashKey    *ebpf.VariableSpec `ebpf:"hash_key"`
-	ReasonType *ebpf.VariableSpec `ebpf:"reason_type"`
-	SlotType   *ebpf.VariableSpec `ebpf:"slot_type"`
+	BlockType    *ebpf.VariableSpec `ebpf:"block_type"`
+	Capture      *ebpf.VariableSpec `ebpf:"capture"`
+	ExplainToken *ebpf.VariableSpec `ebpf:"explain_token"`
+	HashKey      *ebpf.VariableSpec `ebpf:"hash_key"`
+	ReasonType   *ebpf.VariableSpec `ebpf:"reason_type"`
+	ReplyType    *ebpf.VariableSpec `ebpf:"reply_type"`
+	TraceType    *ebpf.VariableSpec `ebpf:"trace_type"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -169,20 +324,44 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
-	Counts *ebpf.Map `ebpf:"counts"`
-	Drops  *ebpf.Map `ebpf:"drops"`
-	Farms  *ebpf.Map `ebpf:"farms"`
-	Reals  *ebpf.Map `ebpf:"reals"`
-	Vips   *ebpf.Map `ebpf:"vips"`
+	Addresses   *ebpf.Map `ebpf:"addresses"`
+	Buckets     *ebpf.Map `ebpf:"buckets"`
+	CaptureLost *ebpf.Map `ebpf:"capture_lost"`
+	Captured    *ebpf.Map `ebpf:"captured"`
+	Counts      *ebpf.Map `ebpf:"counts"`
+	Drops       *ebpf.Map `ebpf:"drops"`
+	Explained   *ebpf.Map `ebpf:"explained"`
+	Farms       *ebpf.Map `ebpf:"farms"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	Fragments   *ebpf.Map `ebpf:"fragments"`
+	Held        *ebpf.Map `ebpf:"held"`
+	Reals       *ebpf.Map `ebpf:"reals"`
+	Replies     *ebpf.Map `ebpf:"replies"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Uplinks     *ebpf.Map `ebpf:"uplinks"`
+	Vips4       *ebpf.Map `ebpf:"vips4"`
+	Vips6       *ebpf.Map `ebpf:"vips6"`
 }
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.Addresses,
+		m.Buckets,
+		m.CaptureLost,
+		m.Captured,
 		m.Counts,
 		m.Drops,
+		m.Explained,
 		m.Farms,
+		m.Flows,
+		m.Fragments,
+		m.Held,
 		m.Reals,
-		m.Vips,
+		m.Replies,
+		m.Scratch,
+		m.Uplinks,
+		m.Vips4,
+		m.Vips6,
 	)
 }
 
@@ -190,9 +369,13 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	HashKey    *ebpf.Variable `ebpf:"hash_key"`
-	ReasonType *ebpf.Variable `ebpf:"reason_type"`
-	SlotType   *ebpf.Variable `ebpf:"slot_type"`
+	BlockType    *ebpf.Variable `ebpf:"block_type"`
+	Capture      *ebpf.Variable `ebpf:"capture"`
+	ExplainToken *ebpf.Variable `ebpf:"explain_token"`
+	HashKey      *ebpf.Variable `ebpf:"hash_key"`
+	ReasonType   *ebpf.Variable `ebpf:"reason_type"`
+	ReplyType    *ebpf.Variable `ebpf:"reply_type"`
+	TraceType    *ebpf.Variable `ebpf:"trace_type"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

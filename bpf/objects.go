@@ -1,12 +1,12 @@
 package bpf
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,17 +21,17 @@ import (
 // several goroutines.
 type LB struct {
 	program
-	VIPs   *ebpf.Map // VIPKey to VIP
-	Farms  *ebpf.Map // farm index to a slot table
-	Reals  *ebpf.Map // real index to Real
-	Counts *ebpf.Map // VIP index to Count per CPU
-}
+	VIPs4     *ebpf.Map // VIPKey4 to VIP
+	VIPs6     *ebpf.Map // VIPKey6 to VIP
+	Addresses *ebpf.Map // AddressKey to Address
+	Farms     *ebpf.Map // farm index to a slot table
+	Reals     *ebpf.Map // real index to Real
+	Counts    *ebpf.Map // VIP index to Count per CPU
+	Flows     *ebpf.Map // Flow to real index (uint32)
+	Fragments *ebpf.Map // FragmentKey to Fragment
 
-// RealHost is the decapsulating program of a real and its maps; for concurrent use see LB.
-type RealHost struct {
-	program
-	own, vips    *ebpf.Map // Addr to an uint8 without meaning
-	decapsulated *ebpf.Map
+	objs  lbObjects
+	token [8]byte // metadata of a frame that is only to be explained
 }
 
 // LoadLB loads the balancer with its maps pinned in dir, and takes over maps that are pinned there already. The hash
@@ -45,96 +45,102 @@ func LoadLB(dir string, hashKey [16]byte) (*LB, error) {
 	if err := spec.Variables[lbVarHashKey].Set(key); err != nil {
 		return nil, fmt.Errorf("set the hash key: %w", err)
 	}
-	var objs lbObjects
-	lock, err := load(spec, &objs, dir)
+	lb := &LB{}
+	if _, err := rand.Read(lb.token[:]); err != nil {
+		return nil, fmt.Errorf("make a token: %w", err)
+	}
+	if err := spec.Variables[lbVarExplainToken].Set(lb.token); err != nil {
+		return nil, fmt.Errorf("set the token: %w", err)
+	}
+	lock, err := load(spec, &lb.objs, dir)
 	if err != nil {
 		return nil, err
 	}
-	return &LB{
-		program: newProgram(objs.Lb, objs.lbMaps.Drops, dir, &objs, lock),
-		VIPs:    objs.Vips, Farms: objs.Farms, Reals: objs.Reals, Counts: objs.Counts,
-	}, nil
+	objs := &lb.objs
+	lb.program = newProgram(objs.Lb, objs.lbMaps.Drops, dir, objs, lock)
+	lb.VIPs4, lb.VIPs6, lb.Addresses = objs.Vips4, objs.Vips6, objs.Addresses
+	lb.Farms, lb.Reals, lb.Counts = objs.Farms, objs.Reals, objs.Counts
+	lb.Flows, lb.Fragments = objs.Flows, objs.Fragments
+	return lb, nil
 }
 
-// NewTable makes a slot table, which is not in use until it is put into Farms. The caller closes it.
+// NewTable makes a slot table of Slots slots, which is not in use until it is put into Farms. The caller closes it.
 func (lb *LB) NewTable(slots []Slot) (*ebpf.Map, error) {
-	spec, err := loadLb()
-	if err != nil {
-		return nil, err
-	}
-	inner := spec.Maps[lbMapFarms].InnerMap
-	inner.Name = "slots"
-	table, err := ebpf.NewMap(inner)
+	table, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "slots", Type: ebpf.Array, KeySize: 4, ValueSize: 4 * SlotsPerBlock, MaxEntries: Slots / SlotsPerBlock,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("make a slot table: %w", err)
 	}
-	keys := make([]uint32, len(slots))
+	keys := make([]uint32, Slots/SlotsPerBlock)
+	blocks := make([]Block, len(keys))
 	for i := range keys {
 		keys[i] = uint32(i)
 	}
-	if _, err := table.BatchUpdate(keys, slots, nil); err != nil {
-		table.Close()
-		return nil, fmt.Errorf("fill a slot table: %w", err)
+	for i, s := range slots {
+		blocks[i/SlotsPerBlock].Slot[i%SlotsPerBlock] = s
+	}
+	if _, err := table.BatchUpdate(keys, blocks, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("fill a slot table: %w", err), table.Close())
 	}
 	return table, nil
 }
 
-// LoadReal loads the decapsulator with its maps pinned in dir, and takes over maps that are pinned there already.
-func LoadReal(dir string) (*RealHost, error) {
-	spec, err := loadReal()
-	if err != nil {
-		return nil, err
+// ReadTable gives what is in a table.
+func ReadTable(table *ebpf.Map) ([]Slot, error) {
+	keys := make([]uint32, Slots/SlotsPerBlock)
+	blocks := make([]Block, len(keys))
+	var cursor ebpf.MapBatchCursor
+	for n := 0; n < len(keys); {
+		got, err := table.BatchLookup(&cursor, keys[n:], blocks[n:], nil)
+		n += got
+		if err != nil && !(errors.Is(err, ebpf.ErrKeyNotExist) && n == len(keys)) {
+			return nil, fmt.Errorf("read a slot table: %w", err)
+		}
 	}
-	var objs realObjects
-	lock, err := load(spec, &objs, dir)
-	if err != nil {
-		return nil, err
+	slots := make([]Slot, 0, Slots)
+	for _, b := range blocks {
+		slots = append(slots, b.Slot[:]...)
 	}
-	return &RealHost{
-		program: newProgram(objs.Real, objs.realMaps.Drops, dir, &objs, lock),
-		own:     objs.OwnAddresses, vips: objs.VipAddresses, decapsulated: objs.Decapsulated,
-	}, nil
+	return slots, nil
 }
 
-// SetAddresses makes own all that encapsulated packets may be addressed to, and vips all that may be inside.
-func (r *RealHost) SetAddresses(own, vips []netip.Addr) error {
-	if err := fillSet(r.own, own); err != nil {
-		return fmt.Errorf("write own addresses: %w", err)
-	}
-	if err := fillSet(r.vips, vips); err != nil {
-		return fmt.Errorf("write VIPs: %w", err)
+// SetUplinkFlags says how the program's own answers leave by an interface: RealRedirect, or 0.
+func (lb *LB) SetUplinkFlags(ifindex int, flags uint32) error {
+	if err := lb.objs.Uplinks.Put(uint32(ifindex), flags); err != nil {
+		return fmt.Errorf("write uplink %d: %w", ifindex, err)
 	}
 	return nil
 }
 
-// fillSet adds before it removes, so that an address that stays is never missing.
-func fillSet(m *ebpf.Map, addrs []netip.Addr) error {
-	wanted := map[uint32]bool{}
-	for _, a := range addrs {
-		wanted[Addr(a)] = true
-		if err := m.Put(Addr(a), uint8(1)); err != nil {
-			return err
-		}
-	}
-	var stale []uint32
-	var key uint32
-	var value uint8
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		if !wanted[key] {
-			stale = append(stale, key)
-		}
-	}
-	for _, key := range stale {
-		if err := m.Delete(key); err != nil {
-			return err
-		}
-	}
-	return entries.Err()
+// Replies counts what the program answered itself.
+type Replies struct {
+	Echo   uint64 `json:"echo"`
+	TooBig uint64 `json:"too_big"`
 }
 
-// Decapsulated sums what was handed to the kernel without its outer header.
-func (r *RealHost) Decapsulated() (Count, error) { return SumCount(r.decapsulated, 0) }
+// Replies sums what the program answered itself.
+func (lb *LB) Replies() (Replies, error) {
+	echo, err := sumCPUs(lb.objs.Replies, uint32(lbReplyREPLY_ECHO))
+	if err != nil {
+		return Replies{}, err
+	}
+	tooBig, err := sumCPUs(lb.objs.Replies, uint32(lbReplyREPLY_TOO_BIG))
+	return Replies{Echo: echo, TooBig: tooBig}, err
+}
+
+// sumCPUs sums one entry of a per-CPU map of numbers.
+func sumCPUs(m *ebpf.Map, index uint32) (uint64, error) {
+	var perCPU []uint64
+	if err := m.Lookup(index, &perCPU); err != nil {
+		return 0, fmt.Errorf("read counter %d: %w", index, err)
+	}
+	sum := uint64(0)
+	for _, n := range perCPU {
+		sum += n
+	}
+	return sum, nil
+}
 
 // SumCount sums one entry of a per-CPU map of Count.
 func SumCount(m *ebpf.Map, index uint32) (Count, error) {
@@ -159,10 +165,44 @@ func load(spec *ebpf.CollectionSpec, objs any, dir string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := loadObjects(spec, objs, dir); err != nil {
+	maps := filepath.Join(dir, layout)
+	err = os.Mkdir(maps, 0o700)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = loadObjects(spec, objs, maps)
+	}
+	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
+}
+
+// layout names the folder of the pinned maps in a pin directory. It changes whenever the shape of a pinned map does: then
+// a new binary fills maps of its own while the program of the old one forwards packets by those that it has, until Attach
+// puts the new program in its place.
+const layout = "maps-2"
+
+// before2 are the maps of the first layout, which had no folder.
+var before2 = []string{"vips", "farms", "reals", "counts", "drops", "own_addresses", "vip_addresses", "decapsulated"}
+
+// removeOtherLayouts unpins the maps that no attached program uses any more.
+func removeOtherLayouts(dir string) error {
+	var errs []error
+	for _, name := range before2 {
+		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	folders, err := filepath.Glob(filepath.Join(dir, "maps-*"))
+	errs = append(errs, err)
+	for _, folder := range folders {
+		if filepath.Base(folder) != layout {
+			errs = append(errs, os.RemoveAll(folder))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("unpin the maps of another version: %w", err)
+	}
+	return nil
 }
 
 func loadObjects(spec *ebpf.CollectionSpec, objs any, dir string) error {
@@ -235,7 +275,7 @@ func Unload(dir string) error {
 		if strings.HasPrefix(e.Name(), linkPrefix) {
 			errs = append(errs, detach(path))
 		} else {
-			errs = append(errs, os.Remove(path))
+			errs = append(errs, os.RemoveAll(path))
 		}
 	}
 	if errors.Join(errs...) == nil {

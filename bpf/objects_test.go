@@ -36,7 +36,7 @@ func TestNoHeadroom(t *testing.T) {
 func TestSwappedTableIsSeenByTheNextPacket(t *testing.T) {
 	lb := newLB(t)
 	for i, want := range []uint32{xdpTX, xdpRedirect, xdpDrop, xdpTX} {
-		setTable(t, lb, allSlots([]uint32{mx1Index, mx2Index, 0, mx1Index}[i]))
+		setTable(t, lb, allSlots([]uint16{mx1Index, mx2Index, 0, mx1Index}[i]))
 		verdict, _, err := lb.prog.Test(tcp().Bytes(t))
 		put(t, err)
 		if verdict != want {
@@ -64,11 +64,11 @@ func TestPinnedMapsAreTakenOver(t *testing.T) {
 
 func TestIncompatiblePinIsRefused(t *testing.T) {
 	dir := pinDir(t)
-	put(t, os.MkdirAll(dir, 0o700))
+	put(t, os.MkdirAll(filepath.Join(dir, layout), 0o700))
 	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	put(t, err)
 	defer other.Close()
-	put(t, other.Pin(filepath.Join(dir, lbMapVips)))
+	put(t, other.Pin(filepath.Join(dir, layout, lbMapVips4)))
 	lb, err := LoadLB(dir, hashKey)
 	if err == nil {
 		lb.Close()

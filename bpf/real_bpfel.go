@@ -19,34 +19,63 @@ type realCount struct {
 	Bytes   uint64
 }
 
+type realFragmentKey struct {
+	_      structs.HostLayout
+	Src    [4]uint32
+	Dst    [4]uint32
+	Id     uint32
+	Proto  uint8
+	Family uint8
+	Pad    [2]uint8
+}
+
+type realHop struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	DstMac  [6]uint8
+	SrcMac  [6]uint8
+}
+
 type realReason uint32
 
 const (
-	realReasonREASON_NONE        realReason = 0
-	realReasonREASON_TRUNCATED   realReason = 1
-	realReasonREASON_BAD_HEADER  realReason = 2
-	realReasonREASON_FRAGMENT    realReason = 3
-	realReasonREASON_TTL_EXPIRED realReason = 4
-	realReasonREASON_NO_TABLE    realReason = 5
-	realReasonREASON_NO_REAL     realReason = 6
-	realReasonREASON_NO_NEXT_HOP realReason = 7
-	realReasonREASON_TOO_BIG     realReason = 8
-	realReasonREASON_NO_HEADROOM realReason = 9
-	realReasonREASON_NOT_OWN     realReason = 10
-	realReasonREASON_NOT_VIP     realReason = 11
-	realReasonREASON_BAD_INNER   realReason = 12
-	realReasonREASON_MAX         realReason = 13
+	realReasonREASON_NONE           realReason = 0
+	realReasonREASON_TRUNCATED      realReason = 1
+	realReasonREASON_BAD_HEADER     realReason = 2
+	realReasonREASON_EXT_HEADER     realReason = 3
+	realReasonREASON_FRAGMENT       realReason = 4
+	realReasonREASON_FRAGMENT_EARLY realReason = 5
+	realReasonREASON_TTL_EXPIRED    realReason = 6
+	realReasonREASON_NO_TABLE       realReason = 7
+	realReasonREASON_NO_REAL        realReason = 8
+	realReasonREASON_NO_NEXT_HOP    realReason = 9
+	realReasonREASON_TOO_BIG        realReason = 10
+	realReasonREASON_ICMP_LIMITED   realReason = 11
+	realReasonREASON_ICMP_UNHANDLED realReason = 12
+	realReasonREASON_OUT_OF_SERVICE realReason = 13
+	realReasonREASON_NO_HEADROOM    realReason = 14
+	realReasonREASON_NOT_OWN        realReason = 15
+	realReasonREASON_NOT_VIP        realReason = 16
+	realReasonREASON_BAD_INNER      realReason = 17
+	realReasonREASON_ECN            realReason = 18
+	realReasonREASON_NO_ROUTE       realReason = 19
+	realReasonREASON_MAX            realReason = 20
 )
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	realMapDecapsulated = "decapsulated"
+	realMapDecisions    = "decisions"
 	realMapDrops        = "drops"
+	realMapHops         = "hops"
 	realMapOwnAddresses = "own_addresses"
+	realMapRealUplinks  = "real_uplinks"
+	realMapTaken        = "taken"
 	realMapVipAddresses = "vip_addresses"
+	realMapWanted       = "wanted"
 	realProgReal        = "real"
+	realVarHopType      = "hop_type"
 	realVarReasonType   = "reason_type"
 )
 
@@ -99,16 +128,21 @@ type realProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type realMapSpecs struct {
-	Decapsulated *ebpf.MapSpec `ebpf:"decapsulated"`
+	Decisions    *ebpf.MapSpec `ebpf:"decisions"`
 	Drops        *ebpf.MapSpec `ebpf:"drops"`
+	Hops         *ebpf.MapSpec `ebpf:"hops"`
 	OwnAddresses *ebpf.MapSpec `ebpf:"own_addresses"`
+	RealUplinks  *ebpf.MapSpec `ebpf:"real_uplinks"`
+	Taken        *ebpf.MapSpec `ebpf:"taken"`
 	VipAddresses *ebpf.MapSpec `ebpf:"vip_addresses"`
+	Wanted       *ebpf.MapSpec `ebpf:"wanted"`
 }
 
 // realVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type realVariableSpecs struct {
+	HopType    *ebpf.VariableSpec `ebpf:"hop_type"`
 	ReasonType *ebpf.VariableSpec `ebpf:"reason_type"`
 }
 
@@ -132,18 +166,26 @@ func (o *realObjects) Close() error {
 //
 // It can be passed to loadRealObjects or ebpf.CollectionSpec.LoadAndAssign.
 type realMaps struct {
-	Decapsulated *ebpf.Map `ebpf:"decapsulated"`
+	Decisions    *ebpf.Map `ebpf:"decisions"`
 	Drops        *ebpf.Map `ebpf:"drops"`
+	Hops         *ebpf.Map `ebpf:"hops"`
 	OwnAddresses *ebpf.Map `ebpf:"own_addresses"`
+	RealUplinks  *ebpf.Map `ebpf:"real_uplinks"`
+	Taken        *ebpf.Map `ebpf:"taken"`
 	VipAddresses *ebpf.Map `ebpf:"vip_addresses"`
+	Wanted       *ebpf.Map `ebpf:"wanted"`
 }
 
 func (m *realMaps) Close() error {
 	return _RealClose(
-		m.Decapsulated,
+		m.Decisions,
 		m.Drops,
+		m.Hops,
 		m.OwnAddresses,
+		m.RealUplinks,
+		m.Taken,
 		m.VipAddresses,
+		m.Wanted,
 	)
 }
 
@@ -151,6 +193,7 @@ func (m *realMaps) Close() error {
 //
 // It can be passed to loadRealObjects or ebpf.CollectionSpec.LoadAndAssign.
 type realVariables struct {
+	HopType    *ebpf.Variable `ebpf:"hop_type"`
 	ReasonType *ebpf.Variable `ebpf:"reason_type"`
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"anycastle/internal/pkttest"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 	"github.com/gopacket/gopacket/layers"
 )
@@ -20,7 +21,12 @@ func newRealHost(t testing.TB) *RealHost {
 	return host
 }
 
-func encapsulated() *pkttest.Frame { return tcp().Encapsulate(lbAddr, mx1) }
+// encapsulated is what the balancer makes of the valid packet: the outer header is as old as the inner one.
+func encapsulated() *pkttest.Frame {
+	f := tcp().Encapsulate(lbAddr, mx1)
+	f.Outer.TTL = f.IP.TTL
+	return f
+}
 
 func withEncapsulated(change func(f *pkttest.Frame)) func() *pkttest.Frame {
 	return func() *pkttest.Frame {
@@ -82,9 +88,15 @@ func TestReal(t *testing.T) {
 		{name: "inner version 6", mangle: set(innerAt, 0x65), verdict: xdpDrop, reason: "bad_inner"},
 		{name: "inner header of 16 bytes", mangle: set(innerAt, 0x44), verdict: xdpDrop, reason: "bad_inner"},
 	}
+	host := newRealHost(t)
+	cpus, err := ebpf.PossibleCPU()
+	put(t, err)
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			host := newRealHost(t)
+			for index := range uint32(realReasonREASON_MAX) {
+				put(t, host.drops.Put(index, make([]uint64, cpus)))
+			}
+			put(t, host.objs.Taken.Put(uint32(takenHere), make([]Count, cpus)))
 			frame := tc.frame
 			if frame == nil {
 				frame = encapsulated

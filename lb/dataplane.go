@@ -3,6 +3,8 @@ package lb
 import (
 	"errors"
 	"fmt"
+	"math"
+	"net/netip"
 
 	"anycastle/bpf"
 
@@ -31,22 +33,28 @@ func (x *xdp) Close() error { return x.lb.Close() }
 // Read implements dataplane.
 func (x *xdp) Read() (tables, error) {
 	have := newTables()
-	var key bpf.VIPKey
+	var address [16]byte
+	var a bpf.Address
+	addresses := x.lb.Addresses.Iterate()
+	for addresses.Next(&address, &a) {
+		have.vips[vipKey{addr: netip.AddrFrom16(address).Unmap()}] = vipEntry{}
+	}
+	var key bpf.VIPKey4
 	var vip bpf.VIP
-	vips := x.lb.VIPs.Iterate()
+	vips := x.lb.VIPs4.Iterate()
 	for vips.Next(&key, &vip) {
-		k := vipKey{addr: bpf.NetAddr(key.Addr), proto: key.Proto, port: bpf.Port(key.Port)}
+		k := vipKey{addr: bpf.NetAddr([4]uint32{key.Addr}, false), proto: key.Proto, port: bpf.Port(key.Port)}
 		have.vips[k] = vipEntry{farm: vip.Farm, index: vip.Index}
 	}
 	var index uint32
 	var real bpf.Real
 	reals := x.lb.Reals.Iterate()
 	for reals.Next(&index, &real) {
-		if index != none && real.Addr != 0 {
+		if index != none && real.Addr != [4]uint32{} {
 			have.reals[index] = readReal(real)
 		}
 	}
-	if err := errors.Join(vips.Err(), reals.Err()); err != nil {
+	if err := errors.Join(addresses.Err(), vips.Err(), reals.Err()); err != nil {
 		return tables{}, fmt.Errorf("read pinned maps: %w", err)
 	}
 	for farm := range uint32(bpf.MaxFarms) {
@@ -63,10 +71,10 @@ func (x *xdp) Read() (tables, error) {
 }
 
 func readReal(r bpf.Real) realEntry {
-	e := realEntry{addr: bpf.NetAddr(r.Addr)}
+	e := realEntry{addr: bpf.NetAddr(r.Addr, r.Flags&bpf.RealIPv6 != 0)}
 	if r.Ifindex != 0 {
 		e.hop = Hop{
-			Source: bpf.NetAddr(r.Source), Ifindex: int(r.Ifindex), MTU: int(r.Mtu),
+			Source: bpf.NetAddr(r.Source, r.Flags&bpf.RealIPv6 != 0), Ifindex: int(r.Ifindex), MTU: int(r.Mtu),
 			DstMAC: r.DstMac, SrcMAC: r.SrcMac, Veth: r.Flags&bpf.RealRedirect != 0,
 		}
 	}
@@ -80,7 +88,8 @@ func (x *xdp) SetReal(index uint32, r realEntry) error {
 	if r.hop.resolved() {
 		v.Source = bpf.Addr(r.hop.Source)
 		v.Ifindex = uint32(r.hop.Ifindex)
-		v.Mtu = uint32(r.hop.MTU)
+		v.Mtu = uint16(min(r.hop.MTU, math.MaxUint16))
+		v.Sum = bpf.OuterSum(r.hop.Source, r.addr)
 		v.DstMac = r.hop.DstMAC
 		v.SrcMac = r.hop.SrcMAC
 		if r.hop.Veth {
@@ -97,7 +106,7 @@ func (x *xdp) ClearReal(index uint32) error { return x.lb.Reals.Put(index, bpf.R
 func (x *xdp) SetSlots(farm uint32, slots []uint32) error {
 	pairs := make([]bpf.Slot, len(slots))
 	for i, real := range slots {
-		pairs[i] = bpf.Slot{Primary: real, Secondary: real}
+		pairs[i] = bpf.Slot{Primary: uint16(real), Secondary: uint16(real)}
 	}
 	table, err := x.lb.NewTable(pairs)
 	if err != nil {
@@ -112,9 +121,11 @@ func (x *xdp) ClearSlots(farm uint32) error { return ignoreMissing(x.lb.Farms.De
 
 // SetVIP implements dataplane. A VIP with a new counter starts from 0, whoever had that counter before.
 func (x *xdp) SetVIP(k vipKey, e vipEntry) error {
+	if k.isAddress() {
+		return x.lb.Addresses.Put(bpf.AddressKey(k.addr), bpf.Address{})
+	}
 	var old bpf.VIP
-	err := x.lb.VIPs.Lookup(xdpKey(k), &old)
-	if !k.isAddress() && (err != nil || old.Index != e.index) {
+	if err := x.lb.VIPs4.Lookup(xdpKey(k), &old); err != nil || old.Index != e.index {
 		cpus, err := ebpf.PossibleCPU()
 		if err != nil {
 			return err
@@ -123,14 +134,19 @@ func (x *xdp) SetVIP(k vipKey, e vipEntry) error {
 			return fmt.Errorf("clear counter: %w", err)
 		}
 	}
-	return x.lb.VIPs.Put(xdpKey(k), bpf.VIP{Farm: e.farm, Index: e.index})
+	return x.lb.VIPs4.Put(xdpKey(k), bpf.VIP{Farm: e.farm, Index: e.index})
 }
 
 // ClearVIP implements dataplane.
-func (x *xdp) ClearVIP(k vipKey) error { return ignoreMissing(x.lb.VIPs.Delete(xdpKey(k))) }
+func (x *xdp) ClearVIP(k vipKey) error {
+	if k.isAddress() {
+		return ignoreMissing(x.lb.Addresses.Delete(bpf.AddressKey(k.addr)))
+	}
+	return ignoreMissing(x.lb.VIPs4.Delete(xdpKey(k)))
+}
 
-func xdpKey(k vipKey) bpf.VIPKey {
-	return bpf.VIPKey{Addr: bpf.Addr(k.addr), Port: bpf.Port(k.port), Proto: k.proto}
+func xdpKey(k vipKey) bpf.VIPKey4 {
+	return bpf.VIPKey4{Addr: bpf.Addr4(k.addr), Port: bpf.Port(k.port), Proto: k.proto}
 }
 
 func ignoreMissing(err error) error {

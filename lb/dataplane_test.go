@@ -45,14 +45,14 @@ func slotsIn(t *testing.T, x *xdp, farm uint32) []uint32 {
 	table, err := ebpf.NewMapFromID(ebpf.MapID(id))
 	check(t, err)
 	defer table.Close()
+	pairs, err := bpf.ReadTable(table)
+	check(t, err)
 	slots := make([]uint32, 0, bpf.Slots)
-	var index uint32
-	var slot bpf.Slot
-	for entries := table.Iterate(); entries.Next(&index, &slot); {
+	for i, slot := range pairs {
 		if slot.Primary != slot.Secondary {
-			t.Fatalf("slot %d holds %+v, want one real in both", index, slot)
+			t.Fatalf("slot %d holds %+v, want one real in both", i, slot)
 		}
-		slots = append(slots, slot.Primary)
+		slots = append(slots, uint32(slot.Primary))
 	}
 	return slots
 }

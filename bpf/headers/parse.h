@@ -1,31 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* From a frame to the flow it belongs to. */
+/* Headers of both families, for all programs: well-formed or not, and how to walk to what they carry. */
 #ifndef ANYCASTLE_PARSE_H
 #define ANYCASTLE_PARSE_H
 
 #include "kernel.h"
 #include "reason.h"
 
-/* The 5-tuple, and nothing else in its 16 bytes: it is hashed as it lies. */
-struct flow {
-	__be32 src;
-	__be32 dst;
-	__be16 src_port;
-	__be16 dst_port;
-	__u8 proto;
-	__u8 pad[3];
-};
-_Static_assert(sizeof(struct flow) == 16, "flow");
+#define MAX_EXT_HEADERS 8
+/* The Ethernet header with as many tags as are read. */
+#define MAX_L2 ((__u32)(sizeof(struct ethhdr) + 2 * sizeof(struct vlanhdr)))
 
-enum parsed {
-	PARSED_OTHER,  /* not IPv4 TCP or UDP: none of our business */
-	PARSED_FLOW,   /* a whole header chain; flow is filled in */
-	PARSED_REFUSE, /* a VIP cannot take it, for the reason given; flow.dst says whose it is */
-};
+static __always_inline int is_tag(__be16 proto)
+{
+	return proto == htons(ETH_P_8021Q) || proto == htons(ETH_P_8021AD);
+}
 
 static __always_inline __u32 header_len(const struct iphdr *ip)
 {
 	return (ip->version_ihl & 0xf) * 4;
+}
+
+static __always_inline __u8 traffic_class(const struct ipv6hdr *ip)
+{
+	return ntohl(ip->version_class_label) >> 20;
 }
 
 /* Is this a well-formed IPv4 header whose packet lies wholly in front of data_end? */
@@ -40,35 +37,86 @@ static __always_inline enum reason check_ip(const struct iphdr *ip, const void *
 	return REASON_NONE;
 }
 
-/* Options are taken: they travel inside, unread. */
-static __always_inline enum parsed parse_flow(const struct iphdr *ip, const void *data_end, struct flow *flow,
-					      enum reason *why)
+static __always_inline enum reason check_ip6(const struct ipv6hdr *ip, const void *data_end)
 {
-	const __be16 *ports;
-	__u32 l4_len;
+	__u32 frame_len = (const __u8 *)data_end - (const __u8 *)ip;
 
-	flow->src = ip->saddr;
-	flow->dst = ip->daddr;
-	flow->proto = ip->protocol;
-	*why = check_ip(ip, data_end);
-	if (*why != REASON_NONE)
-		return PARSED_REFUSE;
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
-		return PARSED_OTHER;
-	if (ip->frag_off & htons(IP_MF_OFFSET)) {
-		*why = REASON_FRAGMENT;
-		return PARSED_REFUSE;
+	if (*(const __u8 *)ip >> 4 != 6)
+		return REASON_BAD_HEADER;
+	if (ntohs(ip->payload_len) + sizeof(*ip) > frame_len)
+		return REASON_TRUNCATED;
+	return REASON_NONE;
+}
+
+enum {
+	WALK_WHOLE,
+	WALK_FIRST, /* the first fragment of several */
+	WALK_LATER, /* another fragment: at is no header */
+};
+
+/* A walk along the extension headers of an IPv6 packet. */
+struct walk {
+	__u32 at;   /* offset in the frame of the header that proto names */
+	__u32 end;  /* offset of the packet's end */
+	__be32 id;  /* of a fragment */
+	__u8 proto; /* 255 in the end: there is none to be had */
+	__u8 fragment;
+	__u8 pad[2];
+};
+
+static __always_inline int is_ext_header(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_FRAGMENT ||
+	       proto == IPPROTO_AH || proto == IPPROTO_DSTOPTS;
+}
+
+static __always_inline enum reason step_fragment(struct walk *w, const __u8 *header)
+{
+	const struct fraghdr *f = (const void *)header;
+
+	w->id = f->id;
+	if (f->offset & htons(IP6_OFFSET)) {
+		w->fragment = WALK_LATER;
+		return is_ext_header(f->next) ? REASON_EXT_HEADER : REASON_NONE;
 	}
-	l4_len = ip->protocol == IPPROTO_TCP ? TCP_HEADER_LEN : UDP_HEADER_LEN;
-	ports = (const void *)ip + header_len(ip);
-	/* the second test is the verifier's: it does not see that the first implies it */
-	if (ntohs(ip->tot_len) < header_len(ip) + l4_len || (const void *)(ports + 2) > data_end) {
-		*why = REASON_TRUNCATED;
-		return PARSED_REFUSE;
+	if (f->offset & htons(IP6_MF))
+		w->fragment = WALK_FIRST;
+	return REASON_NONE;
+}
+
+/* Goes on from w to the first header that is no extension header. Gives an enum reason. */
+__separate int walk_headers(struct xdp_md *ctx, struct walk *w)
+{
+	__u8 header[8] __attribute__((aligned(8)));
+
+	if (!w)
+		return REASON_TRUNCATED;
+	for (int i = 0; i < MAX_EXT_HEADERS; i++) {
+		enum reason why = REASON_NONE;
+		__u8 proto = w->proto;
+		__u32 size;
+
+		if (!is_ext_header(proto) || w->fragment == WALK_LATER)
+			return REASON_NONE;
+		if (w->at + sizeof(header) > w->end || bpf_xdp_load_bytes(ctx, w->at, header, sizeof(header)))
+			return REASON_TRUNCATED;
+		size = (header[1] + 1) * 8;
+		if (proto == IPPROTO_FRAGMENT)
+			size = sizeof(struct fraghdr);
+		else if (proto == IPPROTO_AH)
+			size = (header[1] + 2) * 4;
+		if (w->at + size > w->end)
+			return REASON_TRUNCATED;
+		if (proto == IPPROTO_ROUTING && header[3])
+			return REASON_EXT_HEADER; /* it is going elsewhere yet */
+		if (proto == IPPROTO_FRAGMENT)
+			why = step_fragment(w, header);
+		if (why != REASON_NONE)
+			return why;
+		w->proto = header[0];
+		w->at += size;
 	}
-	flow->src_port = ports[0];
-	flow->dst_port = ports[1];
-	return PARSED_FLOW;
+	return is_ext_header(w->proto) && w->fragment != WALK_LATER ? REASON_EXT_HEADER : REASON_NONE;
 }
 
 #endif

@@ -97,7 +97,7 @@ func (r *Role) setUp(host *bpf.RealHost) error {
 	if err := r.addVIPs(); err != nil {
 		return err
 	}
-	if err := host.SetAddresses(onlyIPv4(own), onlyIPv4(r.cfg.VIPs)); err != nil {
+	if err := host.SetAddresses(own, r.cfg.VIPs); err != nil {
 		return err
 	}
 	uplinks, err := host.Attach(r.cfg.Uplinks)
@@ -109,11 +109,6 @@ func (r *Role) setUp(host *bpf.RealHost) error {
 	}
 	r.show(host, uplinks, own)
 	return nil
-}
-
-// onlyIPv4 gives what the program can take so far.
-func onlyIPv4(list []netip.Addr) []netip.Addr {
-	return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return !a.Is4() })
 }
 
 func (r *Role) show(host *bpf.RealHost, uplinks []bpf.Uplink, own []netip.Addr) {
