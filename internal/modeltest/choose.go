@@ -1,0 +1,112 @@
+package modeltest
+
+import (
+	"net/netip"
+
+	"anycastle/internal/flowhash"
+)
+
+// segment sends a TCP segment or a datagram, or its first fragment, to a real.
+func (m *LB) segment(p packet) Result {
+	least := 8
+	if p.proto == protoTCP {
+		least = 20
+	}
+	if len(p.l4) < least {
+		return m.refuse(p, "truncated")
+	}
+	flow := Flow{netip.AddrPortFrom(p.src, be16(p.l4)), netip.AddrPortFrom(p.dst, be16(p.l4[2:])), p.proto}
+	vip, ok := m.vip(flow)
+	if !ok {
+		return pass(p)
+	}
+	const syn, ack = 0x02, 0x10
+	opens := p.proto == protoTCP && p.l4[13]&(syn|ack) == syn
+	c, reason := m.choose(vip, flow, opens, p.proto == protoUDP)
+	if reason != "" {
+		return drop(reason)
+	}
+	if p.fragment != nil {
+		m.Fragments[p.fragmentKey()] = c
+	}
+	return m.send(p, c)
+}
+
+func (p packet) fragmentKey() FragmentKey { return FragmentKey{p.src, p.dst, p.fragment.id, p.proto} }
+
+// laterFragment follows the first.
+func (m *LB) laterFragment(p packet) Result {
+	if _, ours := m.Addresses[p.dst.As16()]; !ours {
+		return pass(p)
+	}
+	c, ok := m.Fragments[p.fragmentKey()]
+	if !ok {
+		return Result{Verdict: Drop, Reason: "fragment_early", Held: true}
+	}
+	return m.send(p, c)
+}
+
+// vip gives the VIP that a flow is for.
+func (m *LB) vip(f Flow) (VIP, bool) {
+	if v, ok := m.VIPs[VIPKey{f.Dst.Addr(), f.Dst.Port(), f.Proto}]; ok {
+		return v, true
+	}
+	for _, r := range m.Addresses[f.Dst.Addr().As16()].Ranges {
+		if r.Proto == f.Proto && r.Lo <= f.Dst.Port() && f.Dst.Port() <= r.Hi {
+			return r.VIP, true
+		}
+	}
+	return VIP{}, false
+}
+
+// choose gives where a packet of a flow goes. One that opens a TCP connection goes to the primary alone; so does a
+// datagram in a farm with second chance, as no real knows whether it opens anything.
+func (m *LB) choose(v VIP, f Flow, opens, datagram bool) (Choice, string) {
+	farm := m.Farms[v.Farm]
+	if farm.Table == nil {
+		return Choice{}, "no_table"
+	}
+	hash := m.hash(v, f)
+	slot := farm.Table[flowhash.Slot(hash)]
+	first, second := slot.Primary, uint16(0)
+	switch {
+	case slot.Primary == slot.Secondary:
+	case farm.SecondChance && m.gueOrNone(slot.Primary) && m.gueOrNone(slot.Secondary):
+		switch {
+		case opens:
+		case slot.Primary == 0:
+			first = slot.Secondary
+		case !datagram:
+			second = slot.Secondary
+		}
+	case opens:
+		if first != 0 {
+			m.Flows[f] = first
+		}
+	default:
+		first = firstOf(m.Flows[f], slot.Secondary, slot.Primary)
+	}
+	if first == 0 {
+		return Choice{}, "no_real"
+	}
+	return Choice{Real: first, Second: second, VIP: v.Index, Hash: hash}, ""
+}
+
+// gueOrNone says whether a slot's real understands a second hop, or there is none.
+func (m *LB) gueOrNone(real uint16) bool { return real == 0 || m.Reals[real].Kind == GUE }
+
+func firstOf(reals ...uint16) uint16 {
+	for _, r := range reals {
+		if r != 0 {
+			return r
+		}
+	}
+	return 0
+}
+
+func (m *LB) hash(v VIP, f Flow) uint64 {
+	if v.Source {
+		return flowhash.OfSource(m.Key, netip.PrefixFrom(f.Src.Addr(), v.Prefix))
+	}
+	return flowhash.Of(m.Key, f.Src, f.Dst, f.Proto)
+}
