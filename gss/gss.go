@@ -24,7 +24,7 @@ var ErrNotReady = errors.New("the first round of probes has not ended")
 type Options struct {
 	Log      *slog.Logger          // nil: silent
 	Registry prometheus.Registerer // nil: metrics are kept but not shown
-	Probe    probe.Func            // nil: probe.TCP
+	Probe    probe.Func            // nil: what the configs ask for
 }
 
 // GSS serves one zone. Its methods are safe for concurrent use.
@@ -48,9 +48,6 @@ func New(cfg Config, o Options) (*GSS, error) {
 	g.zone = g.config.compile(config.Cursor{})
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
-	}
-	if g.probe == nil {
-		g.probe = probe.TCP
 	}
 	g.health = newHealth(&g.config, g.log, g.metrics)
 	return g, nil

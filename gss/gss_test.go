@@ -14,6 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"anycastle/internal/probe"
 )
 
 // patience bounds every wait of these tests.
@@ -133,8 +135,8 @@ func TestNoAnswerBeforeTheFirstRound(t *testing.T) {
 	for i := range cfg.Answers {
 		cfg.Answers[i].Probe.Interval, cfg.Answers[i].Probe.Timeout = patience, patience
 	}
-	g, err := New(cfg, Options{Probe: func(ctx context.Context, addr netip.AddrPort) error {
-		if addr.Addr().String() == west {
+	g, err := New(cfg, Options{Probe: func(ctx context.Context, t probe.Target, _ *probe.Advice) error {
+		if t.Addr.Addr().String() == west {
 			select {
 			case <-release:
 			case <-ctx.Done():

@@ -58,8 +58,9 @@ func newHealth(c *Config, log *slog.Logger, m *metrics) *health {
 // targets are what the config has probed.
 func (h *health) targets() []probe.Target {
 	var ts []probe.Target
-	for _, a := range h.config.Answers {
-		ts = append(ts, probe.Target{Name: a.Name, Addr: netip.AddrPortFrom(a.Address, a.Probe.Port), Config: a.Probe})
+	for i := range h.config.Answers {
+		a := &h.config.Answers[i]
+		ts = append(ts, probe.Target{Name: a.Name, Addr: netip.AddrPortFrom(a.Address, a.Probe.Port), Config: &a.Probe})
 	}
 	return ts
 }

@@ -61,10 +61,10 @@ func (s *sites) set(out ...string) {
 	}
 }
 
-func (s *sites) probe(_ context.Context, addr netip.AddrPort) error {
+func (s *sites) probe(_ context.Context, t probe.Target, _ *probe.Advice) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.out[addr.Addr().String()] {
+	if s.out[t.Addr.Addr().String()] {
 		return errors.New("no route to host")
 	}
 	return nil

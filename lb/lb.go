@@ -101,7 +101,7 @@ func (l *LB) Run(ctx context.Context) (err error) {
 		return r.run(ctx)
 	})
 	g.Go(func() error {
-		err := probe.Run(ctx, l.cfg.targets(), probe.TCP, func(r probe.Result) { send(ctx, results, r) })
+		err := probe.Run(ctx, l.cfg.targets(), nil, func(r probe.Result) { send(ctx, results, r) })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -140,7 +140,7 @@ func (c *Config) targets() []probe.Target {
 			targets = append(targets, probe.Target{
 				Name:   targetName(realID{f.Name, r.Name}),
 				Addr:   netip.AddrPortFrom(r.Address, c.probePort(f)),
-				Config: f.Probe,
+				Config: &f.Probe,
 			})
 		}
 	}

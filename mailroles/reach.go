@@ -57,12 +57,12 @@ func (r *reach) run(ctx context.Context) {
 	cfg.SetDefaults()
 	var targets []probe.Target
 	for _, l := range r.status() {
-		targets = append(targets, probe.Target{Name: l.Name, Addr: l.Addr, Config: cfg})
+		targets = append(targets, probe.Target{Name: l.Name, Addr: l.Addr, Config: &cfg})
 	}
 	r.serving(true)
 	defer r.serving(false)
 	// its only error is that ctx has ended
-	_ = probe.Run(ctx, targets, probe.TCP, r.report)
+	_ = probe.Run(ctx, targets, nil, r.report)
 }
 
 func (r *reach) serving(on bool) {

@@ -18,6 +18,11 @@ func TestConfig(t *testing.T) {
 		"timeout long":   {"{timeout: 2s}", "node.yml:1: probe.timeout: 2s must be more than 0 and at most the interval, 1s"},
 		"fail zero":      {"{fail: 0}", "node.yml:1: probe.fail: 0 must be from 1 to 100"},
 		"pass many":      {"{pass: 101}", "node.yml:1: probe.pass: 101 must be from 1 to 100"},
+		"slow interval":  {"{slow_interval: 1s}", "node.yml:1: probe.slow_interval: 1s must be longer than the interval, 1s"},
+		"slow is fine":   {"{slow_interval: 1001ms, window: {size: 64, fail: 64}}", ""},
+		"window size":    {"{window: {size: 65, fail: 2}}", "node.yml:1: probe.window.size: 65 must be from 2 to 64"},
+		"window fail":    {"{window: {size: 8, fail: 9}}", "node.yml:1: probe.window.fail: 9 must be from 2 to the window's size, 8"},
+		"window half":    {"{window: {fail: 9}}", "node.yml:1: probe.window.size: 0 must be"},
 		"port too large": {"{port: 65536}", `node.yml:1: probe.port: "65536" is no whole number from 0 to 65535`},
 	} {
 		t.Run(name, func(t *testing.T) {

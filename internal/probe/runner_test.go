@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,11 +22,13 @@ type journal struct {
 	mu    sync.Mutex
 	start time.Time
 	lines []string
+	last  Result
 }
 
 func (j *journal) report(r Result) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.last = r
 	line := fmt.Sprintf("%v %s %v", r.At.Sub(j.start), r.Target.Name, r.State)
 	if r.Changed {
 		line += " changed"
@@ -38,10 +39,19 @@ func (j *journal) report(r Result) {
 	j.lines = append(j.lines, line)
 }
 
+// take gives the lines since the last look.
+func (j *journal) take() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lines := j.lines
+	j.lines = nil
+	return lines
+}
+
 func target(name string, last byte, interval, timeout time.Duration) Target {
 	return Target{
 		Name: name, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, last}), 25),
-		Config: Config{Type: "tcp", Interval: interval, Timeout: timeout, Fail: 2, Pass: 2},
+		Config: &Config{Type: "tcp", Interval: interval, Timeout: timeout, Fail: 2, Pass: 2},
 	}
 }
 
@@ -66,16 +76,16 @@ func TestRunSpreadsTargetsAndKeepsPlaces(t *testing.T) {
 			target("a", 1, time.Second, time.Second), target("b", 2, time.Second, time.Second),
 			target("c", 3, time.Second, time.Second), target("d", 4, 2*time.Second, time.Second),
 		}
-		got := runFor(t, 2500*time.Millisecond, targets, func(ctx context.Context, addr netip.AddrPort) error {
-			if addr == targets[1].Addr {
+		got := runFor(t, 2500*time.Millisecond, targets, func(ctx context.Context, t Target, _ *Advice) error {
+			if t == targets[1] {
 				<-time.After(300 * time.Millisecond) // a slow answer must not shift the probes after it
 			}
 			return nil
 		})
 		want := []string{
 			"0s a passing changed", "50ms c passing changed", "150ms d passing changed", "25ms b passing changed",
-			"1s a passing", "1.05s c passing", "1.025s b passing",
-			"2s a passing", "2.05s c passing", "2.15s d passing", "2.025s b passing",
+			"1s a passing", "1.1s c passing", "1.05s b passing",
+			"2s a passing", "2.15s c passing", "2.3s d passing", "2.075s b passing",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("results (-want +got):\n%s", diff)
@@ -86,7 +96,7 @@ func TestRunSpreadsTargetsAndKeepsPlaces(t *testing.T) {
 func TestRunCountsAndGivesReasons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		got := runFor(t, 5500*time.Millisecond, []Target{target("a", 1, time.Second, time.Second)}, func(context.Context, netip.AddrPort) error {
+		got := runFor(t, 5500*time.Millisecond, []Target{target("a", 1, time.Second, time.Second)}, func(context.Context, Target, *Advice) error {
 			if at := time.Since(start); at >= time.Second && at < 4*time.Second {
 				return errRefused
 			}
@@ -105,7 +115,7 @@ func TestRunCountsAndGivesReasons(t *testing.T) {
 func TestRunEndsAProbeAtItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took []time.Duration
-		got := runFor(t, 1900*time.Millisecond, []Target{target("a", 1, time.Second, 400*time.Millisecond)}, func(ctx context.Context, _ netip.AddrPort) error {
+		got := runFor(t, 1900*time.Millisecond, []Target{target("a", 1, time.Second, 400*time.Millisecond)}, func(ctx context.Context, _ Target, _ *Advice) error {
 			began := time.Now()
 			<-ctx.Done()
 			took = append(took, time.Since(began))
@@ -124,7 +134,7 @@ func TestRunEndsAProbeAtItsTimeout(t *testing.T) {
 // A probe that was cut short by our own end says nothing about its target.
 func TestRunReportsNothingAtItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		got := runFor(t, 1200*time.Millisecond, []Target{target("a", 1, time.Second, 400*time.Millisecond)}, func(ctx context.Context, _ netip.AddrPort) error {
+		got := runFor(t, 1200*time.Millisecond, []Target{target("a", 1, time.Second, 400*time.Millisecond)}, func(ctx context.Context, _ Target, _ *Advice) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
@@ -142,38 +152,6 @@ func TestRunWithoutTargetsWaitsForItsContext(t *testing.T) {
 	})
 }
 
-func TestTCP(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	addr := ln.Addr().(*net.TCPAddr).AddrPort()
-	if err := TCP(t.Context(), addr); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the target reads %v, want a reset: a close would leave TIME_WAIT behind", err)
-	}
-
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := TCP(ended, addr); err == nil {
-		t.Error("a probe with a context that is done passes")
-	}
-
-	ln.Close()
-	err = TCP(t.Context(), addr)
-	if want := fmt.Sprintf("tcp %v: connect: connection refused", addr); !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
-		t.Errorf("with nothing listening the error is %q, want %q", err, want)
-	}
-}
-
 // Run with TCP as it is used: a listener that closes is noticed.
 func TestRunWithTCP(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -181,14 +159,14 @@ func TestRunWithTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	tg := Target{Name: "a", Addr: ln.Addr().(*net.TCPAddr).AddrPort()}
+	tg := Target{Name: "a", Addr: ln.Addr().(*net.TCPAddr).AddrPort(), Config: &Config{}}
 	tg.Config.SetDefaults()
 	// an answer may be late on a busy machine, a refusal is not awaited: so a long timeout makes nothing slow
 	tg.Config.Interval, tg.Config.Timeout = 10*time.Millisecond, 10*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var states []string
-	err = Run(ctx, []Target{tg}, TCP, func(r Result) {
+	err = Run(ctx, []Target{tg}, nil, func(r Result) {
 		if !r.Changed {
 			return
 		}
