@@ -102,11 +102,11 @@ func (x *xdp) SetReal(index uint32, r realEntry) error {
 // ClearReal implements dataplane.
 func (x *xdp) ClearReal(index uint32) error { return x.lb.Reals.Put(index, bpf.Real{}) }
 
-// SetSlots implements dataplane. It writes secondary as primary: no slot is in transition in this version.
-func (x *xdp) SetSlots(farm uint32, slots []uint32) error {
+// SetSlots implements dataplane.
+func (x *xdp) SetSlots(farm uint32, slots []slotPair) error {
 	pairs := make([]bpf.Slot, len(slots))
-	for i, real := range slots {
-		pairs[i] = bpf.Slot{Primary: uint16(real), Secondary: uint16(real)}
+	for i, s := range slots {
+		pairs[i] = bpf.Slot{Primary: s.primary, Secondary: s.secondary}
 	}
 	table, err := x.lb.NewTable(pairs)
 	if err != nil {

@@ -41,11 +41,11 @@ type realEntry struct {
 type tables struct {
 	reals map[uint32]realEntry // by real index, never none
 	vips  map[vipKey]vipEntry
-	slots map[uint32][]uint32 // by farm index: real index by slot; nil if there is a table whose content is not known
+	slots map[uint32][]slotPair // by farm index; nil if there is a table whose content is not known
 }
 
 func newTables() tables {
-	return tables{reals: map[uint32]realEntry{}, vips: map[vipKey]vipEntry{}, slots: map[uint32][]uint32{}}
+	return tables{reals: map[uint32]realEntry{}, vips: map[vipKey]vipEntry{}, slots: map[uint32][]slotPair{}}
 }
 
 // hops are those of the reals that have one.
@@ -68,12 +68,23 @@ type inputs struct {
 	states map[realID]probe.State
 	hops   map[netip.Addr]Hop
 
-	built map[string]builtTable // by farm: what desired computed last, since most changes concern one farm
+	logs     *logTable
+	builders map[string]*tableBuilder // by farm
+	weights  map[string][]uint32      // by farm: what weigh gives for its reals
 }
 
-type builtTable struct {
-	of    []candidate
-	slots []uint32
+func newInputs(cfg *Config) inputs {
+	in := inputs{cfg: cfg, states: map[realID]probe.State{}, hops: map[netip.Addr]Hop{},
+		logs: newLogTable(), builders: map[string]*tableBuilder{}, weights: map[string][]uint32{}}
+	for _, f := range cfg.Farms {
+		in.builders[f.Name] = &tableBuilder{logs: in.logs}
+		reals := make([]weighed, len(f.Reals))
+		for i, r := range f.Reals {
+			reals[i] = weighed{r.Address, r.Weight}
+		}
+		in.weights[f.Name] = weigh(in.logs, reals)
+	}
+	return in
 }
 
 // active says whether a real takes flows, and if not, why.
@@ -141,26 +152,17 @@ func (in *inputs) desired(have tables) tables {
 	farmIndex := in.placeFarms(have)
 	for _, f := range in.cfg.Farms {
 		var candidates []candidate
-		for _, r := range f.Reals {
+		for i, r := range f.Reals {
 			if ok, _ := in.active(f.Name, r); ok {
-				candidates = append(candidates, candidate{addr: r.Address, weight: r.Weight, index: realIndex[r.Address]})
+				weight := in.weights[f.Name][i]
+				candidates = append(candidates,
+					candidate{addr: r.Address, primary: weight, secondary: weight, index: uint16(realIndex[r.Address])})
 			}
 		}
-		want.slots[farmIndex[f.Name]] = in.table(f.Name, candidates)
+		want.slots[farmIndex[f.Name]] = in.builders[f.Name].build(candidates)
 	}
 	in.placeVIPs(have, want, farmIndex)
 	return want
-}
-
-func (in *inputs) table(farm string, of []candidate) []uint32 {
-	if b := in.built[farm]; b.slots != nil && slices.Equal(b.of, of) {
-		return b.slots
-	}
-	if in.built == nil {
-		in.built = map[string]builtTable{}
-	}
-	in.built[farm] = builtTable{of: of, slots: slotTable(of)}
-	return in.built[farm].slots
 }
 
 func (in *inputs) placeReals(have, want tables) map[netip.Addr]uint32 {

@@ -57,10 +57,11 @@ func (f *fakePlane) change(what string, apply func()) error {
 	apply()
 	f.add("%s", what)
 	for _, slots := range f.slots {
-		for _, index := range slots[:256] { // some of every real
-			if _, ok := f.reals[index]; index != none && !ok {
-				f.broken = append(f.broken, fmt.Sprintf("after %s a table names real %d, which is not there", what, index))
-				break
+		for _, slot := range slots[:256] { // some of every real
+			for _, index := range []uint16{slot.primary, slot.secondary} {
+				if _, ok := f.reals[uint32(index)]; index != none && !ok {
+					f.broken = append(f.broken, fmt.Sprintf("after %s a table names real %d, which is not there", what, index))
+				}
 			}
 		}
 	}
@@ -73,7 +74,7 @@ func (f *fakePlane) change(what string, apply func()) error {
 }
 
 func (f *fakePlane) Read() (tables, error) {
-	t := tables{reals: maps.Clone(f.reals), vips: maps.Clone(f.vips), slots: map[uint32][]uint32{}}
+	t := tables{reals: maps.Clone(f.reals), vips: maps.Clone(f.vips), slots: map[uint32][]slotPair{}}
 	for farm := range f.slots {
 		t.slots[farm] = nil
 	}
@@ -88,9 +89,21 @@ func (f *fakePlane) ClearReal(index uint32) error {
 	return f.change(fmt.Sprintf("real %d gone", index), func() { delete(f.reals, index) })
 }
 
-func (f *fakePlane) SetSlots(farm uint32, slots []uint32) error {
-	named := slices.Compact(slices.Sorted(slices.Values(slots)))
-	return f.change(fmt.Sprintf("table %d of %v", farm, named), func() { f.slots[farm] = slots })
+func (f *fakePlane) SetSlots(farm uint32, slots []slotPair) error {
+	primary, secondary := named(slots)
+	what := fmt.Sprintf("table %d of %v", farm, primary)
+	if !slices.Equal(primary, secondary) {
+		what += fmt.Sprintf(" before %v", secondary)
+	}
+	return f.change(what, func() { f.slots[farm] = slots })
+}
+
+// named gives the reals on either side of a table.
+func named(slots []slotPair) (primary, secondary []uint16) {
+	for _, s := range slots {
+		primary, secondary = append(primary, s.primary), append(secondary, s.secondary)
+	}
+	return slices.Compact(slices.Sorted(slices.Values(primary))), slices.Compact(slices.Sorted(slices.Values(secondary)))
 }
 
 func (f *fakePlane) ClearSlots(farm uint32) error {

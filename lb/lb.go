@@ -89,7 +89,7 @@ func (l *LB) Run(ctx context.Context) (err error) {
 	hops := make(chan map[netip.Addr]Hop)
 	loop := &loop{
 		LB: l, plane: plane, have: have,
-		in: inputs{cfg: l.cfg, states: map[realID]probe.State{}, hops: map[netip.Addr]Hop{}},
+		in: newInputs(l.cfg),
 	}
 	r := resolver{
 		reals: l.cfg.realAddresses(), hops: have.hops(), uplinks: uplinks, log: l.log,

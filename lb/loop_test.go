@@ -37,7 +37,7 @@ func runLoop(t *testing.T) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel
 	l := &loop{LB: r.lb, plane: plane, have: newTables(),
-		in: inputs{cfg: r.lb.cfg, states: map[realID]probe.State{}, hops: map[netip.Addr]Hop{}}}
+		in: newInputs(r.lb.cfg)}
 	go func() { r.done <- l.run(ctx, r.results, r.hops) }()
 	return r
 }

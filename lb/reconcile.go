@@ -11,7 +11,7 @@ type dataplane interface {
 	Read() (tables, error) // what is installed; slot tables as nil
 	SetReal(index uint32, r realEntry) error
 	ClearReal(index uint32) error
-	SetSlots(farm uint32, slots []uint32) error // swapped in whole
+	SetSlots(farm uint32, slots []slotPair) error // swapped in whole
 	ClearSlots(farm uint32) error
 	SetVIP(key vipKey, e vipEntry) error
 	ClearVIP(key vipKey) error

@@ -16,14 +16,14 @@ var testHop = Hop{Source: addr("198.51.100.2"), Ifindex: 2, MTU: 1600, DstMAC: [
 
 // allPassing gives the inputs of a config whose reals all pass and are all resolved.
 func allPassing(cfg *Config) *inputs {
-	in := &inputs{cfg: cfg, states: map[realID]probe.State{}, hops: map[netip.Addr]Hop{}}
+	in := newInputs(cfg)
 	for _, f := range cfg.Farms {
 		for _, r := range f.Reals {
 			in.states[realID{f.Name, r.Name}] = probe.Passing
 			in.hops[r.Address] = testHop
 		}
 	}
-	return in
+	return &in
 }
 
 const twoFarms = `lb:
@@ -151,10 +151,12 @@ func TestTwoBalancersComputeTheSame(t *testing.T) {
 		if key.isAddress() {
 			continue
 		}
-		for slot, index := range a.slots[e.farm] {
-			other := b.slots[b.vips[key].farm][slot]
-			if a.reals[index].addr != b.reals[other].addr {
-				t.Fatalf("%v slot %d: %v here, %v there", key, slot, a.reals[index].addr, b.reals[other].addr)
+		for slot, here := range a.slots[e.farm] {
+			there := b.slots[b.vips[key].farm][slot]
+			for _, i := range [][2]uint16{{here.primary, there.primary}, {here.secondary, there.secondary}} {
+				if a.reals[uint32(i[0])].addr != b.reals[uint32(i[1])].addr {
+					t.Fatalf("%v slot %d: %v here, %v there", key, slot, here, there)
+				}
 			}
 		}
 	}
@@ -203,13 +205,14 @@ func TestSharedTableIsNotTakenOver(t *testing.T) {
 		check(t, reconcile(plane, have, before.desired(have)))
 		plane.failAt = n
 		done = reconcile(plane, have, after.desired(have)) == nil
-		named := func(key vipKey) []uint32 {
-			return slices.Compact(slices.Sorted(slices.Values(plane.slots[plane.vips[key].farm])))
+		reals := func(key vipKey) []uint16 {
+			primary, _ := named(plane.slots[plane.vips[key].farm])
+			return primary
 		}
-		if got := named(stays); !slices.Equal(got, []uint32{2, 3}) {
+		if got := reals(stays); !slices.Equal(got, []uint16{2, 3}) {
 			t.Errorf("after %d steps the VIP that stays has the reals %v, want [2 3]", n-1, got)
 		}
-		if got := named(moves); done && !slices.Equal(got, []uint32{1}) {
+		if got := reals(moves); done && !slices.Equal(got, []uint16{1}) {
 			t.Errorf("the VIP that moves has the reals %v, want [1]", got)
 		}
 	}

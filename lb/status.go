@@ -164,9 +164,9 @@ func (l *loop) slotsOf(f Farm) map[netip.Addr]int {
 		if v.Farm != f.Name || !ok {
 			continue
 		}
-		for _, index := range l.have.slots[e.farm] {
-			if index != none {
-				n[l.have.reals[index].addr]++
+		for _, slot := range l.have.slots[e.farm] {
+			if slot.primary != none {
+				n[l.have.reals[uint32(slot.primary)].addr]++
 			}
 		}
 		break
