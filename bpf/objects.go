@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -30,8 +31,10 @@ type LB struct {
 	Flows     *ebpf.Map // Flow to real index (uint32)
 	Fragments *ebpf.Map // FragmentKey to Fragment
 
-	objs  lbObjects
-	token [8]byte // metadata of a frame that is only to be explained
+	objs       lbObjects
+	token      [8]byte    // metadata of a frame that is only to be explained
+	explaining sync.Mutex // there is one place for what became of a packet
+	capturing  sync.Mutex // there is one filter
 }
 
 // LoadLB loads the balancer with its maps pinned in dir, and takes over maps that are pinned there already. The hash
