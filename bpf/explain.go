@@ -94,7 +94,8 @@ type heldFrame struct {
 }
 
 // RunHeld keeps fragments that come before the first one of their packet, and sends each through the program again
-// once that has passed, until ctx is done. One whose first does not come in time is gone; it was counted as
+// once that has passed, until ctx is done. It must be called in the namespace of the interfaces that the program is on: on
+// that thread it sends. One whose first does not come in time is gone; it was counted as
 // fragment_early when it came.
 func (lb *LB) RunHeld(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
