@@ -85,7 +85,7 @@ func readReal(r bpf.Real) realEntry {
 // of the old and the new next hop and be lost, as one sent to the old next hop would be.
 func (x *xdp) SetReal(index uint32, r realEntry) error {
 	v := bpf.Real{Addr: bpf.Addr(r.addr)}
-	if r.hop.resolved() {
+	if r.hop.Resolved() {
 		v.Source = bpf.Addr(r.hop.Source)
 		v.Ifindex = uint32(r.hop.Ifindex)
 		v.Mtu = uint16(min(r.hop.MTU, math.MaxUint16))

@@ -52,7 +52,7 @@ func newTables() tables {
 func (t tables) hops() map[netip.Addr]Hop {
 	hops := map[netip.Addr]Hop{}
 	for _, r := range t.reals {
-		if r.hop.resolved() {
+		if r.hop.Resolved() {
 			hops[r.addr] = r.hop
 		}
 	}
@@ -95,7 +95,7 @@ func (in *inputs) active(farm string, r Real) (bool, string) {
 	case probe.Failing:
 		return false, "probe fails"
 	}
-	if hop := in.hops[r.Address]; !hop.resolved() {
+	if hop := in.hops[r.Address]; !hop.Resolved() {
 		return false, "next hop " + hop.String()
 	}
 	return true, ""
@@ -176,7 +176,7 @@ func (in *inputs) placeReals(have, want tables) map[netip.Addr]uint32 {
 		for _, r := range f.Reals {
 			if i, ok := old[r.Address]; ok {
 				index[r.Address] = i
-				want.reals[i] = realEntry{addr: r.Address, hop: in.hops[r.Address].toInstall()}
+				want.reals[i] = realEntry{addr: r.Address, hop: in.hops[r.Address].ToInstall()}
 			} else {
 				fresh = append(fresh, r.Address)
 			}
@@ -188,7 +188,7 @@ func (in *inputs) placeReals(have, want tables) map[netip.Addr]uint32 {
 		}
 		i := freeIndex(none+1, bpf.MaxReals, want.reals, have.reals)
 		index[addr] = i
-		want.reals[i] = realEntry{addr: addr, hop: in.hops[addr].toInstall()}
+		want.reals[i] = realEntry{addr: addr, hop: in.hops[addr].ToInstall()}
 	}
 	return index
 }

@@ -13,7 +13,6 @@
 // made again needs a restart of the process.
 //
 // desired.go and rendezvous.go are pure. reconcile.go turns the difference between what is installed and what is
-// desired into ordered steps. dataplane.go is the only file that writes maps, nexthop.go and
-// redirect.go the only ones that ask the kernel for routes, neighbours and links. LB.Run owns everything it starts and ends with its context; nothing has to be
-// closed.
+// desired into ordered steps. dataplane.go is the only file that writes maps. LB.Run owns
+// everything it starts and ends with its context; nothing has to be closed.
 package lb

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"anycastle/bpf"
+	"anycastle/internal/nexthop"
 	"anycastle/internal/probe"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,9 @@ type Options struct {
 	PinDir    string                // empty: bpf.DefaultLBDir
 	Registry  prometheus.Registerer // nil: no metrics
 }
+
+// Hop is the way to a real.
+type Hop = nexthop.Hop
 
 // LB is one load balancer. Its Status methods are safe for concurrent use, also while Run runs.
 type LB struct {
@@ -91,15 +95,17 @@ func (l *LB) Run(ctx context.Context) (err error) {
 		LB: l, plane: plane, have: have,
 		in: newInputs(l.cfg),
 	}
-	r := resolver{
-		reals: l.cfg.realAddresses(), hops: have.hops(), uplinks: uplinks, log: l.log,
-		report: func(ctx context.Context, h map[netip.Addr]Hop) { send(ctx, hops, h) },
+	native := make([]nexthop.Uplink, 0, len(uplinks))
+	for _, u := range uplinks {
+		native = append(native, nexthop.Uplink{Name: u.Name, Native: u.Mode == bpf.Native})
 	}
+	r := nexthop.New(l.cfg.realAddresses(), nexthop.Options{
+		Known: have.hops(), Uplinks: native, Log: l.log,
+		Report: func(ctx context.Context, h map[netip.Addr]Hop) { send(ctx, hops, h) },
+	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return loop.run(ctx, results, hops) })
-	g.Go(func() error {
-		return r.run(ctx)
-	})
+	g.Go(func() error { return r.Run(ctx) })
 	g.Go(func() error {
 		err := probe.Run(ctx, l.cfg.targets(), nil, func(r probe.Result) { send(ctx, results, r) })
 		if ctx.Err() != nil {

@@ -280,3 +280,10 @@ func echo(t *testing.T, conn net.Conn, size int) {
 	}
 	wg.Wait()
 }
+
+func link(t *testing.T, ns *netnstest.NS, name string) netlink.Link {
+	t.Helper()
+	l, err := ns.Link.LinkByName(name)
+	check(t, err)
+	return l
+}

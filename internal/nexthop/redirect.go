@@ -1,10 +1,8 @@
-package lb
+package nexthop
 
 import (
 	"encoding/binary"
 	"errors"
-
-	"anycastle/bpf"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -17,9 +15,9 @@ var errNoRedirect = errors.New("it takes no frames from XDP; " +
 
 // redirectsTo says whether packets leave by the link by redirect, from an uplink whose driver runs the program. In
 // generic mode every link takes them.
-func (r *resolver) redirectsTo(link netlink.Link) bool {
-	for _, u := range r.uplinks {
-		if u.Mode == bpf.Native && (u.Name != link.Attrs().Name || link.Type() == "veth") {
+func (k *kernel) redirectsTo(link netlink.Link) bool {
+	for _, u := range k.uplinks {
+		if u.Native && (u.Name != link.Attrs().Name || link.Type() == "veth") {
 			return true
 		}
 	}

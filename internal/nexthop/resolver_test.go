@@ -1,4 +1,4 @@
-package lb
+package nexthop
 
 import (
 	"context"
@@ -7,13 +7,15 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
-	"anycastle/bpf"
 	"anycastle/internal/netnstest"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const nearReal, farReal = "198.51.100.9", "198.51.100.129" // farReal is behind nearReal as its gateway
@@ -25,6 +27,46 @@ type resolving struct {
 	reports  chan map[netip.Addr]Hop
 	log      journal
 	hops     map[netip.Addr]Hop
+	resolver *Resolver
+}
+
+// patience bounds every wait; the machine may be busy.
+const patience = 20 * time.Second
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func prefix(s string) *net.IPNet {
+	_, p, err := net.ParseCIDR(s)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// journal is a log that a test reads while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.text = append(j.text, p...)
+	return len(p), nil
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return string(j.text)
 }
 
 func newResolving(t *testing.T) *resolving {
@@ -39,13 +81,18 @@ func newResolving(t *testing.T) *resolving {
 func (r *resolving) start(hops map[netip.Addr]Hop) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error)
-	res := resolver{
-		reals: []netip.Addr{addr(nearReal), addr(farReal)}, hops: hops, uplinks: []bpf.Uplink{{Name: "eth1", Mode: bpf.Native}},
-		log:    slog.New(slog.NewTextHandler(&r.log, nil)),
-		report: func(ctx context.Context, h map[netip.Addr]Hop) { send(ctx, r.reports, h) },
-	}
+	r.resolver = New([]netip.Addr{addr(nearReal), addr(farReal)}, Options{
+		Known: hops, Uplinks: []Uplink{{Name: "eth1", Native: true}},
+		Log: slog.New(slog.NewTextHandler(&r.log, nil)),
+		Report: func(ctx context.Context, h map[netip.Addr]Hop) {
+			select {
+			case r.reports <- h:
+			case <-ctx.Done():
+			}
+		},
+	})
 	go r.lb.Do(func() error {
-		done <- res.run(ctx)
+		done <- r.resolver.Run(ctx)
 		return nil
 	})
 	r.t.Cleanup(func() {
@@ -99,7 +146,7 @@ func TestNextHopFollowsTheKernel(t *testing.T) {
 
 	check(t, r.lb.Link.LinkSetDown(eth1))
 	r.eventually("no route over a link that is down", func(near, far Hop) bool {
-		return !near.resolved() && !far.resolved() && strings.Contains(near.Why, "no route to "+nearReal)
+		return !near.Resolved() && !far.Resolved() && strings.Contains(near.Why, "no route to "+nearReal)
 	})
 	check(t, r.lb.Link.LinkSetUp(eth1))
 	r.eventually("the near one again", func(near, _ Hop) bool { return near == want })
@@ -124,7 +171,7 @@ func TestNextHopIsKeptAcrossRestart(t *testing.T) {
 		if near != installed {
 			t.Errorf("the installed hop became %v", near)
 		}
-		if far.resolved() || !strings.Contains(far.Why, "does not answer") {
+		if far.Resolved() || !strings.Contains(far.Why, "does not answer") {
 			t.Errorf("the other hop is %v, want unresolved", far)
 		}
 		return true
@@ -150,13 +197,13 @@ func TestRedirectThatTheKernelWouldDrop(t *testing.T) {
 	}
 	r.start(map[netip.Addr]Hop{})
 	r.eventually("unresolved", func(near, _ Hop) bool {
-		return !near.resolved() && strings.Contains(near.Why, "switch GRO on")
+		return !near.Resolved() && strings.Contains(near.Why, "switch GRO on")
 	})
-	if log := strings.Join(r.log.take(), ""); !strings.Contains(log, "level=WARN") {
+	if log := r.log.String(); !strings.Contains(log, "level=WARN") {
 		t.Errorf("no warning in the log:\n%s", log)
 	}
 	gro(true)
-	r.eventually("resolved", func(near, far Hop) bool { return near.resolved() && far.resolved() })
+	r.eventually("resolved", func(near, far Hop) bool { return near.Resolved() && far.Resolved() })
 }
 
 func takesRedirectsIn(ns *netnstest.NS, name string) (err error) {
@@ -181,10 +228,60 @@ func TestResolverOutlivesAnOverrun(t *testing.T) {
 		route := &netlink.Route{Dst: &net.IPNet{IP: ip, Mask: net.CIDRMask(32, 32)}, LinkIndex: eth2.Attrs().Index, Priority: 1 + i/256}
 		check(t, r.lb.Link.RouteAdd(route))
 	}
-	r.eventually("resolved", func(near, far Hop) bool { return near.resolved() && far.resolved() })
+	r.eventually("resolved", func(near, far Hop) bool { return near.Resolved() && far.Resolved() })
 	check(t, r.lb.Link.RouteReplace(&netlink.Route{Dst: prefix(farReal + "/32"), LinkIndex: eth2.Attrs().Index, Gw: net.ParseIP("198.51.100.18")}))
 	r.eventually("the far one over eth2", func(_, far Hop) bool { return far.Ifindex == eth2.Attrs().Index })
-	if !strings.Contains(strings.Join(r.log.take(), ""), "subscribing again") {
+	if !strings.Contains(r.log.String(), "subscribing again") {
 		t.Error("there was no overrun: the test shows nothing")
+	}
+}
+
+// TestIPv6 resolves an address on the link and one behind a link-local gateway, and follows a new list of addresses.
+func TestIPv6(t *testing.T) {
+	r := newResolving(t)
+	for ns, text := range map[*netnstest.NS]string{r.lb: "2001:db8::1/64", r.a: "2001:db8::9/64"} {
+		name := map[*netnstest.NS]string{r.lb: "eth1", r.a: "eth0"}[ns]
+		a, err := netlink.ParseAddr(text)
+		check(t, err)
+		a.Flags = unix.IFA_F_NODAD
+		check(t, ns.Link.AddrAdd(link(t, ns, name), a))
+	}
+	eth1 := link(t, r.lb, "eth1")
+	check(t, r.a.Link.AddrAdd(link(t, r.a, "eth0"), &netlink.Addr{
+		IPNet: &net.IPNet{IP: net.ParseIP("fe80::9"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD,
+	}))
+	check(t, r.lb.Link.RouteReplace(&netlink.Route{Dst: prefix("2001:db8:1::/48"), Gw: net.ParseIP("fe80::9"), LinkIndex: eth1.Attrs().Index}))
+	r.start(nil)
+	r.eventually("IPv4", func(near, far Hop) bool { return near.Resolved() })
+	r.resolver.SetAddrs([]netip.Addr{addr("2001:db8::9"), addr("2001:db8:1::25")})
+	want := Hop{Source: addr("2001:db8::1"), Ifindex: eth1.Attrs().Index, MTU: 1500, Veth: true,
+		DstMAC: [6]byte(link(t, r.a, "eth0").Attrs().HardwareAddr), SrcMAC: [6]byte(eth1.Attrs().HardwareAddr)}
+	r.eventually("IPv6", func(Hop, Hop) bool {
+		return len(r.hops) == 2 && r.hops[addr("2001:db8::9")] == want && r.hops[addr("2001:db8:1::25")] == want
+	})
+	check(t, r.lb.Link.LinkSetMTU(eth1, 1200))
+	r.eventually("an MTU that is too small", func(Hop, Hop) bool { return !r.hops[addr("2001:db8:1::25")].Resolved() })
+}
+
+// TestTags goes down through two VLANs. The kernel here may have no VLAN devices, so they are made up.
+func TestTags(t *testing.T) {
+	eth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth1", Index: 2}}
+	outer := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth1.7", Index: 3, ParentIndex: 2}, VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021AD}
+	inner := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth1.7.9", Index: 4, ParentIndex: 3}, VlanId: 9, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
+	third := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth1.7.9.1", Index: 5, ParentIndex: 4}, VlanId: 1}
+	k := kernel{links: map[int]netlink.Link{2: eth, 3: outer, 4: inner}}
+	var hop Hop
+	below, err := k.untag(inner, &hop)
+	if err != nil || below != eth {
+		t.Fatalf("below the VLANs is %v, %v", below, err)
+	}
+	if want := [2]Tag{{0x88a8, 7}, {0x8100, 9}}; hop.Tags != want {
+		t.Errorf("tags %v, want %v", hop.Tags, want)
+	}
+	if text := (Hop{Ifindex: 2, Tags: hop.Tags}).String(); !strings.Contains(text, "vlan 7 vlan 9") {
+		t.Errorf("hop reads %q", text)
+	}
+	if _, err := k.untag(third, &Hop{}); err == nil {
+		t.Error("three tags were taken")
 	}
 }

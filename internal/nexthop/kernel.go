@@ -1,0 +1,162 @@
+package nexthop
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// minMTU is what every IPv6 link takes (RFC 8200, section 5); the data path relies on it.
+const minMTU = 1280
+
+// kernel answers for one look: what it was asked for once it keeps.
+type kernel struct {
+	uplinks []Uplink
+	links   map[int]netlink.Link
+	neighs  map[neighKey][]netlink.Neigh
+}
+
+type neighKey struct{ ifindex, family int }
+
+// resolve asks the kernel for the way to addr. A neighbour that is being asked again keeps its old MAC address as long
+// as the way is the same: probes decide whether a real answers, and ARP's pauses must not flap a slot table.
+func (k *kernel) resolve(addr netip.Addr, old Hop) (Hop, error) {
+	routes, err := netlink.RouteGet(addr.AsSlice())
+	if err != nil {
+		return Hop{}, fmt.Errorf("no route to %v: %w", addr, err)
+	}
+	if len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST {
+		return Hop{}, fmt.Errorf("no route to %v on a network", addr)
+	}
+	route := routes[0]
+	link, err := k.link(route.LinkIndex)
+	if err != nil {
+		return Hop{}, fmt.Errorf("find the link to %v: %w", addr, err)
+	}
+	hop, err := k.describe(link, route, addr)
+	if err != nil {
+		return Hop{}, err
+	}
+	gateway := route.Gw
+	if gateway == nil {
+		gateway = addr.AsSlice()
+	}
+	mac, ok, err := k.neighbour(route.LinkIndex, gateway)
+	switch {
+	case err != nil:
+		return Hop{}, err
+	case ok:
+		hop.DstMAC = mac
+		return hop, nil
+	}
+	hop.DstMAC = old.DstMAC
+	if hop == old {
+		return old, nil
+	}
+	return Hop{}, fmt.Errorf("neighbour %v does not answer", gateway)
+}
+
+// describe gives all of a hop but the MAC address of the neighbour.
+func (k *kernel) describe(link netlink.Link, route netlink.Route, addr netip.Addr) (Hop, error) {
+	source, ok := netip.AddrFromSlice(route.Src)
+	source = source.Unmap()
+	if !ok || source.Is4() != addr.Is4() || len(link.Attrs().HardwareAddr) != len(Hop{}.SrcMAC) {
+		return Hop{}, fmt.Errorf("link %s to %v has no Ethernet or no address", link.Attrs().Name, addr)
+	}
+	hop := Hop{Source: source, MTU: link.Attrs().MTU, SrcMAC: [6]byte(link.Attrs().HardwareAddr)}
+	if route.MTU != 0 {
+		hop.MTU = min(hop.MTU, route.MTU)
+	}
+	if hop.MTU < minMTU {
+		return Hop{}, fmt.Errorf("link %s to %v has an mtu of %d, at least %d is needed", link.Attrs().Name, addr, hop.MTU, minMTU)
+	}
+	below, err := k.untag(link, &hop)
+	if err != nil {
+		return Hop{}, fmt.Errorf("link %s to %v: %w", link.Attrs().Name, addr, err)
+	}
+	hop.Ifindex, hop.Veth = below.Attrs().Index, below.Type() == "veth"
+	if k.redirectsTo(below) && !takesRedirects(below.Attrs().Index) {
+		return Hop{}, fmt.Errorf("link %s to %v: %w", link.Attrs().Name, addr, errNoRedirect)
+	}
+	return hop, nil
+}
+
+// untag goes from a VLAN's interface down to the one that takes frames, and notes the tags, outermost first.
+func (k *kernel) untag(link netlink.Link, hop *Hop) (netlink.Link, error) {
+	for {
+		vlan, ok := link.(*netlink.Vlan)
+		if !ok {
+			return link, nil
+		}
+		if hop.Tags[1] != (Tag{}) {
+			return nil, errors.New("more than two tags")
+		}
+		proto := uint16(vlan.VlanProtocol)
+		if proto == 0 {
+			proto = unix.ETH_P_8021Q
+		}
+		hop.Tags[1] = hop.Tags[0]
+		hop.Tags[0] = Tag{Proto: proto, TCI: uint16(vlan.VlanId)}
+		var err error
+		if link, err = k.link(vlan.Attrs().ParentIndex); err != nil {
+			return nil, fmt.Errorf("find the interface below the VLAN: %w", err)
+		}
+	}
+}
+
+func (k *kernel) link(index int) (netlink.Link, error) {
+	if l, ok := k.links[index]; ok {
+		return l, nil
+	}
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return nil, err
+	}
+	if k.links == nil {
+		k.links = map[int]netlink.Link{}
+	}
+	k.links[index] = l
+	return l, nil
+}
+
+// neighbour looks the MAC address up, and has the kernel ask for it when it is not known.
+func (k *kernel) neighbour(ifindex int, ip net.IP) (mac [6]byte, ok bool, err error) {
+	family := netlink.FAMILY_V6
+	if ip.To4() != nil {
+		family = netlink.FAMILY_V4
+	}
+	list, err := k.neighbours(neighKey{ifindex, family})
+	if err != nil {
+		return mac, false, fmt.Errorf("list neighbours: %w", err)
+	}
+	const usable = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | netlink.NUD_PERMANENT
+	for _, n := range list {
+		if n.IP.Equal(ip) && n.State&usable != 0 && len(n.HardwareAddr) == len(mac) {
+			return [6]byte(n.HardwareAddr), true, nil
+		}
+	}
+	ask := netlink.Neigh{LinkIndex: ifindex, Family: family, IP: ip, Flags: netlink.NTF_USE, State: netlink.NUD_NONE}
+	if err := netlink.NeighSet(&ask); err != nil {
+		return mac, false, fmt.Errorf("ask for neighbour %v: %w", ip, err)
+	}
+	return mac, false, nil
+}
+
+func (k *kernel) neighbours(key neighKey) ([]netlink.Neigh, error) {
+	if list, ok := k.neighs[key]; ok {
+		return list, nil
+	}
+	list, err := netlink.NeighList(key.ifindex, key.family)
+	if err != nil {
+		return nil, err
+	}
+	if k.neighs == nil {
+		k.neighs = map[neighKey][]netlink.Neigh{}
+	}
+	k.neighs[key] = list
+	return list, nil
+}
