@@ -99,6 +99,26 @@ func (r *RealHost) ClearHop(to netip.Addr) error {
 	return nil
 }
 
+// ClearHops removes every way to another real.
+func (r *RealHost) ClearHops() error {
+	var stale [][16]byte
+	var key [16]byte
+	var value realHop
+	entries := r.objs.Hops.Iterate()
+	for entries.Next(&key, &value) {
+		stale = append(stale, key)
+	}
+	if err := entries.Err(); err != nil {
+		return fmt.Errorf("list ways to other reals: %w", err)
+	}
+	for _, key := range stale {
+		if err := r.ClearHop(netip.AddrFrom16(key).Unmap()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Wanted reports the addresses of reals that packets are passed on to and that SetHop was not called for, as often as
 // such packets come, until ctx is done.
 func (r *RealHost) Wanted(ctx context.Context, report func(netip.Addr)) error {

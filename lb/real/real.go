@@ -9,10 +9,12 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"anycastle/bpf"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // Options are what the role needs besides its config.
@@ -41,6 +43,7 @@ type Status struct {
 	Uplinks      []bpf.Uplink `json:"uplinks"`
 	Decapsulated uint64       `json:"decapsulated_packets"`
 	Bytes        uint64       `json:"decapsulated_bytes"`
+	PassedOn     uint64       `json:"passed_on_packets"` // to the real that had the flow before
 	Drops        []DropStatus `json:"drops"`
 }
 
@@ -76,11 +79,31 @@ func (r *Role) Run(ctx context.Context) error {
 	}
 	err = r.setUp(host)
 	if err == nil {
-		<-ctx.Done()
+		err = r.serve(ctx, host)
 	}
 	r.show(nil, nil, nil)
 	// the program goes first, so that it hands no packet to a stack that has lost the VIP
 	return errors.Join(err, host.Close(), bpf.Unload(r.opts.PinDir), r.removeVIPs())
+}
+
+// serve does what goes on as long as the role runs, and ends with ctx.
+func (r *Role) serve(ctx context.Context, host *bpf.RealHost) error {
+	if err := host.ClearHops(); err != nil { // an earlier process's, which nobody keeps fresh
+		return err
+	}
+	wanted := make(chan netip.Addr)
+	k := hopKeeper{host: host, log: r.log, asked: map[netip.Addr]time.Time{}, have: map[netip.Addr]bpf.Hop{}}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.run(ctx, r.uplinks, wanted) })
+	g.Go(func() error {
+		return host.Wanted(ctx, func(to netip.Addr) {
+			select {
+			case wanted <- to:
+			case <-ctx.Done():
+			}
+		})
+	})
+	return g.Wait()
 }
 
 // setUp goes from the inside out: when the program hands over its first packet, the stack takes it.
@@ -102,6 +125,9 @@ func (r *Role) setUp(host *bpf.RealHost) error {
 	}
 	uplinks, err := host.Attach(r.cfg.Uplinks)
 	if err != nil {
+		return err
+	}
+	if err := setUplinkFlags(host, uplinks); err != nil {
 		return err
 	}
 	for _, u := range uplinks {
@@ -135,6 +161,11 @@ func (r *Role) Snapshot() Status {
 		r.log.Warn("read counters", "err", err)
 	}
 	s.Decapsulated, s.Bytes = count.Packets, count.Bytes
+	passed, err := r.host.PassedOn()
+	if err != nil {
+		r.log.Warn("read counters", "err", err)
+	}
+	s.PassedOn = passed.Packets
 	drops, err := r.host.Drops()
 	if err != nil {
 		r.log.Warn("read drop counters", "err", err)
