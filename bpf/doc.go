@@ -1,4 +1,4 @@
-// Package bpf holds the XDP programs and loads, attaches and pins them. It knows no role.
+// Package bpf holds the XDP and TC programs and loads, attaches and pins them. It knows no role.
 //
 // lb.c runs on the uplink of a load balancer: it finds the VIP of a packet, hashes the flow to a slot of the VIP's farm,
 // and sends the packet to the real named there: IP in IP of any two families, GUE, or another MAC address. In a slot in
@@ -8,6 +8,10 @@
 // of a real and takes the outer header off, or sends the packet on to the second real that it names when that has the
 // flow. What a program refuses it drops and counts under an enum reason; what is none of its business it passes to the
 // kernel.
+//
+// watch.c holds two TC programs for the two directions of a real's uplink, which count what becomes of new connections.
+// They are filters in the kernel's own tables, on a clsact qdisc, and not links: LoadWatch takes over their maps, Attach
+// puts new ones in their place, and only Detach takes them away, with the qdisc if it was made for them.
 //
 // LoadLB and LoadReal load a program and its maps; Attach puts it on interfaces. Maps and links are pinned in a
 // directory that the caller names, so that packets flow on while the process is restarted or dead: the next Load finds
