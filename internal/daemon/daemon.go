@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,8 +42,16 @@ type Process struct {
 	// Status maps a path such as "/v1/vip" to what is asked for there; the answer is JSON. Each function must be safe
 	// for concurrent use.
 
+	// Handlers are what Status cannot say: changes and streams, by pattern such as "POST /v1/order". A stream lifts its own
+	// write deadline (http.ResponseController).
+	Handlers map[string]http.HandlerFunc
+
 	// Healthy answers /healthz: nil means that the role does its job. Nil function: always healthy.
 	Healthy func() error
+
+	// Reload reads the config again and applies it, or keeps the old one and says why. SIGHUP and POST /v1/reload call it,
+	// one call at a time. Nil: the role cannot reload.
+	Reload func(ctx context.Context) error
 }
 
 // Task is one long-lived part of a role. It returns when ctx is done; an error ends the whole process.
@@ -57,7 +66,11 @@ func Run(ctx context.Context, p Process, tasks ...Task) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(told)
-	g.Go(func() error { return serve(ctx, ln, p.handler()) })
+	r := reloader{p: &p}
+	g.Go(func() error { return serve(ctx, ln, p.handler(&r)) })
+	if p.Reload != nil {
+		g.Go(func() error { r.onSignal(ctx); return nil })
+	}
 	for _, t := range tasks {
 		g.Go(func() error { return t(ctx) })
 	}
@@ -133,7 +146,49 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	return err
 }
 
-func (p Process) handler() http.Handler {
+// reloader has one reload at a time.
+type reloader struct {
+	p  *Process
+	mu sync.Mutex
+}
+
+func (r *reloader) reload(ctx context.Context, cause string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.p.Reload(ctx); err != nil {
+		r.p.Log.Error("reload refused; the old config stays", "cause", cause, "err", err)
+		return err
+	}
+	r.p.Log.Info("reloaded", "cause", cause)
+	return nil
+}
+
+// onSignal reloads on SIGHUP until ctx is done.
+func (r *reloader) onSignal(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			_ = r.reload(ctx, "SIGHUP") // it has been logged
+		}
+	}
+}
+
+func (r *reloader) serve(w http.ResponseWriter, req *http.Request) {
+	if r.p.Reload == nil {
+		http.Error(w, r.p.Role+" cannot reload; restart it", http.StatusNotImplemented)
+		return
+	}
+	if err := r.reload(req.Context(), "asked on the socket"); err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+	}
+}
+
+func (p Process) handler(r *reloader) http.Handler {
 	reg := p.Registry
 	if reg == nil {
 		reg = prometheus.NewRegistry()
@@ -150,6 +205,10 @@ func (p Process) handler() http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	mux.HandleFunc("POST /v1/reload", r.serve)
+	for pattern, h := range p.Handlers {
+		mux.HandleFunc(pattern, h)
+	}
 	for path, status := range p.Status {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")

@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+func TestReload(t *testing.T) {
+	dir := t.TempDir()
+	var calls atomic.Int32
+	stop := start(t, Process{Role: "lb", RunDir: dir, Reload: func(context.Context) error {
+		if calls.Add(1) == 2 {
+			return errors.New("node.yml:3: no farm")
+		}
+		return nil
+	}})
+	if err := Post(t.Context(), dir, "lb", "/v1/reload", nil, nil); err != nil {
+		t.Errorf("first reload: %v", err)
+	}
+	err := Post(t.Context(), dir, "lb", "/v1/reload", nil, nil)
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.Text != "node.yml:3: no farm" {
+		t.Errorf("second reload: %v, want what the role says", err)
+	}
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if n := calls.Load(); n != 3 {
+			return fmt.Errorf("%d reloads, want 3 with that on SIGHUP", n)
+		}
+		return nil
+	})
+	if err := stop(); err != nil {
+		t.Errorf("clean end: %v", err)
+	}
+}
+
+func TestRoleWithoutReload(t *testing.T) {
+	dir := t.TempDir()
+	stop := start(t, Process{Role: "real", RunDir: dir})
+	err := Post(t.Context(), dir, "real", "/v1/reload", nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "restart it") {
+		t.Errorf("reload: %v, want the mend", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("clean end: %v", err)
+	}
+}
+
+func TestHandlersAndStreams(t *testing.T) {
+	dir := t.TempDir()
+	stop := start(t, Process{Role: "lb", RunDir: dir, Handlers: map[string]http.HandlerFunc{
+		"POST /v1/order": func(w http.ResponseWriter, r *http.Request) {
+			var s status
+			if err := json.NewDecoder(r.Body).Decode(&s); err != nil || s.Name == "" {
+				http.Error(w, "give a name", http.StatusUnprocessableEntity)
+				return
+			}
+			fmt.Fprintf(w, `{"Name": "%s taken"}`, s.Name)
+		},
+		"GET /v1/capture": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, "first")
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		},
+	}})
+	var got status
+	if err := Post(t.Context(), dir, "lb", "/v1/order", status{"mx1"}, &got); err != nil || got.Name != "mx1 taken" {
+		t.Errorf("order: %+v, %v", got, err)
+	}
+	if err := Post(t.Context(), dir, "lb", "/v1/order", status{}, &got); err == nil || err.Error() != "give a name" {
+		t.Errorf("refused order: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stream, err := Stream(ctx, dir, "lb", http.MethodGet, "/v1/capture", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	buf := make([]byte, 5)
+	if _, err := io.ReadFull(stream, buf); err != nil || string(buf) != "first" {
+		t.Errorf("stream gives %q, %v", buf, err)
+	}
+	cancel()
+	if _, err := stream.Read(buf); err == nil {
+		t.Error("the stream goes on after its context")
+	}
+	if err := stop(); err != nil {
+		t.Errorf("clean end: %v", err)
+	}
+}
