@@ -63,8 +63,7 @@ func (lb *LB) Explain(frame []byte, ifindex int) (Trace, []byte, error) {
 	if err := lb.objs.Explained.Lookup(uint32(0), &t); err != nil {
 		return Trace{}, nil, fmt.Errorf("read what became of the packet: %w", err)
 	}
-	out := opts.DataOut
-	return t, out, nil
+	return t, opts.DataOut[len(lb.token):], nil // the kernel gives the metadata back, too
 }
 
 // inject sends a frame through the program as if it had just come in, with all consequences.

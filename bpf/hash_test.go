@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"anycastle/internal/pkttest"
@@ -53,29 +54,44 @@ func TestOracleAgainstPublishedVector(t *testing.T) {
 	}
 }
 
-// slotOf computes the slot of a flow as headers/hash.h lays it out.
-func slotOf(key [16]byte, src, dst netip.AddrPort, proto uint8) uint32 {
-	s, d := src.Addr().As4(), dst.Addr().As4()
-	msg := append(append([]byte{}, s[:]...), d[:]...)
+// hashOf computes the hash of a flow as headers/hash.h lays it out.
+func hashOf(src, dst netip.AddrPort, proto uint8) uint64 { return hashBy(hashKey, src, dst, proto) }
+
+func hashBy(key [16]byte, src, dst netip.AddrPort, proto uint8) uint64 {
+	msg := slices.Concat(src.Addr().AsSlice(), dst.Addr().AsSlice())
 	msg = binary.BigEndian.AppendUint16(msg, src.Port())
 	msg = binary.BigEndian.AppendUint16(msg, dst.Port())
-	msg = append(msg, proto, 0, 0, 0)
-	return uint32(sipHash(1, 3, key, msg)) % Slots
+	return sipHash(1, 3, key, append(msg, proto, 0, 0, 0))
 }
 
-// TestSlotOfFlow puts mx2 into the one slot that the oracle names, so that only the right slot leads there.
+// hashOfSource computes the hash of every flow from a prefix.
+func hashOfSource(source netip.Prefix) uint64 {
+	msg := source.Masked().Addr().AsSlice()
+	return sipHash(1, 3, hashKey, append(msg, make([]byte, len(msg)+8)...))
+}
+
+// TestSlotOfFlow asks which slot flows are in, and puts another real into the slots that the oracle names.
 func TestSlotOfFlow(t *testing.T) {
-	lb := newLB(t)
+	r := newRig(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for range 20 {
-		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(rnd.Uint32())}), uint16(1024+rnd.IntN(60000)))
-		slots := allSlots(mx1Index)
-		slots[slotOf(hashKey, src, vipTCP, 6)] = Slot{Primary: mx2Index, Secondary: mx2Index}
-		setTable(t, lb, slots)
-		verdict, _, err := lb.prog.Test(pkttest.New(src, vipTCP).Bytes(t))
+	frames := []made{tcp, udp, tcp6, udp6}
+	for range 100 {
+		a4, a6, port := client.Addr().As4(), client6.Addr().As16(), uint16(1024+rnd.IntN(60000))
+		a4[3], a6[15] = byte(rnd.Uint32()), byte(rnd.Uint32())
+		frames = append(frames, func() *pkttest.Frame { return pkttest.New(netip.AddrPortFrom(netip.AddrFrom4(a4), port), vipTCP) },
+			func() *pkttest.Frame { return pkttest.New(netip.AddrPortFrom(netip.AddrFrom16(a6), port), vipTCP6) })
+	}
+	slots := allSlots(mx1Index)
+	for _, f := range frames {
+		slots[hashOfFrame(f())%Slots] = steady(ipip4b)
+	}
+	setFarm(t, r.LB, rigFarms-1, slots)
+	r.setVIPs(t, steady(ipip4), func(v *VIP) { v.Farm = rigFarms - 1 })
+	for _, f := range frames {
+		trace, _, err := r.Explain(f().Bytes(t), ingress)
 		put(t, err)
-		if verdict != xdpRedirect {
-			t.Errorf("flow from %v is not in slot %d", src, slotOf(hashKey, src, vipTCP, 6))
+		if want := uint32(hashOfFrame(f()) % Slots); trace.Slot != want || trace.Real != mx2Index {
+			t.Errorf("in slot %d to real %d, want %d and %d\n%s", trace.Slot, trace.Real, want, mx2Index, pkttest.Decode(f().Bytes(t)))
 		}
 	}
 }
@@ -86,7 +102,7 @@ func TestHashKeyDecides(t *testing.T) {
 	moved := 0
 	for port := range uint16(64) {
 		src := netip.AddrPortFrom(client.Addr(), 40000+port)
-		if slotOf(hashKey, src, vipTCP, 6) != slotOf(other, src, vipTCP, 6) {
+		if hashBy(hashKey, src, vipTCP, 6)%Slots != hashBy(other, src, vipTCP, 6)%Slots {
 			moved++
 		}
 	}

@@ -1,8 +1,6 @@
 package bpf
 
 import (
-	"encoding/binary"
-	"errors"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -11,7 +9,6 @@ import (
 	"anycastle/internal/pkttest"
 
 	"github.com/cilium/ebpf"
-	"github.com/google/go-cmp/cmp"
 	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +24,10 @@ var (
 	client  = netip.MustParseAddrPort("192.0.2.7:40000")
 	vipTCP  = netip.MustParseAddrPort("203.0.113.10:25")
 	vipUDP  = netip.MustParseAddrPort("203.0.113.10:53")
+	client6 = netip.MustParseAddrPort("[2001:db8::7]:40000")
+	vipTCP6 = netip.MustParseAddrPort("[2001:db8:1::10]:25")
+	vipUDP6 = netip.MustParseAddrPort("[2001:db8:1::10]:53")
+	lbAddr6 = netip.MustParseAddr("2001:db8:2::1")
 	lbAddr  = netip.MustParseAddr("198.51.100.1")
 	mx1     = netip.MustParseAddr("198.51.100.9")
 	mx2     = netip.MustParseAddr("198.51.100.10")
@@ -54,28 +55,19 @@ const (
 	otherLink = 7
 	farm      = 3
 	vipIndex  = 5
+	vip6Index = 6 // of the IPv6 VIPs of a rig
 	mx1Index  = 1
 	mx2Index  = 2
 	mtu       = 1500
 )
 
-// newLB gives a loaded balancer with a TCP VIP and a UDP VIP on one farm, all slots of which hold mx1. mx1 is reached
-// through the ingress, mx2 through another link.
+// newLB gives a loaded balancer with maps of the product's size, and a TCP VIP and a UDP VIP on one farm, all slots of
+// which hold mx1. mx1 is reached through the ingress, mx2 through another link.
 func newLB(t testing.TB) *LB {
 	t.Helper()
 	lb, err := LoadLB(pinDir(t), hashKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	put(t, err)
 	t.Cleanup(func() { lb.Close() })
-	fill(t, lb)
-	return lb
-}
-
-// fill brings the maps to where every case begins.
-func fill(t testing.TB, lb *LB) {
-	t.Helper()
-	empty(t, lb)
 	put(t, lb.Reals.Put(uint32(mx1Index), newReal(mx1, ingress)))
 	put(t, lb.Reals.Put(uint32(mx2Index), newReal(mx2, otherLink)))
 	setTable(t, lb, allSlots(mx1Index))
@@ -83,34 +75,7 @@ func fill(t testing.TB, lb *LB) {
 	put(t, lb.Addresses.Put(AddressKey(vipTCP.Addr()), Address{Flags: AddressInService}))
 	put(t, lb.VIPs4.Put(VIPKey4{Addr: addr, Port: Port(25), Proto: 6}, VIP{Farm: farm, Index: vipIndex}))
 	put(t, lb.VIPs4.Put(VIPKey4{Addr: addr, Port: Port(53), Proto: 17}, VIP{Farm: farm, Index: vipIndex}))
-}
-
-// empty clears every map, and every counter.
-func empty(t testing.TB, lb *LB) {
-	t.Helper()
-	for _, m := range []*ebpf.Map{lb.VIPs4, lb.VIPs6, lb.Addresses, lb.Flows, lb.Fragments, lb.objs.Uplinks} {
-		clearMap(t, m)
-	}
-	for farm := range uint32(MaxFarms) {
-		if err := lb.Farms.Delete(farm); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			t.Fatal(err)
-		}
-	}
-	for index := range uint32(16) { // no case uses more
-		put(t, lb.Reals.Put(index, Real{}))
-	}
-	cpus, err := ebpf.PossibleCPU()
-	put(t, err)
-	for index := range uint32(lbReasonREASON_MAX) {
-		put(t, lb.drops.Put(index, make([]uint64, cpus)))
-	}
-	for index := range uint32(lbReplyREPLY_MAX) {
-		put(t, lb.objs.Replies.Put(index, make([]uint64, cpus)))
-	}
-	for index := range uint32(MaxVIPs) {
-		put(t, lb.Counts.Put(index, make([]Count, cpus)))
-	}
-	put(t, lb.objs.Buckets.Put(uint32(0), make([]lbBucket, cpus)))
+	return lb
 }
 
 func clearMap(t testing.TB, m *ebpf.Map) {
@@ -136,11 +101,17 @@ func allSlots(real uint16) []Slot {
 	return slots
 }
 
+// setTable has the VIPs' farm of newLB hold these slots.
 func setTable(t testing.TB, lb *LB, slots []Slot) {
+	t.Helper()
+	setFarm(t, lb, farm, slots)
+}
+
+func setFarm(t testing.TB, lb *LB, farm uint32, slots []Slot) {
 	t.Helper()
 	table, err := lb.NewTable(slots)
 	put(t, err)
-	put(t, lb.Farms.Put(uint32(farm), table))
+	put(t, lb.Farms.Put(farm, table))
 	put(t, table.Close())
 }
 
@@ -149,25 +120,6 @@ func put(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// moved is every counter that is not 0.
-type moved struct {
-	Drops map[string]uint64
-	VIPs  map[uint32]Count
-}
-
-func counters(t testing.TB, lb *LB) moved {
-	t.Helper()
-	m := moved{Drops: nonZero(t, &lb.program), VIPs: map[uint32]Count{}}
-	for i := range uint32(MaxVIPs) {
-		c, err := SumCount(lb.Counts, i)
-		put(t, err)
-		if c != (Count{}) {
-			m.VIPs[i] = c
-		}
-	}
-	return m
 }
 
 func nonZero(t testing.TB, p *program) map[string]uint64 {
@@ -183,100 +135,37 @@ func nonZero(t testing.TB, p *program) map[string]uint64 {
 	return drops
 }
 
-// sent is the counter of one packet on its way to a real.
-func sent(frame []byte) moved {
-	n := binary.BigEndian.Uint16(frame[pkttest.IPStart+2:])
-	return moved{Drops: map[string]uint64{}, VIPs: map[uint32]Count{vipIndex: {Packets: 1, Bytes: uint64(n)}}}
-}
-
-func dropped(reason string) moved {
-	return moved{Drops: map[string]uint64{reason: 1}, VIPs: map[uint32]Count{}}
-}
-
 var noPrefix netip.Prefix
 
-var nothing = moved{Drops: map[string]uint64{}, VIPs: map[uint32]Count{}}
-
-type lbCase struct {
-	name    string
-	prepare func(t *testing.T, lb *LB)
-	frame   func() *pkttest.Frame // nil: the valid packet
-	mangle  func(b []byte) []byte // of the bytes that go in
-	verdict uint32                //
-	reason  string                // of a drop
-	trailer []byte                // padding of the Ethernet frame, in and out
-	want    func() *pkttest.Frame // nil: the packet is as it came in
-}
-
-// tcp and udp are the valid packets.
-func tcp() *pkttest.Frame { return pkttest.New(client, vipTCP) }
-func udp() *pkttest.Frame { return pkttest.NewUDP(client, vipUDP) }
-
-// wrapped is what leaves for a packet that came in: one hop older and inside another.
-func wrapped(f *pkttest.Frame, real netip.Addr) *pkttest.Frame {
-	f.IP.TTL--
-	f.Encapsulate(lbAddr, real)
-	f.Outer.TTL = f.IP.TTL
-	f.Eth.SrcMAC, f.Eth.DstMAC = pkttest.MAC(2), pkttest.MAC(9)
-	return f
-}
-
-func toMX1(f func() *pkttest.Frame) func() *pkttest.Frame {
-	return func() *pkttest.Frame { return wrapped(f(), mx1) }
-}
-
-func with(change func(f *pkttest.Frame)) func() *pkttest.Frame {
-	return func() *pkttest.Frame {
-		f := tcp()
-		change(f)
-		return f
-	}
-}
-
-func cut(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:n] } }
-
-func set(offset int, value ...byte) func([]byte) []byte {
-	return func(b []byte) []byte {
-		copy(b[offset:], value)
-		return b
-	}
-}
-
-const ipAt, l4At = pkttest.IPStart, pkttest.L4Start
-
 var (
-	options   = with(func(f *pkttest.Frame) { f.IP.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}} })
-	payload   = func(n int) func() *pkttest.Frame { return with(func(f *pkttest.Frame) { f.Payload = make([]byte, n) }) }
-	ttl       = func(n uint8) func() *pkttest.Frame { return with(func(f *pkttest.Frame) { f.IP.TTL = n }) }
-	largest   = payload(mtu - 3*20)
-	tooLarge  = payload(mtu - 3*20 + 1)
-	vlan      = with(func(f *pkttest.Frame) { f.Eth.EthernetType = layers.EthernetTypeDot1Q })
-	elsewhere = func() *pkttest.Frame {
-		return pkttest.New(client, netip.MustParseAddrPort("203.0.113.11:25"))
-	}
+	options   = with(tcp, func(f *pkttest.Frame) { f.IP.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}} })
+	largest   = with(tcp, payload(mtu-3*20))
+	elsewhere = func() *pkttest.Frame { return pkttest.New(client, netip.MustParseAddrPort("203.0.113.11:25")) }
 	otherPort = func() *pkttest.Frame { return pkttest.New(client, vipUDP) }
 )
 
 var lbCases = []lbCase{
-	{name: "tcp", verdict: xdpTX, want: toMX1(tcp)},
-	{name: "udp", frame: udp, verdict: xdpTX, want: toMX1(udp)},
-	{name: "ethernet padding", verdict: xdpTX, want: toMX1(tcp), trailer: make([]byte, 6)},
-	{name: "options travel inside", frame: options, verdict: xdpTX, want: toMX1(options)},
-	{name: "largest that fits", frame: largest, verdict: xdpTX, want: toMX1(largest)},
-	{name: "last but one hop", frame: ttl(2), verdict: xdpTX, want: toMX1(ttl(2))},
-	{name: "another link", verdict: xdpRedirect,
-		prepare: func(t *testing.T, lb *LB) { setTable(t, lb, allSlots(mx2Index)) },
-		want:    func() *pkttest.Frame { return wrapped(tcp(), mx2) }},
-	{name: "redirect where tx does not do", verdict: xdpRedirect, want: toMX1(tcp),
-		prepare: func(t *testing.T, lb *LB) {
-			r := newReal(mx1, ingress)
-			r.Flags = RealRedirect
-			put(t, lb.Reals.Put(uint32(mx1Index), r))
+	{name: "tcp", verdict: xdpTX, want: ipip4.gets(tcp)},
+	{name: "udp", frame: udp, verdict: xdpTX, want: ipip4.gets(udp)},
+	{name: "ethernet padding", frame: with(tcp, trailer(6)), verdict: xdpTX, want: ipip4.gets(with(tcp, trailer(6)))},
+	{name: "options travel inside", frame: options, verdict: xdpTX, want: ipip4.gets(options)},
+	{name: "largest that fits", frame: largest, verdict: xdpTX, want: ipip4.gets(largest)},
+	{name: "last but one hop", frame: with(tcp, ttl(2)), verdict: xdpTX, want: ipip4.gets(with(tcp, ttl(2)))},
+	{name: "another link", slot: steady(ipip4b), verdict: xdpRedirect, want: ipip4b.gets(tcp)},
+	{name: "redirect where tx does not do", verdict: xdpRedirect, want: ipip4.gets(tcp),
+		prepare: func(t *testing.T, r *rig) {
+			v := ipip4.real()
+			v.Flags |= RealRedirect
+			put(t, r.Reals.Put(uint32(mx1Index), v))
 		}},
 
 	{name: "not a vip", frame: elsewhere, verdict: xdpPass},
 	{name: "vip of another port", frame: otherPort, verdict: xdpPass},
+	{name: "vip of another protocol", frame: func() *pkttest.Frame { return pkttest.NewUDP(client, vipTCP) }, verdict: xdpPass},
+	{name: "sctp", mangle: set(ipAt+9, 132), verdict: xdpPass},
+	{name: "icmpv6 in ipv4", mangle: set(ipAt+9, 58), verdict: xdpPass},
 	{name: "arp", mangle: set(12, 0x08, 0x06), verdict: xdpPass},
+	{name: "ieee 802.3", mangle: set(12, 0, 60), verdict: xdpPass},
 	{name: "fragment to elsewhere", frame: elsewhere, mangle: set(ipAt+6, 0x20, 0), verdict: xdpPass},
 	{name: "bad header to elsewhere", frame: elsewhere, mangle: set(ipAt, 0x44), verdict: xdpPass},
 	{name: "truncated to elsewhere", frame: elsewhere, mangle: cut(l4At), verdict: xdpPass},
@@ -290,56 +179,23 @@ var lbCases = []lbCase{
 	{name: "truncated in payload", mangle: cut(l4At + 29), verdict: xdpDrop, reason: "truncated"},
 	{name: "packet ends in tcp", mangle: set(ipAt+2, 0, 39), verdict: xdpDrop, reason: "truncated"},
 	{name: "packet ends in udp", frame: udp, mangle: set(ipAt+2, 0, 27), verdict: xdpDrop, reason: "truncated"},
+	{name: "packet ends in tcp behind options", frame: options, mangle: set(ipAt+2, 0, 43), verdict: xdpDrop, reason: "truncated"},
+	{name: "options leave no room for tcp", mangle: set(ipAt, 0x4f), verdict: xdpDrop, reason: "bad_header"},
 	{name: "version 5", mangle: set(ipAt, 0x55), verdict: xdpDrop, reason: "bad_header"},
 	{name: "header of 16 bytes", mangle: set(ipAt, 0x44), verdict: xdpDrop, reason: "bad_header"},
 	{name: "total length in the header", mangle: set(ipAt+2, 0, 19), verdict: xdpDrop, reason: "bad_header"},
-	{name: "ttl 1", frame: ttl(1), verdict: xdpDrop, reason: "ttl_expired"},
-	{name: "ttl 0", frame: ttl(0), verdict: xdpDrop, reason: "ttl_expired"},
-	{name: "no table", verdict: xdpDrop, reason: "no_table",
-		prepare: func(t *testing.T, lb *LB) { put(t, lb.Farms.Delete(uint32(farm))) }},
+	{name: "bad header of a protocol that no vip has", mangle: func(b []byte) []byte { return set(ipAt+9, 132)(set(ipAt, 0x44)(b)) },
+		verdict: xdpDrop, reason: "bad_header"},
+	{name: "ttl 1", frame: with(tcp, ttl(1)), verdict: xdpDrop, reason: "ttl_expired"},
+	{name: "ttl 0", frame: with(tcp, ttl(0)), verdict: xdpDrop, reason: "ttl_expired"},
+	{name: "no table", verdict: xdpDrop, reason: "no_table", vip: func(v *VIP) { v.Farm = rigFarms - 1 }},
+	{name: "farm out of range", verdict: xdpDrop, reason: "no_table", vip: func(v *VIP) { v.Farm = MaxFarms }},
 	{name: "nobody in service", verdict: xdpDrop, reason: "no_real",
-		prepare: func(t *testing.T, lb *LB) { setTable(t, lb, allSlots(0)) }},
-	{name: "real out of range", verdict: xdpDrop, reason: "no_real",
-		prepare: func(t *testing.T, lb *LB) { setTable(t, lb, allSlots(MaxReals)) }},
+		prepare: func(t *testing.T, r *rig) { r.setVIPs(t, Slot{}, func(*VIP) {}) }},
+	{name: "real out of range", slot: Slot{Primary: MaxReals, Secondary: MaxReals}, verdict: xdpDrop, reason: "no_real"},
+	{name: "real without entry", slot: Slot{Primary: noReal, Secondary: noReal}, verdict: xdpDrop, reason: "no_real"},
 	{name: "next hop unresolved", verdict: xdpDrop, reason: "no_next_hop",
-		prepare: func(t *testing.T, lb *LB) { put(t, lb.Reals.Put(uint32(mx1Index), newReal(mx1, 0))) }},
+		prepare: func(t *testing.T, r *rig) { put(t, r.Reals.Put(uint32(mx1Index), newReal(mx1, 0))) }},
 }
 
-func TestLB(t *testing.T) {
-	lb := newLB(t)
-	for _, tc := range lbCases {
-		t.Run(tc.name, func(t *testing.T) {
-			fill(t, lb)
-			if tc.prepare != nil {
-				tc.prepare(t, lb)
-			}
-			frame := tc.frame
-			if frame == nil {
-				frame = tcp
-			}
-			in := frame().Bytes(t)
-			if tc.mangle != nil {
-				in = tc.mangle(in)
-			}
-			in = append(in, tc.trailer...)
-			verdict, out, err := lb.prog.Test(in)
-			put(t, err)
-			if verdict != tc.verdict {
-				t.Errorf("verdict %d, want %d", verdict, tc.verdict)
-			}
-			want, moves := in, nothing
-			switch {
-			case tc.reason != "":
-				moves = dropped(tc.reason)
-			case tc.want != nil:
-				want, moves = append(tc.want().Bytes(t), tc.trailer...), sent(in)
-			}
-			if diff := pkttest.Diff(want, out); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff(moves, counters(t, lb)); diff != "" {
-				t.Errorf("counters (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
+func TestLB(t *testing.T) { runLB(t, lbCases) }

@@ -44,6 +44,10 @@ func LoadLB(dir string, hashKey [16]byte) (*LB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return loadLBSpec(spec, dir, hashKey)
+}
+
+func loadLBSpec(spec *ebpf.CollectionSpec, dir string, hashKey [16]byte) (*LB, error) {
 	key := [2]uint64{binary.LittleEndian.Uint64(hashKey[:8]), binary.LittleEndian.Uint64(hashKey[8:])}
 	if err := spec.Variables[lbVarHashKey].Set(key); err != nil {
 		return nil, fmt.Errorf("set the hash key: %w", err)

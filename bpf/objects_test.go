@@ -14,30 +14,26 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// xdpMD is struct xdp_md, as BPF_PROG_TEST_RUN takes it.
-type xdpMD struct{ Data, DataEnd, DataMeta, IngressIfindex, RxQueueIndex, EgressIfindex uint32 }
-
 // TestNoHeadroom fills the room in front of the frame with metadata.
 func TestNoHeadroom(t *testing.T) {
-	lb := newLB(t)
+	r := newRig(t)
 	const meta = 200 // of 256 bytes, of which the kernel itself keeps 40
 	in := append(make([]byte, meta), tcp().Bytes(t)...)
-	opts := ebpf.RunOptions{Data: in, DataOut: make([]byte, 2*len(in)), Context: xdpMD{Data: meta, DataEnd: uint32(len(in))}}
-	verdict, err := lb.prog.Run(&opts)
+	opts := ebpf.RunOptions{Data: in, DataOut: make([]byte, 2*len(in)), Context: xdpMetadata{Data: meta, DataEnd: uint32(len(in))}}
+	verdict, err := r.prog.Run(&opts)
 	put(t, err)
 	if verdict != xdpDrop {
 		t.Errorf("verdict %d, want %d", verdict, xdpDrop)
 	}
-	if diff := cmp.Diff(dropped("no_headroom"), counters(t, lb)); diff != "" {
-		t.Errorf("counters (-want +got):\n%s", diff)
-	}
+	r.check(t, dropped("no_headroom"), 0)
 }
 
 func TestSwappedTableIsSeenByTheNextPacket(t *testing.T) {
-	lb := newLB(t)
+	r := newRig(t)
+	r.setVIPs(t, steady(ipip4), func(v *VIP) { v.Farm = rigFarms - 1 })
 	for i, want := range []uint32{xdpTX, xdpRedirect, xdpDrop, xdpTX} {
-		setTable(t, lb, allSlots([]uint16{mx1Index, mx2Index, 0, mx1Index}[i]))
-		verdict, _, err := lb.prog.Test(tcp().Bytes(t))
+		setFarm(t, r.LB, rigFarms-1, allSlots([]uint16{mx1Index, mx2Index, 0, mx1Index}[i]))
+		verdict, _, err := r.prog.Test(tcp().Bytes(t))
 		put(t, err)
 		if verdict != want {
 			t.Errorf("after swap %d: verdict %d, want %d", i, verdict, want)
@@ -117,7 +113,7 @@ func attached(t *testing.T, ns *netnstest.NS, name string) uint32 {
 func attachIn(ns *netnstest.NS, dir string, times int, names ...string) (uplinks []Uplink, err error) {
 	ns.Do(func() error {
 		var lb *LB
-		if lb, err = LoadLB(dir, hashKey); err != nil {
+		if lb, err = loadSmall(dir); err != nil {
 			return nil
 		}
 		for range times {

@@ -28,14 +28,6 @@ func encapsulated() *pkttest.Frame {
 	return f
 }
 
-func withEncapsulated(change func(f *pkttest.Frame)) func() *pkttest.Frame {
-	return func() *pkttest.Frame {
-		f := encapsulated()
-		change(f)
-		return f
-	}
-}
-
 func plain(f func() *pkttest.Frame) func() *pkttest.Frame {
 	return func() *pkttest.Frame {
 		p := f()
@@ -47,14 +39,14 @@ func plain(f func() *pkttest.Frame) func() *pkttest.Frame {
 const innerAt = ipAt + pkttest.IPLen
 
 var (
-	innerOptions = withEncapsulated(func(f *pkttest.Frame) {
+	innerOptions = with(encapsulated, func(f *pkttest.Frame) {
 		f.IP.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}}
 	})
-	outerOptions = withEncapsulated(func(f *pkttest.Frame) {
+	outerOptions = with(encapsulated, func(f *pkttest.Frame) {
 		f.Outer.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}}
 	})
-	toOther  = withEncapsulated(func(f *pkttest.Frame) { f.Outer.DstIP = mx2.AsSlice() })
-	otherVIP = withEncapsulated(func(f *pkttest.Frame) { f.IP.DstIP = netip.MustParseAddr("203.0.113.11").AsSlice() })
+	toOther  = with(encapsulated, func(f *pkttest.Frame) { f.Outer.DstIP = mx2.AsSlice() })
+	otherVIP = with(encapsulated, func(f *pkttest.Frame) { f.IP.DstIP = netip.MustParseAddr("203.0.113.11").AsSlice() })
 )
 
 func TestReal(t *testing.T) {
