@@ -94,14 +94,17 @@ __separate int copy_in(struct xdp_md *ctx, struct decap *d)
 /* The way to the second hop. Until it is known, that is the way that the packet came: a router is likely there. */
 static __always_inline void find_hop(struct xdp_md *ctx, const struct decap *d, struct hop *to)
 {
-	struct hop *hop = bpf_map_lookup_elem(&hops, d->second);
 	struct ethhdr eth;
+	struct hop *hop;
+	__be32 key[4]; /* Linux 6.1 takes no key from memory that came as an argument */
 
+	__builtin_memcpy(key, d->second, sizeof(key));
+	hop = bpf_map_lookup_elem(&hops, key);
 	if (hop) {
 		*to = *hop;
 		return;
 	}
-	bpf_ringbuf_output(&wanted, (void *)d->second, sizeof(d->second), 0);
+	bpf_ringbuf_output(&wanted, key, sizeof(key), 0);
 	to->ifindex = ctx->ingress_ifindex;
 	if (bpf_xdp_load_bytes(ctx, 0, &eth, sizeof(eth)))
 		return;

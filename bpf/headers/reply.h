@@ -123,7 +123,7 @@ static __noinline int echo(struct xdp_md *ctx, struct packet *p)
 	void *data = (void *)(long)ctx->data;
 	__u64 l3 = l3_offset(p);
 
-	if (!l3 || !(p->family == 4 ? turn_echo4(data + l3, data_end) : turn_echo6(data + l3, data_end)))
+	if (!(p->family == 4 ? turn_echo4(data + l3, data_end) : turn_echo6(data + l3, data_end)))
 		return refused(p, REASON_TRUNCATED);
 	count_reply(p, REPLY_ECHO);
 	return turn_round(ctx);
@@ -142,10 +142,10 @@ struct too_big6 {
 /* Puts room for a header between Ethernet and IP, and cuts the packet behind the part that goes back. */
 static __always_inline int make_room(struct xdp_md *ctx, __u64 l3, int header, int embed)
 {
-	__u8 l2[MAX_L2 + 2] __attribute__((aligned(8)));
+	__u8 l2[32] __attribute__((aligned(8))); /* more than l3_offset can give */
 	__u32 len = bpf_xdp_get_buff_len(ctx);
 
-	if (!l3 || len < l3 + embed)
+	if (len < l3 + embed)
 		return 0;
 	if (bpf_xdp_load_bytes(ctx, 0, l2, l3) || bpf_xdp_adjust_head(ctx, -header))
 		return 0;

@@ -73,9 +73,12 @@ static __always_inline __u32 copy_frame(struct xdp_md *ctx, __u8 *at, __u32 len,
 {
 	__u64 n = len < cap_len ? len : cap_len;
 
-	keep_bounds(n); /* tested and used in one register */
-	if (n < 1 || n > MAX_CAP_LEN)
+	/* tested and used in one register; less one, since Linux 6.1 learns no lower bound from a test for 0 */
+	n--;
+	keep_bounds(n);
+	if (n >= MAX_CAP_LEN)
 		return 0;
+	n++;
 	return bpf_xdp_load_bytes(ctx, 0, at, n) ? 0 : n;
 }
 
