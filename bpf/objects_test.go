@@ -14,20 +14,6 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// TestNoHeadroom fills the room in front of the frame with metadata.
-func TestNoHeadroom(t *testing.T) {
-	r := newRig(t)
-	const meta = 200 // of 256 bytes, of which the kernel itself keeps 40
-	in := append(make([]byte, meta), tcp().Bytes(t)...)
-	opts := ebpf.RunOptions{Data: in, DataOut: make([]byte, 2*len(in)), Context: xdpMetadata{Data: meta, DataEnd: uint32(len(in))}}
-	verdict, err := r.prog.Run(&opts)
-	put(t, err)
-	if verdict != xdpDrop {
-		t.Errorf("verdict %d, want %d", verdict, xdpDrop)
-	}
-	r.check(t, dropped("no_headroom"), 0)
-}
-
 func TestSwappedTableIsSeenByTheNextPacket(t *testing.T) {
 	r := newRig(t)
 	r.setVIPs(t, steady(ipip4), func(v *VIP) { v.Farm = rigFarms - 1 })
