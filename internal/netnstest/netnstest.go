@@ -14,6 +14,7 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Root skips the test without root, and fails it instead when CI or ANYCASTLE_TEST_ROOT is set.
@@ -115,6 +116,9 @@ func (ns *NS) setUp(name string, addr netip.Prefix) {
 		a, err := netlink.ParseAddr(addr.String())
 		if err != nil {
 			ns.t.Fatal(err)
+		}
+		if addr.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD // usable at once; there are no duplicates here
 		}
 		if err := ns.Link.AddrAdd(link, a); err != nil {
 			ns.t.Fatalf("add %v to %s: %v", addr, name, err)

@@ -9,9 +9,9 @@ import (
 
 // Config is the `real:` section of a node file.
 type Config struct {
-	Uplinks   []string     `yaml:"uplinks"`   // interfaces that encapsulated packets come in by; at least one
-	Addresses []netip.Addr `yaml:"addresses"` // own addresses that they are sent to; default: every IPv4 address of the uplinks
-	VIPs      []netip.Addr `yaml:"vips"`      // addresses to answer for; at least one
+	Uplinks   []string     `yaml:"uplinks"`   // interfaces that packets from load balancers come in by; at least one
+	Addresses []netip.Addr `yaml:"addresses"` // own addresses that they are sent to; default: every address of the uplinks but link-local IPv6
+	VIPs      []netip.Addr `yaml:"vips"`      // addresses to answer for, IPv4 or IPv6; at least one
 }
 
 // Validate reports everything that is wrong with the section.
@@ -46,11 +46,11 @@ func validateAddresses(at config.Cursor, list []netip.Addr) {
 		at := at.Index(i)
 		switch {
 		case !a.IsValid():
-			at.Errorf("missing; give an IPv4 address")
-		case !a.Is4():
-			at.Errorf("%v is IPv6, which this version does not balance; give an IPv4 address", a)
-		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
-			at.Errorf("%v is no address that one host can have on a network; give another", a)
+			at.Errorf("missing; give an IPv4 or IPv6 address")
+		case a.Is4In6():
+			at.Errorf("%v is IPv4 in an IPv6 form; write %v", a, a.Unmap())
+		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is6() && a.IsLinkLocalUnicast() || a.Zone() != "":
+			at.Errorf("%v is no address that one host can have on all networks; give another", a)
 		case slices.Contains(list[:i], a):
 			at.Errorf("%v is given twice; keep one", a)
 		}

@@ -36,7 +36,9 @@ func TestInvalid(t *testing.T) {
 		{"uplink lo", "[eth1]", "[lo]", "node.yml:2: real.uplinks[0]: lo is no uplink"},
 		{"no vip", "[203.0.113.10]", "[]", "node.yml:4: real.vips: no VIP"},
 		{"vip twice", "[203.0.113.10]", "[203.0.113.10, 203.0.113.10]", "node.yml:4: real.vips[1]: 203.0.113.10 is given twice"},
-		{"vip on ipv6", "203.0.113.10", "2001:db8::1", "node.yml:4: real.vips[0]: 2001:db8::1 is IPv6"},
+		{"ipv4 in ipv6", "203.0.113.10", "\"::ffff:203.0.113.10\"", "node.yml:4: real.vips[0]: ::ffff:203.0.113.10 is IPv4 in an IPv6 form; write 203.0.113.10"},
+		{"link-local", "203.0.113.10", "fe80::1", "node.yml:4: real.vips[0]: fe80::1 is no address"},
+		{"ipv6 twice", "203.0.113.10", "2001:db8::1, \"2001:db8:0::1\"", "node.yml:4: real.vips[1]: 2001:db8::1 is given twice"},
 		{"vip is own address", "203.0.113.10", "198.51.100.9", "node.yml:4: real.vips[0]: 198.51.100.9 is among addresses too"},
 		{"multicast", "198.51.100.9", "224.0.0.1", "node.yml:3: real.addresses[0]: 224.0.0.1 is no address"},
 	} {

@@ -2,7 +2,7 @@
 //
 // A load balancer sends a real the packets of a VIP encapsulated IP-in-IP. The package puts a decapsulating XDP program
 // on the uplinks, the VIPs on the loopback, and sets the uplinks up so that the server answers clients directly and
-// never answers ARP for a VIP, which belongs to the load balancer on that network.
+// never answers ARP or neighbour discovery for a VIP, which belongs to the load balancer on that network.
 //
 // It runs no service and probes nothing. Role.Run owns everything: a clean end takes the program and the VIPs away
 // again, and a start after a kill takes over what was left. Nothing has to be closed.
