@@ -104,7 +104,7 @@ func encapsulate(p packet, inner []byte, real Real, private []byte, hash uint64)
 	if real.Addr.Is4() {
 		return append(header4(real.Source, real.Addr, tos, ttl, what, len(inner)), inner...), etherIPv4
 	}
-	return append(header6(real.Source, real.Addr, tos, uint32(hash>>16)&0xfffff, ttl, what, len(inner)), inner...), etherIPv6
+	return append(header6(real.Source, real.Addr, tos, uint32(hash)>>12, ttl, what, len(inner)), inner...), etherIPv6
 }
 
 // header4 gives an IPv4 header with identification 0, not to be fragmented.

@@ -106,7 +106,7 @@ func TestTunnelHeaders(t *testing.T) {
 	f := New(client6, vip6).SetTTL(9).SetTOS(0xb9).Wrap(Tunnel{Src: lb6, Dst: real6, Hash: 0xfedc_abcd_1234, GUE: true, Second: second})
 	inner := f.Packet(t)
 	b := f.Bytes(t)[EthLen:]
-	want := []byte{0x6b, 0x9c, 0xab, 0xcd, 0, byte(UDPLen + GUELen + 8 + len(inner)), 17, 9} // label: 20 bits of 0xfedcabcd
+	want := []byte{0x6b, 0x9a, 0xbc, 0xd1, 0, byte(UDPLen + GUELen + 8 + len(inner)), 17, 9} // label: 0xabcd1234 >> 12
 	want = append(append(want, lb6.AsSlice()...), real6.AsSlice()...)
 	want = append(want, 0xd2, 0x34, 0x17, 0xc0, 0, byte(UDPLen+GUELen+8+len(inner)), 0, 0) // 0xc000|0x1234, 6080
 	want = append(want, 2, 41, 0, 0, 1, 1, 4, 0, 198, 51, 100, 10)

@@ -52,7 +52,7 @@ func (f *Frame) Encapsulate(src, dst netip.Addr) *Frame {
 // Tunnel says how a balancer encapsulates a packet.
 type Tunnel struct {
 	Src, Dst netip.Addr
-	Hash     uint64     // of the flow: gives the flow label of an IPv6 header and the source port of GUE
+	Hash     uint64     // of the flow: its lower half gives the flow label of an IPv6 header and the source port of GUE
 	GUE      bool       // false: IP in IP
 	Second   netip.Addr // the second hop in GUE, if there is one
 }
@@ -70,7 +70,7 @@ func (f *Frame) Wrap(tun Tunnel) *Frame {
 		f.Outer.TTL = f.TTL()
 	} else {
 		f.Outer6.HopLimit = f.TTL()
-		f.Outer6.FlowLabel = uint32(tun.Hash>>16) & 0xfffff
+		f.Outer6.FlowLabel = uint32(tun.Hash) >> 12
 	}
 	return f
 }
