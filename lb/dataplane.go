@@ -1,12 +1,15 @@
 package lb
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"net/netip"
 
 	"anycastle/bpf"
+	"anycastle/internal/nexthop"
 
 	"github.com/cilium/ebpf"
 )
@@ -37,14 +40,21 @@ func (x *xdp) Read() (tables, error) {
 	var a bpf.Address
 	addresses := x.lb.Addresses.Iterate()
 	for addresses.Next(&address, &a) {
-		have.vips[vipKey{addr: netip.AddrFrom16(address).Unmap()}] = vipEntry{}
+		addr := netip.AddrFrom16(address).Unmap()
+		have.addresses[addr] = readAddress(addr, a)
 	}
-	var key bpf.VIPKey4
+	var key4 bpf.VIPKey4
+	var key6 bpf.VIPKey6
 	var vip bpf.VIP
-	vips := x.lb.VIPs4.Iterate()
-	for vips.Next(&key, &vip) {
-		k := vipKey{addr: bpf.NetAddr([4]uint32{key.Addr}, false), proto: key.Proto, port: bpf.Port(key.Port)}
-		have.vips[k] = vipEntry{farm: vip.Farm, index: vip.Index}
+	vips4 := x.lb.VIPs4.Iterate()
+	for vips4.Next(&key4, &vip) {
+		k := vipKey{bpf.NetAddr([4]uint32{key4.Addr}, false), key4.Proto, OnePort(bpf.Port(key4.Port))}
+		have.vips[k] = readVIP(vip)
+	}
+	vips6 := x.lb.VIPs6.Iterate()
+	for vips6.Next(&key6, &vip) {
+		k := vipKey{bpf.NetAddr(key6.Addr, true), key6.Proto, OnePort(bpf.Port(key6.Port))}
+		have.vips[k] = readVIP(vip)
 	}
 	var index uint32
 	var real bpf.Real
@@ -54,7 +64,7 @@ func (x *xdp) Read() (tables, error) {
 			have.reals[index] = readReal(real)
 		}
 	}
-	if err := errors.Join(addresses.Err(), vips.Err(), reals.Err()); err != nil {
+	if err := errors.Join(addresses.Err(), vips4.Err(), vips6.Err(), reals.Err()); err != nil {
 		return tables{}, fmt.Errorf("read pinned maps: %w", err)
 	}
 	for farm := range uint32(bpf.MaxFarms) {
@@ -71,12 +81,50 @@ func (x *xdp) Read() (tables, error) {
 }
 
 func readReal(r bpf.Real) realEntry {
-	e := realEntry{addr: bpf.NetAddr(r.Addr, r.Flags&bpf.RealIPv6 != 0)}
+	e := realEntry{realKey: realKey{bpf.NetAddr(r.Addr, r.Flags&bpf.RealIPv6 != 0), r.Kind}}
 	if r.Ifindex != 0 {
 		e.hop = Hop{
 			Source: bpf.NetAddr(r.Source, r.Flags&bpf.RealIPv6 != 0), Ifindex: int(r.Ifindex), MTU: int(r.Mtu),
 			DstMAC: r.DstMac, SrcMAC: r.SrcMac, Veth: r.Flags&bpf.RealRedirect != 0,
 		}
+		for i := range min(int(r.Tags), len(r.Tag)) {
+			e.hop.Tags[i] = nexthop.Tag{Proto: bpf.Port(r.Tag[i].Proto), TCI: bpf.Port(r.Tag[i].Tci)}
+		}
+	}
+	return e
+}
+
+func readVIP(v bpf.VIP) vipEntry {
+	e := vipEntry{farm: v.Farm, index: v.Index, secondChance: v.Flags&bpf.VIPSecondChance != 0}
+	if v.Flags&bpf.VIPHashSource != 0 {
+		for _, word := range v.Mask {
+			e.sourceBits += uint8(bits.OnesCount32(word))
+		}
+	}
+	return e
+}
+
+func writeVIP(addr netip.Addr, e vipEntry) bpf.VIP {
+	v := bpf.VIP{Farm: e.farm, Index: e.index}
+	if e.secondChance {
+		v.Flags |= bpf.VIPSecondChance
+	}
+	if e.sourceBits > 0 {
+		v.Flags |= bpf.VIPHashSource
+		ones := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		if addr.Is6() {
+			ones = netip.AddrFrom16([16]byte(bytes.Repeat([]byte{255}, 16)))
+		}
+		mask, _ := ones.Prefix(int(e.sourceBits)) // no more than the address has
+		v.Mask = bpf.Addr(mask.Addr())
+	}
+	return v
+}
+
+func readAddress(addr netip.Addr, a bpf.Address) addressEntry {
+	e := addressEntry{inService: a.Flags&bpf.AddressInService != 0}
+	for _, r := range a.Range[:min(a.Ranges, bpf.MaxRanges)] {
+		e.ranges = append(e.ranges, rangeEntry{vipKey{addr, r.Proto, Ports{r.Low, r.High}}, readVIP(r.Vip)})
 	}
 	return e
 }
@@ -84,7 +132,10 @@ func readReal(r bpf.Real) realEntry {
 // SetReal implements dataplane. The kernel copies the entry without a lock; a packet in that moment may be sent to a mix
 // of the old and the new next hop and be lost, as one sent to the old next hop would be.
 func (x *xdp) SetReal(index uint32, r realEntry) error {
-	v := bpf.Real{Addr: bpf.Addr(r.addr)}
+	v := bpf.Real{Addr: bpf.Addr(r.addr), Kind: r.kind}
+	if r.addr.Is6() {
+		v.Flags = bpf.RealIPv6
+	}
 	if r.hop.Resolved() {
 		v.Source = bpf.Addr(r.hop.Source)
 		v.Ifindex = uint32(r.hop.Ifindex)
@@ -93,7 +144,13 @@ func (x *xdp) SetReal(index uint32, r realEntry) error {
 		v.DstMac = r.hop.DstMAC
 		v.SrcMac = r.hop.SrcMAC
 		if r.hop.Veth {
-			v.Flags = bpf.RealRedirect
+			v.Flags |= bpf.RealRedirect
+		}
+		for i, tag := range r.hop.Tags {
+			if tag != (nexthop.Tag{}) {
+				v.Tag[i].Proto, v.Tag[i].Tci = bpf.Port(tag.Proto), bpf.Port(tag.TCI)
+				v.Tags = uint8(i + 1)
+			}
 		}
 	}
 	return x.lb.Reals.Put(index, v)
@@ -119,34 +176,76 @@ func (x *xdp) SetSlots(farm uint32, slots []slotPair) error {
 // ClearSlots implements dataplane.
 func (x *xdp) ClearSlots(farm uint32) error { return ignoreMissing(x.lb.Farms.Delete(farm)) }
 
-// SetVIP implements dataplane. A VIP with a new counter starts from 0, whoever had that counter before.
+// SetVIP implements dataplane.
 func (x *xdp) SetVIP(k vipKey, e vipEntry) error {
-	if k.isAddress() {
-		return x.lb.Addresses.Put(bpf.AddressKey(k.addr), bpf.Address{})
+	if err := x.startCounter(k, e.index); err != nil {
+		return err
 	}
-	var old bpf.VIP
-	if err := x.lb.VIPs4.Lookup(xdpKey(k), &old); err != nil || old.Index != e.index {
-		cpus, err := ebpf.PossibleCPU()
-		if err != nil {
-			return err
-		}
-		if err := x.lb.Counts.Put(e.index, make([]bpf.Count, cpus)); err != nil {
-			return fmt.Errorf("clear counter: %w", err)
-		}
-	}
-	return x.lb.VIPs4.Put(xdpKey(k), bpf.VIP{Farm: e.farm, Index: e.index})
+	m, key := x.vipMap(k)
+	return m.Put(key, writeVIP(k.addr, e))
 }
 
 // ClearVIP implements dataplane.
 func (x *xdp) ClearVIP(k vipKey) error {
-	if k.isAddress() {
-		return ignoreMissing(x.lb.Addresses.Delete(bpf.AddressKey(k.addr)))
-	}
-	return ignoreMissing(x.lb.VIPs4.Delete(xdpKey(k)))
+	m, key := x.vipMap(k)
+	return ignoreMissing(m.Delete(key))
 }
 
-func xdpKey(k vipKey) bpf.VIPKey4 {
-	return bpf.VIPKey4{Addr: bpf.Addr4(k.addr), Port: bpf.Port(k.port), Proto: k.proto}
+func (x *xdp) vipMap(k vipKey) (m *ebpf.Map, key any) {
+	if k.addr.Is4() {
+		return x.lb.VIPs4, bpf.VIPKey4{Addr: bpf.Addr4(k.addr), Port: bpf.Port(k.ports.Low), Proto: k.proto}
+	}
+	return x.lb.VIPs6, bpf.VIPKey6{Addr: bpf.Addr(k.addr), Port: bpf.Port(k.ports.Low), Proto: k.proto}
+}
+
+// startCounter clears the counter of a VIP that does not have it yet: it starts from 0, whoever had that counter before.
+func (x *xdp) startCounter(k vipKey, index uint32) error {
+	if k.ports.single() {
+		m, key := x.vipMap(k)
+		var old bpf.VIP
+		if err := m.Lookup(key, &old); err == nil && old.Index == index {
+			return nil
+		}
+	} else {
+		var a bpf.Address
+		if err := x.lb.Addresses.Lookup(bpf.AddressKey(k.addr), &a); err == nil {
+			for _, r := range readAddress(k.addr, a).ranges {
+				if r.key == k && r.index == index {
+					return nil
+				}
+			}
+		}
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	if err := x.lb.Counts.Put(index, make([]bpf.Count, cpus)); err != nil {
+		return fmt.Errorf("clear counter: %w", err)
+	}
+	return nil
+}
+
+// SetAddress implements dataplane.
+func (x *xdp) SetAddress(addr netip.Addr, e addressEntry) error {
+	var a bpf.Address
+	if e.inService {
+		a.Flags = bpf.AddressInService
+	}
+	for i, r := range e.ranges {
+		if err := x.startCounter(r.key, r.index); err != nil {
+			return err
+		}
+		a.Range[i].Low, a.Range[i].High, a.Range[i].Proto = r.key.ports.Low, r.key.ports.High, r.key.proto
+		a.Range[i].Vip = writeVIP(addr, r.vipEntry)
+	}
+	a.Ranges = uint32(len(e.ranges))
+	return x.lb.Addresses.Put(bpf.AddressKey(addr), a)
+}
+
+// ClearAddress implements dataplane.
+func (x *xdp) ClearAddress(addr netip.Addr) error {
+	return ignoreMissing(x.lb.Addresses.Delete(bpf.AddressKey(addr)))
 }
 
 func ignoreMissing(err error) error {

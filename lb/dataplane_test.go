@@ -61,6 +61,13 @@ func TestRestartWithAnotherConfig(t *testing.T) {
 		{"nothing changed", "", ""},
 		{"vip removed", "    - {name: other, address: 203.0.113.11, port: 143, farm: imap}\n", ""},
 		{"port changed", "port: 25,", "port: 26,"},
+		{"port to a range", "port: 25,", "port: 25-30,"},
+		{"port to any", "port: 25,", "port: any,"},
+		{"hash by source", "port: 25,", "port: 25, hash: source, source_prefix: 20,"},
+		{"vip to IPv6", "203.0.113.11, port: 143", "'2001:db8::11', port: 143, hash: source, source_prefix: 52"},
+		{"range on IPv6", "203.0.113.11, port: 143", "'2001:db8::11', port: 1-60000, protocol: udp, hash: source"},
+		{"forward changed", "address: 198.51.100.9}", "address: 198.51.100.9, forward: gue}"},
+		{"real to IPv6", "198.51.100.9", "2001:db8::9"},
 		{"real address changed", "198.51.100.9", "198.51.100.12"},
 		{"addresses of two reals changed places", "name: mx1, address: 198.51.100.9}, {name: mx2, address: 198.51.100.10",
 			"name: mx1, address: 198.51.100.10}, {name: mx2, address: 198.51.100.9"},
@@ -71,12 +78,8 @@ func TestRestartWithAnotherConfig(t *testing.T) {
 			"  vips:\n    - {name: smtp, address: 203.0.113.10, port: 25, farm: smtp}\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			// a probe port, since a farm may get VIPs of several
-			port := func(text string) string {
-				return strings.Replace(text, "name: smtp\n", "name: smtp\n      probe: {port: 25}\n", 1)
-			}
-			before := allPassing(mustParse(t, port(twoFarms)))
-			after := allPassing(mustParse(t, port(strings.Replace(twoFarms, tc.old, tc.new, 1))))
+			before := allPassing(mustParse(t, withProbePorts(twoFarms)))
+			after := allPassing(mustParse(t, withProbePorts(strings.Replace(twoFarms, tc.old, tc.new, 1))))
 			dir := pinDir(t)
 			withPlane(t, dir, before.cfg.HashKey, func(x *xdp, have tables) {
 				check(t, reconcile(x, have, before.desired(have)))
@@ -90,8 +93,8 @@ func TestRestartWithAnotherConfig(t *testing.T) {
 				}
 				// a third process wants exactly what the second left
 				if want := after.desired(got); !sameTables(want, got) {
-					t.Errorf("installed: reals %v, vips %v, %d tables\nwanted: reals %v, vips %v, %d tables",
-						got.reals, got.vips, len(got.slots), want.reals, want.vips, len(want.slots))
+					t.Errorf("installed: reals %v, vips %v, addresses %v, %d tables\nwanted: reals %v, vips %v, addresses %v, %d tables",
+						got.reals, got.vips, got.addresses, len(got.slots), want.reals, want.vips, want.addresses, len(want.slots))
 				}
 			})
 		})
@@ -100,7 +103,7 @@ func TestRestartWithAnotherConfig(t *testing.T) {
 
 // TestNewVIPStartsCountingAtZero gives a VIP the counter of one that was removed.
 func TestNewVIPStartsCountingAtZero(t *testing.T) {
-	key, other := vipKey{addr("203.0.113.10"), 6, 25}, vipKey{addr("203.0.113.10"), 6, 26}
+	key, other := vipKey{addr("203.0.113.10"), 6, OnePort(25)}, vipKey{addr("203.0.113.10"), 6, OnePort(26)}
 	withPlane(t, pinDir(t), HashKey{1}, func(x *xdp, _ tables) {
 		check(t, x.SetVIP(key, vipEntry{index: 5}))
 		cpus, err := ebpf.PossibleCPU()
@@ -139,7 +142,7 @@ func BenchmarkOneRealChanges(b *testing.B) {
 	for _, n := range []int{2, 100} {
 		b.Run(fmt.Sprintf("of %d", n), func(b *testing.B) {
 			cfg := &Config{Farms: []Farm{{Name: "smtp"}}}
-			cfg.VIPs = []VIP{{Name: "smtp", Address: addr("203.0.113.10"), Port: 25, Farm: "smtp"}}
+			cfg.VIPs = []VIP{{Name: "smtp", Address: addr("203.0.113.10"), Port: OnePort(25), Farm: "smtp"}}
 			for i := range n {
 				cfg.Farms[0].Reals = append(cfg.Farms[0].Reals,
 					Real{Name: fmt.Sprint(i), Address: netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)}), Weight: 1})
@@ -147,9 +150,9 @@ func BenchmarkOneRealChanges(b *testing.B) {
 			in := allPassing(cfg)
 			withPlane(b, pinDir(b), HashKey{1}, func(x *xdp, have tables) {
 				check(b, reconcile(x, have, in.desired(have)))
-				changing := realID{"smtp", "0"}
+				changing := targetID{realID{"smtp", "0"}, 0}
 				for b.Loop() {
-					in.states[changing] = probe.Passing + probe.Failing - in.states[changing]
+					in.probes[changing] = probe.Passing + probe.Failing - in.probes[changing]
 					check(b, reconcile(x, have, in.desired(have)))
 				}
 			})

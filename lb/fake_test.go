@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -65,8 +64,8 @@ func (f *fakePlane) change(what string, apply func()) error {
 			}
 		}
 	}
-	for key, e := range f.vips {
-		if _, ok := f.slots[e.farm]; !key.isAddress() && !ok {
+	for key, e := range f.allVIPs() {
+		if _, ok := f.slots[e.farm]; !ok {
 			f.broken = append(f.broken, fmt.Sprintf("after %s VIP %v leads to farm %d, which has no table", what, key, e.farm))
 		}
 	}
@@ -74,7 +73,7 @@ func (f *fakePlane) change(what string, apply func()) error {
 }
 
 func (f *fakePlane) Read() (tables, error) {
-	t := tables{reals: maps.Clone(f.reals), vips: maps.Clone(f.vips), slots: map[uint32][]slotPair{}}
+	t := f.clone()
 	for farm := range f.slots {
 		t.slots[farm] = nil
 	}
@@ -111,11 +110,26 @@ func (f *fakePlane) ClearSlots(farm uint32) error {
 }
 
 func (f *fakePlane) SetVIP(key vipKey, e vipEntry) error {
-	return f.change(fmt.Sprintf("vip %v:%d to %d", key.addr, key.port, e.farm), func() { f.vips[key] = e })
+	return f.change(fmt.Sprintf("vip %v:%v to %d", key.addr, key.ports, e.farm), func() { f.vips[key] = e })
 }
 
 func (f *fakePlane) ClearVIP(key vipKey) error {
-	return f.change(fmt.Sprintf("vip %v:%d gone", key.addr, key.port), func() { delete(f.vips, key) })
+	return f.change(fmt.Sprintf("vip %v:%v gone", key.addr, key.ports), func() { delete(f.vips, key) })
+}
+
+func (f *fakePlane) SetAddress(addr netip.Addr, e addressEntry) error {
+	what := fmt.Sprintf("address %v", addr)
+	for _, r := range e.ranges {
+		what += fmt.Sprintf(", %v to %d", r.key.ports, r.farm)
+	}
+	if !e.inService {
+		what += ", out of service"
+	}
+	return f.change(what, func() { f.addresses[addr] = e })
+}
+
+func (f *fakePlane) ClearAddress(addr netip.Addr) error {
+	return f.change(fmt.Sprintf("address %v gone", addr), func() { delete(f.addresses, addr) })
 }
 
 // fakeAnnouncer writes into the plane's journal, so that the order of both can be seen.

@@ -126,32 +126,11 @@ func send[T any](ctx context.Context, to chan<- T, v T) {
 func (c *Config) realAddresses() []netip.Addr {
 	seen := map[netip.Addr]bool{}
 	var addrs []netip.Addr
-	for _, f := range c.Farms {
-		for _, r := range f.Reals {
-			if !seen[r.Address] {
-				seen[r.Address] = true
-				addrs = append(addrs, r.Address)
-			}
+	for _, key := range c.realKeys() {
+		if !seen[key.addr] {
+			seen[key.addr] = true
+			addrs = append(addrs, key.addr)
 		}
 	}
 	return addrs
 }
-
-// targets are the reals, named by targetName.
-func (c *Config) targets() []probe.Target {
-	var targets []probe.Target
-	for i := range c.Farms {
-		f := &c.Farms[i]
-		for _, r := range f.Reals {
-			targets = append(targets, probe.Target{
-				Name:   targetName(realID{f.Name, r.Name}),
-				Addr:   netip.AddrPortFrom(r.Address, c.probePort(f)),
-				Config: &f.Probe,
-			})
-		}
-	}
-	return targets
-}
-
-// targetName is unique, since a NUL is in no name that a node file can hold.
-func targetName(id realID) string { return id.farm + "\x00" + id.name }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"anycastle/internal/probe"
@@ -75,8 +74,7 @@ func (l *loop) takeWaiting(results <-chan probe.Result, hops <-chan map[netip.Ad
 
 // takeResult notes a probe's result and says whether a state changed.
 func (l *loop) takeResult(r probe.Result) bool {
-	farm, name, _ := strings.Cut(r.Target.Name, "\x00")
-	id := realID{farm, name}
+	id := parseTargetID(r.Target.Name)
 	l.showResult(id, r)
 	if !r.Changed {
 		return false
@@ -85,8 +83,9 @@ func (l *loop) takeResult(r probe.Result) bool {
 	if r.Err != nil {
 		why = r.Err.Error()
 	}
-	l.log.Info("probe state changed", "farm", farm, "real", name, "old", l.in.states[id], "new", r.State, "cause", why)
-	l.in.states[id] = r.State
+	l.log.Info("probe state changed", "farm", id.farm, "real", id.name, "probe", r.Target.Config.Type,
+		"old", l.in.probes[id], "new", r.State, "cause", why)
+	l.in.probes[id] = r.State
 	return true
 }
 

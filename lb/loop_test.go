@@ -47,7 +47,7 @@ func (r *running) probe(real string, state probe.State) {
 	if state == probe.Failing {
 		err = errors.New("connection refused")
 	}
-	r.results <- probe.Result{Target: probe.Target{Name: targetName(realID{"smtp", real})}, State: state, Changed: true, Err: err}
+	r.results <- probe.Result{Target: probe.Target{Name: targetID{realID{"smtp", real}, 0}.String(), Config: &probe.Config{Type: "tcp"}}, State: state, Changed: true, Err: err}
 }
 
 // expect compares what was done since the last call.
@@ -69,7 +69,7 @@ var (
 	hopsOfBoth = map[netip.Addr]Hop{addr("198.51.100.9"): testHop, addr("198.51.100.10"): testHop}
 	installed  = []string{
 		"real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "table 0 of [1 2]",
-		"vip 203.0.113.10:0 to 0", "vip 203.0.113.10:25 to 0", "announce [203.0.113.10/32]",
+		"vip 203.0.113.10:25 to 0", "address 203.0.113.10", "announce [203.0.113.10/32]",
 	}
 )
 
@@ -90,7 +90,7 @@ func TestLoopAnnouncesLastAndWithdrawsFirst(t *testing.T) {
 		r.probe("mx1", probe.Failing)
 		r.expect("table 0 of [2]")
 		r.probe("mx2", probe.Failing)
-		r.expect("announce []", "table 0 of [0]")
+		r.expect("announce []", "table 0 of [0]", "address 203.0.113.10, out of service")
 		if v := r.lb.VIPs()[0]; v.Announced || v.Reason != "vip smtp has 0 of 1 reals that it needs" {
 			t.Errorf("status %+v", v)
 		}
@@ -98,7 +98,7 @@ func TestLoopAnnouncesLastAndWithdrawsFirst(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		r.probe("mx1", probe.Passing)
-		r.expect("table 0 of [1]", "announce [203.0.113.10/32]")
+		r.expect("table 0 of [1]", "address 203.0.113.10", "announce [203.0.113.10/32]")
 		if s := r.lb.Reals()[0]; s.State != "active" || s.Share != 1 {
 			t.Errorf("status %+v", s)
 		}
@@ -117,12 +117,12 @@ func TestLoopWaitsForNextHop(t *testing.T) {
 		r.expect()
 		r.hops <- map[netip.Addr]Hop{addr("198.51.100.9"): {Why: "no route"}, addr("198.51.100.10"): {Why: "no route"}}
 		r.expect("real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "table 0 of [0]",
-			"vip 203.0.113.10:0 to 0", "vip 203.0.113.10:25 to 0")
+			"vip 203.0.113.10:25 to 0", "address 203.0.113.10, out of service")
 		if s := r.lb.Reals()[0]; s.State != "failed" || s.Why != "next hop unresolved: no route" {
 			t.Errorf("status %+v", s)
 		}
 		r.hops <- hopsOfBoth
-		r.expect("real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "table 0 of [1 2]", "announce [203.0.113.10/32]")
+		r.expect("real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "table 0 of [1 2]", "address 203.0.113.10", "announce [203.0.113.10/32]")
 		r.end()
 	})
 }
@@ -144,7 +144,7 @@ func TestLoopTakesWhatWaits(t *testing.T) {
 		synctest.Wait()
 		close(r.ann.busy)
 		wg.Wait()
-		r.expect("announce []", "table 0 of [0]", "table 0 of [1 2]", "announce [203.0.113.10/32]")
+		r.expect("announce []", "table 0 of [0]", "address 203.0.113.10, out of service", "table 0 of [1 2]", "address 203.0.113.10", "announce [203.0.113.10/32]")
 		r.end()
 	})
 }
@@ -174,7 +174,7 @@ func TestLoopWithBrokenAnnouncer(t *testing.T) {
 		r.probe("mx1", probe.Failing)
 		r.expect("table 0 of [2]")
 		r.probe("mx2", probe.Failing)
-		r.expect("table 0 of [0]")
+		r.expect("table 0 of [0]", "address 203.0.113.10, out of service")
 		if !r.lb.VIPs()[0].Announced {
 			t.Error("not said to be announced, though the withdrawal did not succeed")
 		}

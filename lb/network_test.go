@@ -33,7 +33,7 @@ lb:
   hash_key: "000102030405060708090a0b0c0d0e0f"
   farms:
     - name: smtp
-      probe: {type: tcp, interval: 100ms, timeout: 100ms, fail: 2, pass: 2}
+      probes: [{type: tcp, interval: 100ms, timeout: 100ms, fail: 2, pass: 2}]
       reals:
         - {name: mx1, address: 198.51.100.18}
         - {name: mx2, address: 198.51.100.34}

@@ -3,6 +3,7 @@ package lb
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -13,8 +14,10 @@ type dataplane interface {
 	ClearReal(index uint32) error
 	SetSlots(farm uint32, slots []slotPair) error // swapped in whole
 	ClearSlots(farm uint32) error
-	SetVIP(key vipKey, e vipEntry) error
+	SetVIP(key vipKey, e vipEntry) error // key has one port
 	ClearVIP(key vipKey) error
+	SetAddress(addr netip.Addr, e addressEntry) error
+	ClearAddress(addr netip.Addr) error
 }
 
 // step is one change of the data plane and of our knowledge of it.
@@ -26,7 +29,8 @@ type step struct {
 
 // plan orders the changes from have to want. A real is written before a table that names it, a table before a VIP that
 // leads to it, and what goes, goes the other way round: a packet in between finds either the old or the new, never a
-// hole.
+// hole. A VIP of one port is written before the ranges of its address and goes after them, so that its packets are not
+// offered to a wider one meanwhile.
 func plan(have, want tables) []step {
 	var steps []step
 	add := func(what string, apply func(dataplane) error, record func(tables)) {
@@ -39,16 +43,23 @@ func plan(have, want tables) []step {
 		}
 	}
 	for _, i := range slices.Sorted(maps.Keys(want.slots)) {
-		if slots := want.slots[i]; !slices.Equal(have.slots[i], slots) {
+		if slots := want.slots[i]; !sameSlots(have.slots[i], slots) {
 			add(fmt.Sprintf("swap slot table %d", i),
 				func(dp dataplane) error { return dp.SetSlots(i, slots) }, func(t tables) { t.slots[i] = slots })
 		}
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(want.vips), compareVIPs) {
+	for _, key := range slices.SortedFunc(maps.Keys(want.vips), vipKey.compare) {
 		e := want.vips[key]
 		if old, ok := have.vips[key]; !ok || old != e {
-			add(fmt.Sprintf("write vip %v port %d", key.addr, key.port),
+			add(fmt.Sprintf("write vip %v port %v", key.addr, key.ports),
 				func(dp dataplane) error { return dp.SetVIP(key, e) }, func(t tables) { t.vips[key] = e })
+		}
+	}
+	for _, addr := range slices.SortedFunc(maps.Keys(want.addresses), netip.Addr.Compare) {
+		e := want.addresses[addr]
+		if old, ok := have.addresses[addr]; !ok || !old.equal(e) {
+			add(fmt.Sprintf("write address %v", addr),
+				func(dp dataplane) error { return dp.SetAddress(addr, e) }, func(t tables) { t.addresses[addr] = e })
 		}
 	}
 	return append(steps, planRemovals(have, want)...)
@@ -56,10 +67,15 @@ func plan(have, want tables) []step {
 
 func planRemovals(have, want tables) []step {
 	var steps []step
-	// descending, so that a VIP goes before the entry of its address
-	for _, key := range slices.Backward(slices.SortedFunc(maps.Keys(have.vips), compareVIPs)) {
+	for _, addr := range slices.SortedFunc(maps.Keys(have.addresses), netip.Addr.Compare) {
+		if _, ok := want.addresses[addr]; !ok {
+			steps = append(steps, step{fmt.Sprintf("remove address %v", addr),
+				func(dp dataplane) error { return dp.ClearAddress(addr) }, func(t tables) { delete(t.addresses, addr) }})
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(have.vips), vipKey.compare) {
 		if _, ok := want.vips[key]; !ok {
-			steps = append(steps, step{fmt.Sprintf("remove vip %v port %d", key.addr, key.port),
+			steps = append(steps, step{fmt.Sprintf("remove vip %v port %v", key.addr, key.ports),
 				func(dp dataplane) error { return dp.ClearVIP(key) }, func(t tables) { delete(t.vips, key) }})
 		}
 	}
@@ -78,15 +94,9 @@ func planRemovals(have, want tables) []step {
 	return steps
 }
 
-// compareVIPs sorts an address before the VIPs on it.
-func compareVIPs(a, b vipKey) int {
-	if c := a.addr.Compare(b.addr); c != 0 {
-		return c
-	}
-	if a.proto != b.proto {
-		return int(a.proto) - int(b.proto)
-	}
-	return int(a.port) - int(b.port)
+// sameSlots sees at once that a table is the one that is installed, which most are.
+func sameSlots(a, b []slotPair) bool {
+	return len(a) > 0 && len(b) > 0 && &a[0] == &b[0] || slices.Equal(a, b)
 }
 
 // reconcile brings dp from have to want and keeps have true at each step. After an error it can be called again.

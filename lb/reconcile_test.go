@@ -1,12 +1,14 @@
 package lb
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"anycastle/internal/nexthop"
 	"anycastle/internal/probe"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,10 +19,17 @@ var testHop = Hop{Source: addr("198.51.100.2"), Ifindex: 2, MTU: 1600, DstMAC: [
 // allPassing gives the inputs of a config whose reals all pass and are all resolved.
 func allPassing(cfg *Config) *inputs {
 	in := newInputs(cfg)
-	for _, f := range cfg.Farms {
-		for _, r := range f.Reals {
-			in.states[realID{f.Name, r.Name}] = probe.Passing
-			in.hops[r.Address] = testHop
+	for i := range cfg.Farms {
+		f := &cfg.Farms[i]
+		for j := range f.Reals {
+			for _, t := range cfg.targetsOf(f, &f.Reals[j]) {
+				in.probes[t.id] = probe.Passing
+			}
+			hop := testHop
+			if f.Reals[j].Address.Is6() {
+				hop.Source, hop.Tags = addr("2001:db8::2"), [2]nexthop.Tag{{Proto: 0x88a8, TCI: 7}, {Proto: 0x8100, TCI: 12}}
+			}
+			in.hops[f.Reals[j].Address] = hop
 		}
 	}
 	return &in
@@ -31,8 +40,10 @@ const twoFarms = `lb:
   hash_key: "000102030405060708090a0b0c0d0e0f"
   farms:
     - name: smtp
+      probes: [{type: tcp}]
       reals: [{name: mx1, address: 198.51.100.9}, {name: mx2, address: 198.51.100.10}]
     - name: imap
+      probes: [{type: tcp}]
       reals: [{name: mx2, address: 198.51.100.10}, {name: imap1, address: 198.51.100.11}]
   vips:
     - {name: smtp, address: 203.0.113.10, port: 25, farm: smtp, min_reals: 2}
@@ -48,8 +59,8 @@ func TestFirstInstallIsOrdered(t *testing.T) {
 	want := []string{
 		"real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "real 3 = 198.51.100.11",
 		"table 0 of [1 2]", "table 1 of [2 3]",
-		"vip 203.0.113.10:0 to 0", "vip 203.0.113.10:25 to 0", "vip 203.0.113.10:143 to 1",
-		"vip 203.0.113.11:0 to 0", "vip 203.0.113.11:143 to 1",
+		"vip 203.0.113.10:25 to 0", "vip 203.0.113.10:143 to 1", "vip 203.0.113.11:143 to 1",
+		"address 203.0.113.10", "address 203.0.113.11",
 	}
 	if diff := cmp.Diff(want, plane.take()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
@@ -68,7 +79,7 @@ func TestRemovalIsOrdered(t *testing.T) {
 	check(t, reconcile(plane, have, allPassing(mustParse(t, valid)).desired(have)))
 	want := []string{
 		"table 0 of [1 2]", // mx2 has another weight there
-		"vip 203.0.113.11:143 gone", "vip 203.0.113.11:0 gone", "vip 203.0.113.10:143 gone",
+		"address 203.0.113.11 gone", "vip 203.0.113.10:143 gone", "vip 203.0.113.11:143 gone",
 		"table 1 gone", "real 3 gone",
 	}
 	if diff := cmp.Diff(want, plane.take()); diff != "" {
@@ -80,7 +91,7 @@ func TestRemovalIsOrdered(t *testing.T) {
 // then, as well as with what a restarted process reads.
 func TestFailureAtEachStep(t *testing.T) {
 	from, to := allPassing(mustParse(t, twoFarms)), allPassing(mustParse(t, valid))
-	to.states[realID{"smtp", "mx1"}] = probe.Failing
+	to.probes[targetID{realID{"smtp", "mx1"}, 0}] = probe.Failing
 	for _, restart := range []bool{false, true} {
 		for _, dir := range [][2]*inputs{{from, to}, {to, from}} {
 			for n := 1; ; n++ {
@@ -108,9 +119,74 @@ func TestFailureAtEachStep(t *testing.T) {
 	}
 }
 
+// farmOf gives the farm that takes a packet, as the data path looks for it.
+func (t tables) farmOf(k vipKey) (uint32, bool) {
+	if e, ok := t.vips[k]; ok {
+		return e.farm, true
+	}
+	for _, r := range t.addresses[k.addr].ranges {
+		if r.key.proto == k.proto && r.key.ports.overlaps(k.ports) {
+			return r.farm, true
+		}
+	}
+	return 0, false
+}
+
+// TestPortIsAlwaysSomeones changes VIPs of one port to ranges and back, and looks after each step where packets of the
+// port would go.
+func TestPortIsAlwaysSomeones(t *testing.T) {
+	const wide = "    - {name: wide, address: 203.0.113.10, port: any, farm: imap}\n"
+	texts := []string{
+		twoFarms, strings.Replace(twoFarms, "port: 25,", "port: 20-30,", 1), twoFarms + wide,
+		strings.Replace(twoFarms, "port: 25,", "port: 20-30,", 1) + wide,
+	}
+	ins := make([]*inputs, len(texts))
+	for i, text := range texts {
+		ins[i] = allPassing(mustParse(t, withProbePorts(text)))
+	}
+	for i, from := range ins {
+		for j, to := range ins {
+			for n := 1; ; n++ {
+				plane, have := newFakePlane(), newTables()
+				check(t, reconcile(plane, have, from.desired(have)))
+				plane.failAt = n
+				err := reconcile(plane, have, to.desired(have))
+				farm, ok := plane.farmOf(vipKey{addr("203.0.113.10"), 6, OnePort(25)})
+				if primary, _ := named(plane.slots[farm]); !ok || !slices.Equal(primary, []uint16{1, 2}) {
+					t.Errorf("from %d to %d, after %d steps: port 25 goes to reals %v, want [1 2]", i, j, n-1, primary)
+				}
+				if err == nil {
+					break // fewer than n steps
+				}
+			}
+		}
+	}
+}
+
+// withProbePorts lets the VIPs of twoFarms have any ports.
+func withProbePorts(text string) string {
+	return strings.ReplaceAll(text, "probes: [{type: tcp}]", "probes: [{type: tcp, port: 25}]")
+}
+
+// TestRangesAreOfferedNarrowestFirst holds the order that the data path relies on.
+func TestRangesAreOfferedNarrowestFirst(t *testing.T) {
+	text := withProbePorts(twoFarms)
+	for i, port := range []string{"any", "100-200", "1-1000", "100-200, protocol: udp", "300-400"} {
+		text += fmt.Sprintf("    - {name: r%d, address: 203.0.113.10, farm: imap, port: %s}\n", i, port)
+	}
+	var got []string
+	for _, r := range allPassing(mustParse(t, text)).desired(newTables()).addresses[addr("203.0.113.10")].ranges {
+		got = append(got, fmt.Sprintf("%v/%d", r.key.ports, r.key.proto))
+	}
+	if diff := cmp.Diff([]string{"100-200/6", "300-400/6", "100-200/17", "1-1000/6", "any/6"}, got); diff != "" {
+		t.Errorf("ranges (-want +got):\n%s", diff)
+	}
+}
+
 // sameTables is a comparison that is fast enough for slot tables.
 func sameTables(a, b tables) bool {
-	return maps.Equal(a.reals, b.reals) && maps.Equal(a.vips, b.vips) && maps.EqualFunc(a.slots, b.slots, slices.Equal)
+	return maps.Equal(a.reals, b.reals) && maps.Equal(a.vips, b.vips) &&
+		maps.EqualFunc(a.addresses, b.addresses, addressEntry.equal) && maps.EqualFunc(a.slots, b.slots, slices.Equal)
 }
 
 func sameAddr(a, b netip.Addr) bool { return a == b }
@@ -144,13 +220,10 @@ func TestTwoBalancersComputeTheSame(t *testing.T) {
 	in := allPassing(mustParse(t, twoFarms))
 	// the other one has had other reals before, and so gives other indexes
 	past := newTables()
-	past.reals[1] = realEntry{addr: addr("198.51.100.11")}
-	past.reals[2] = realEntry{addr: addr("198.51.100.99")}
+	past.reals[1] = realEntry{realKey: realKey{addr: addr("198.51.100.11")}}
+	past.reals[2] = realEntry{realKey: realKey{addr: addr("198.51.100.99")}}
 	a, b := in.desired(newTables()), in.desired(past)
 	for key, e := range a.vips {
-		if key.isAddress() {
-			continue
-		}
 		for slot, here := range a.slots[e.farm] {
 			there := b.slots[b.vips[key].farm][slot]
 			for _, i := range [][2]uint16{{here.primary, there.primary}, {here.secondary, there.secondary}} {
@@ -171,12 +244,12 @@ func TestAnnounce(t *testing.T) {
 		why    string // of 203.0.113.10
 	}{
 		{"all active", func(*inputs) {}, both, ""},
-		{"too few for one of the VIPs on it", func(in *inputs) { in.states[realID{"smtp", "mx1"}] = probe.Failing }, both[1:],
+		{"too few for one of the VIPs on it", func(in *inputs) { in.probes[targetID{realID{"smtp", "mx1"}, 0}] = probe.Failing }, both[1:],
 			"vip smtp has 1 of 2 reals that it needs"},
-		{"enough without one", func(in *inputs) { in.states[realID{"imap", "imap1"}] = probe.Failing }, both, ""},
+		{"enough without one", func(in *inputs) { in.probes[targetID{realID{"imap", "imap1"}, 0}] = probe.Failing }, both, ""},
 		{"next hop not resolved", func(in *inputs) { in.hops[addr("198.51.100.9")] = Hop{} }, both[1:],
 			"vip smtp has 1 of 2 reals that it needs"},
-		{"not probed yet", func(in *inputs) { in.states = map[realID]probe.State{} }, nil,
+		{"not probed yet", func(in *inputs) { in.probes = map[targetID]probe.State{} }, nil,
 			"vip smtp has 0 of 2 reals that it needs"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -197,9 +270,9 @@ func TestAnnounce(t *testing.T) {
 func TestSharedTableIsNotTakenOver(t *testing.T) {
 	before := allPassing(mustParse(t, strings.Replace(twoFarms, "imap, address: 203.0.113.10", "imap, address: 203.0.113.12", 1)))
 	text := strings.Replace(twoFarms, "address: 203.0.113.10, port: 143, farm: imap", "address: 203.0.113.12, port: 143, farm: third", 1)
-	text = strings.Replace(text, "  vips:", "    - name: third\n      reals: [{name: mx1, address: 198.51.100.9}]\n  vips:", 1)
+	text = strings.Replace(text, "  vips:", "    - name: third\n      probes: [{type: tcp}]\n      reals: [{name: mx1, address: 198.51.100.9}]\n  vips:", 1)
 	after := allPassing(mustParse(t, text))
-	moves, stays := vipKey{addr("203.0.113.12"), 6, 143}, vipKey{addr("203.0.113.11"), 6, 143}
+	moves, stays := vipKey{addr("203.0.113.12"), 6, OnePort(143)}, vipKey{addr("203.0.113.11"), 6, OnePort(143)}
 	for n, done := 1, false; !done; n++ {
 		plane, have := newFakePlane(), newTables()
 		check(t, reconcile(plane, have, before.desired(have)))

@@ -15,7 +15,7 @@ type VIPStatus struct {
 	Name        string     `json:"name"`
 	Address     netip.Addr `json:"address"`
 	Protocol    string     `json:"protocol"`
-	Port        uint16     `json:"port"`
+	Port        Ports      `json:"port"`
 	Farm        string     `json:"farm"`
 	Announced   bool       `json:"announced"`
 	Reason      string     `json:"reason"` // why it is announced or not
@@ -82,11 +82,11 @@ type view struct {
 	announced []netip.Prefix
 	withheld  map[netip.Addr]string
 	reals     map[realID]RealStatus
-	results   map[realID]probe.Result
+	results   map[targetID]probe.Result
 }
 
 func newView(cfg *Config) view {
-	v := view{reals: map[realID]RealStatus{}, results: map[realID]probe.Result{}}
+	v := view{reals: map[realID]RealStatus{}, results: map[targetID]probe.Result{}}
 	now := time.Now()
 	for _, f := range cfg.Farms {
 		for _, r := range f.Reals {
@@ -107,7 +107,7 @@ func (l *LB) showPlane(c *xdp, uplinks []bpf.Uplink) {
 	}
 }
 
-func (l *LB) showResult(id realID, r probe.Result) {
+func (l *LB) showResult(id targetID, r probe.Result) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.view.results[id] = r
@@ -123,15 +123,17 @@ func (l *LB) showWithheld(withheld map[netip.Addr]string) {
 func (l *loop) show() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.view.vips = maps.Clone(l.have.vips)
+	l.view.vips = l.have.allVIPs()
 	l.view.announced = l.announced
-	for _, f := range l.cfg.Farms {
+	for i := range l.cfg.Farms {
+		f := &l.cfg.Farms[i]
 		slots := l.slotsOf(f)
-		for _, r := range f.Reals {
+		for j := range f.Reals {
+			r := &f.Reals[j]
 			id := realID{f.Name, r.Name}
 			s := l.view.reals[id]
 			old := s.State
-			s.State, s.Why = l.realState(f.Name, r)
+			s.State, s.Why = l.realState(f, r)
 			if s.State != old {
 				s.Since = time.Now()
 				l.log.Info("real changed", "farm", f.Name, "real", r.Name, "old", old, "new", s.State, "cause", s.Why)
@@ -145,22 +147,25 @@ func (l *loop) show() {
 }
 
 // realState gives what Status says of a real. The caller holds mu.
-func (l *loop) realState(farm string, r Real) (state, why string) {
-	ok, why := l.in.active(farm, r)
+func (l *loop) realState(f *Farm, r *Real) (state, why string) {
+	ok, why := l.in.active(f, r)
 	if ok {
 		return "active", "probe passes"
 	}
-	if res := l.view.results[realID{farm, r.Name}]; res.State == probe.Failing && res.Err != nil {
-		why = res.Err.Error()
+	for _, t := range l.cfg.targetsOf(f, r) {
+		if res := l.view.results[t.id]; res.State == probe.Failing && res.Err != nil {
+			return "failed", res.Err.Error()
+		}
 	}
 	return "failed", why
 }
 
 // slotsOf counts the installed slots of each real of a farm.
-func (l *loop) slotsOf(f Farm) map[netip.Addr]int {
+func (l *loop) slotsOf(f *Farm) map[netip.Addr]int {
 	n := map[netip.Addr]int{}
+	installed := l.have.allVIPs()
 	for _, v := range l.cfg.VIPs {
-		e, ok := l.have.vips[v.key()]
+		e, ok := installed[v.key()]
 		if v.Farm != f.Name || !ok {
 			continue
 		}
@@ -262,17 +267,19 @@ func (l *LB) Probes() []ProbeStatus {
 	var list []ProbeStatus
 	for i := range l.cfg.Farms {
 		f := &l.cfg.Farms[i]
-		for _, r := range f.Reals {
-			s := ProbeStatus{Farm: f.Name, Real: r.Name, Type: f.Probe.Type,
-				Target: netip.AddrPortFrom(r.Address, l.cfg.probePort(f))}
-			if res, ok := l.view.results[realID{f.Name, r.Name}]; ok {
-				s.State, s.At, s.Last = res.State, res.At, "ok"
-				s.TookMS = float64(res.Took.Microseconds()) / 1000
-				if res.Err != nil {
-					s.Last = res.Err.Error()
+		for j := range f.Reals {
+			r := &f.Reals[j]
+			for _, t := range l.cfg.targetsOf(f, r) {
+				s := ProbeStatus{Farm: f.Name, Real: r.Name, Type: t.config.Type, Target: t.addr}
+				if res, ok := l.view.results[t.id]; ok {
+					s.State, s.At, s.Last = res.State, res.At, "ok"
+					s.TookMS = float64(res.Took.Microseconds()) / 1000
+					if res.Err != nil {
+						s.Last = res.Err.Error()
+					}
 				}
+				list = append(list, s)
 			}
-			list = append(list, s)
 		}
 	}
 	return list

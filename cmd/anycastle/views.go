@@ -59,7 +59,7 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 		head: []string{"VIP", "ADDRESS", "PORT", "FARM", "REALS", "ANNOUNCED", "WHY", "PACKETS", "BYTES"},
 		rows: one(func(v lb.VIPStatus) []string {
 			return []string{
-				v.Name, v.Address.String(), fmt.Sprintf("%s/%d", v.Protocol, v.Port), v.Farm,
+				v.Name, v.Address.String(), fmt.Sprintf("%s/%v", v.Protocol, v.Port), v.Farm,
 				fmt.Sprintf("%d of at least %d", v.ActiveReals, v.MinReals), yes(v.Announced), v.Reason,
 				strconv.FormatUint(v.Packets, 10), strconv.FormatUint(v.Bytes, 10),
 			}
