@@ -115,6 +115,7 @@ var keptIn = []struct {
 	{"github.com/miekg/dns", []string{"gss", "internal/probe:dns.go", "lab/client:resolve.go"}, "the DNS library stays with who speaks DNS"},
 	{"github.com/spf13/cobra", []string{"cmd/anycastle"}, "commands are assembled in one place"},
 	{"go.yaml.in/yaml", []string{"internal/config"}, "one decoder, strict and with line numbers"},
+	{"github.com/hashicorp/memberlist", []string{"internal/mesh"}, "one package knows the gossip library and keeps its bounds"},
 	{"github.com/google/nftables", []string{"lab/runner"}, "only the lab filters packets"},
 }
 
