@@ -22,7 +22,7 @@ func (m *LB) segment(p packet) Result {
 	}
 	const syn, ack = 0x02, 0x10
 	opens := p.proto == protoTCP && p.l4[13]&(syn|ack) == syn
-	c, reason := m.choose(vip, flow, opens, p.proto == protoUDP)
+	c, reason := m.choose(vip, flow, opens)
 	if reason != "" {
 		return drop(reason)
 	}
@@ -59,24 +59,24 @@ func (m *LB) vip(f Flow) (VIP, bool) {
 	return VIP{}, false
 }
 
-// choose gives where a packet of a flow goes. One that opens a TCP connection goes to the primary alone; so does a
-// datagram in a farm with second chance, as no real knows whether it opens anything.
-func (m *LB) choose(v VIP, f Flow, opens, datagram bool) (Choice, string) {
-	farm := m.Farms[v.Farm]
-	if farm.Table == nil {
+// choose gives where a packet of a flow, or an ICMP error about one, goes. One that opens a TCP connection goes to the
+// primary alone; with second chance so do datagrams and errors about them, as no real knows whether they open anything.
+func (m *LB) choose(v VIP, f Flow, opens bool) (Choice, string) {
+	table := m.Farms[v.Farm]
+	if table == nil {
 		return Choice{}, "no_table"
 	}
 	hash := m.hash(v, f)
-	slot := farm.Table[flowhash.Slot(hash)]
+	slot := table[flowhash.Slot(hash)]
 	first, second := slot.Primary, uint16(0)
 	switch {
 	case slot.Primary == slot.Secondary:
-	case farm.SecondChance && m.gueOrNone(slot.Primary) && m.gueOrNone(slot.Secondary):
+	case v.SecondChance && m.passOn(slot):
 		switch {
 		case opens:
-		case slot.Primary == 0:
+		case first == 0:
 			first = slot.Secondary
-		case !datagram:
+		case f.Proto == protoTCP:
 			second = slot.Secondary
 		}
 	case opens:
@@ -92,8 +92,16 @@ func (m *LB) choose(v VIP, f Flow, opens, datagram bool) (Choice, string) {
 	return Choice{Real: first, Second: second, VIP: v.Index, Hash: hash}, ""
 }
 
-// gueOrNone says whether a slot's real understands a second hop, or there is none.
-func (m *LB) gueOrNone(real uint16) bool { return real == 0 || m.Reals[real].Kind == GUE }
+// passOn says whether the reals of a slot understand a second hop, as far as they are there, and can reach each other.
+func (m *LB) passOn(s Slot) bool {
+	primary, secondary := m.Reals[s.Primary], m.Reals[s.Secondary]
+	for _, r := range []Real{primary, secondary} {
+		if r.Addr.IsValid() && r.Kind != GUE {
+			return false
+		}
+	}
+	return !primary.Addr.IsValid() || !secondary.Addr.IsValid() || primary.Addr.Is4() == secondary.Addr.Is4()
+}
 
 func firstOf(reals ...uint16) uint16 {
 	for _, r := range reals {

@@ -6,23 +6,32 @@ import (
 	"net/netip"
 )
 
+// Hop is the way to another real.
+type Hop struct {
+	Ifindex        uint32
+	DstMAC, SrcMAC [6]byte
+}
+
 // Host is the state of a real: what is asked of the program real.
 type Host struct {
-	Own, VIPs map[netip.Addr]bool
+	Own, VIPs map[[16]byte]bool // IPv4 as ::ffff:a.b.c.d
+	Hops      map[[16]byte]Hop  // to a real that is not named here, packets go back the way they came
+
+	RedirectAlways bool // the ingress does not transmit by TX
 
 	Fragments map[FragmentKey]bool // of packets with a second hop: whether the first went on to it
-	Count     Count                // what was taken off
+	Here, On  Count                // what was taken off, and what went on to its second hop
 	Drops     map[string]uint64
 }
 
 // NewHost gives a real with addresses of its own and addresses of VIPs.
 func NewHost(own, vips []netip.Addr) *Host {
-	h := &Host{Own: map[netip.Addr]bool{}, VIPs: map[netip.Addr]bool{}, Fragments: map[FragmentKey]bool{}, Drops: map[string]uint64{}}
+	h := &Host{Own: map[[16]byte]bool{}, VIPs: map[[16]byte]bool{}, Hops: map[[16]byte]Hop{}, Fragments: map[FragmentKey]bool{}, Drops: map[string]uint64{}}
 	for _, a := range own {
-		h.Own[a] = true
+		h.Own[a.As16()] = true
 	}
 	for _, a := range vips {
-		h.VIPs[a] = true
+		h.VIPs[a.As16()] = true
 	}
 	return h
 }
@@ -32,10 +41,7 @@ type HostResult struct {
 	Verdict Verdict
 	Reason  string
 	Out     []byte
-	// Forward says that the packet goes on to its second hop unless a socket here wants it: there is none in a test run,
-	// and the way there is the kernel's to know. Verdict is Redirect or TX, Out is the packet that goes on, from its outer
-	// header on.
-	Forward bool
+	To      uint32 // the interface that it leaves by, if it does
 }
 
 // outerPacket is a tunnel's packet.
@@ -51,6 +57,9 @@ type outerPacket struct {
 	second   []byte // address of the second hop
 	gue      int    // where the GUE header begins
 }
+
+// Forget empties what the program keeps about fragments.
+func (h *Host) Forget() { h.Fragments = map[FragmentKey]bool{} }
 
 // Run gives what becomes of a frame.
 func (h *Host) Run(frame []byte) HostResult {
@@ -100,34 +109,28 @@ func (h *Host) outer4(o *outerPacket) (ours bool, reason string) {
 	o.end = o.link + total
 	switch b[9] {
 	case proto4in, proto6in:
-		o.proto, o.inner = b[9], o.link+ipLen
-		switch {
-		case !h.Own[o.dst]:
-			return true, "not_own"
-		case b[0] != 0x45 || total < ipLen:
-			return true, "bad_header"
-		case total > len(b):
-			return true, "truncated"
-		case where&0x3fff != 0:
-			return true, "fragment"
-		}
-		return true, ""
+		o.proto, o.inner = b[9], o.link+header
 	case protoUDP:
-		if !h.Own[o.dst] || b[0]>>4 != 4 || header < ipLen || where&0x1fff != 0 || len(b) < header+8 || be16(b[header+2:]) != guePort {
+		o.gue = o.link + header + 8
+		if !h.Own[o.dst.As16()] || where&0x3fff != 0 || b[0] != 0x45 || total < header || total > len(b) || !o.isGUE() {
 			return false, ""
 		}
-		switch {
-		case header != ipLen || total < ipLen:
-			return true, "bad_header"
-		case total > len(b):
-			return true, "truncated"
-		case where&0x3fff != 0:
-			return true, "fragment"
-		}
-		o.gue = o.link + ipLen + 8
-		return o.gueHeader()
+	default:
+		return false, ""
 	}
-	return false, ""
+	switch {
+	case b[0]>>4 != 4 || header < ipLen || total < header:
+		return true, "bad_header"
+	case total > len(b):
+		return true, "truncated"
+	case !h.Own[o.dst.As16()]:
+		return true, "not_own"
+	case where&0x3fff != 0:
+		return true, "fragment"
+	case header != ipLen:
+		return true, "bad_header"
+	}
+	return true, o.privateData()
 }
 
 func (h *Host) outer6(o *outerPacket) (ours bool, reason string) {
@@ -141,51 +144,48 @@ func (h *Host) outer6(o *outerPacket) (ours bool, reason string) {
 	switch b[6] {
 	case proto4in, proto6in:
 		o.proto, o.inner = b[6], o.link+ip6Len
-		switch {
-		case !h.Own[o.dst]:
-			return true, "not_own"
-		case b[0]>>4 != 6:
-			return true, "bad_header"
-		case o.end > len(o.frame):
-			return true, "truncated"
-		}
-		return true, ""
 	case protoUDP:
-		if !h.Own[o.dst] || b[0]>>4 != 6 || len(b) < ip6Len+8 || be16(b[ip6Len+2:]) != guePort {
+		o.gue = o.link + ip6Len + 8
+		if !h.Own[o.dst.As16()] || b[0]>>4 != 6 || o.end > len(o.frame) || !o.isGUE() {
 			return false, ""
 		}
-		if o.end > len(o.frame) {
-			return true, "truncated"
-		}
-		o.gue = o.link + ip6Len + 8
-		return o.gueHeader()
-	}
-	return false, ""
-}
-
-// gueHeader reads the header of GUE; what is not of variant 0, or has flags, is not ours.
-func (o *outerPacket) gueHeader() (ours bool, reason string) {
-	if o.gue+4 > o.end {
-		return true, "truncated"
-	}
-	b := o.frame[o.gue:o.end]
-	if b[0]&0xe0 != 0 || be16(b[2:]) != 0 {
+	default:
 		return false, ""
 	}
-	size := 4 + int(b[0]&0x1f)*4
-	if size > len(b) {
-		return true, "truncated"
-	}
-	o.proto, o.inner = b[1], o.gue+size
-	private := b[4:size]
 	switch {
-	case len(private) == 0:
-	case len(private) == 8 && be32(private) == 0x01010400, len(private) == 20 && be32(private) == 0x01010600:
-		o.second = private[4:]
-	default:
+	case b[0]>>4 != 6:
 		return true, "bad_header"
+	case o.end > len(o.frame):
+		return true, "truncated"
+	case !h.Own[o.dst.As16()]:
+		return true, "not_own"
 	}
-	return true, ""
+	return true, o.privateData()
+}
+
+// isGUE says whether a datagram is GUE of variant 0 with an IP packet and no flags: anything else is somebody else's.
+func (o *outerPacket) isGUE() bool {
+	if min(len(o.frame), o.end) < o.gue+4 {
+		return false
+	}
+	b := o.frame[o.gue-8:]
+	o.proto, o.inner = b[9], o.gue+4+int(b[8])*4
+	return be16(b[2:]) == guePort && b[8]&0xe0 == 0 && (b[9] == proto4in || b[9] == proto6in) && be16(b[10:]) == 0
+}
+
+// privateData reads what comes after the GUE header: a second hop, or something that is not for us.
+func (o *outerPacket) privateData() (reason string) {
+	switch {
+	case o.gue == 0:
+		return ""
+	case o.inner > o.end:
+		return "bad_inner"
+	}
+	private := o.frame[o.gue+4 : o.inner]
+	if len(private) == 8 && be32(private)>>8 == 0x010104 || len(private) == 20 && be32(private)>>8 == 0x010106 {
+		o.second = private[4:]
+	}
+	return ""
 }
 
 // take gives the inner packet to the host, or on to the second hop.
@@ -194,17 +194,17 @@ func (h *Host) take(o outerPacket) HostResult {
 	switch {
 	case !ok:
 		return HostResult{Verdict: Drop, Reason: "bad_inner"}
-	case !h.VIPs[p.dst]:
+	case !h.VIPs[p.dst.As16()]:
 		return HostResult{Verdict: Drop, Reason: "not_vip"}
 	case o.second != nil && h.goesOn(p):
-		return HostResult{Verdict: Redirect, Forward: true, Out: onward(o)}
+		return h.onward(o, p)
 	}
 	tos, ok := joinTOS(o.tos, p.tos())
 	if !ok {
 		return HostResult{Verdict: Drop, Reason: "ecn"}
 	}
-	h.Count.Packets++
-	h.Count.Bytes += uint64(len(p.ip))
+	h.Here.Packets++
+	h.Here.Bytes += uint64(len(p.ip))
 	kind := uint16(etherIPv4)
 	if p.v6 {
 		kind = etherIPv6
@@ -287,11 +287,12 @@ func (h *Host) goesOn(p packet) bool {
 	on := false
 	switch {
 	case p.proto == protoTCP && len(p.l4) >= 20:
-		on = p.l4[13]&0x02 == 0
+		on = p.l4[13]&0x12 != 0x02
 	case p.icmp() && len(p.l4) >= 8:
 		typ := p.l4[0]
 		if p.v6 && typ >= 1 && typ <= 4 || !p.v6 && (typ == 3 || typ == 11 || typ == 12) {
-			_, on = embedded(p)
+			flow, ok := embedded(p)
+			on = ok && flow.Proto == protoTCP
 		}
 	}
 	if p.fragment != nil {
@@ -300,30 +301,45 @@ func (h *Host) goesOn(p packet) bool {
 	return on
 }
 
-// onward gives the packet that goes on to the second hop, from its outer header to the end of the frame. The outer header
-// changes its family if the second hop's is another.
-func onward(o outerPacket) []byte {
-	second, _ := netip.AddrFromSlice(o.second)
-	b := o.frame[o.link:]
-	if second.Is4() == o.v6 {
-		return nil // not described
+// onward sends the packet to its second hop: without the private data, and one hop older. No socket here wants it, as
+// there is none in a test run.
+func (h *Host) onward(o outerPacket, p packet) HostResult {
+	if o.ttl <= 1 {
+		return HostResult{Verdict: Drop, Reason: "ttl_expired"}
 	}
-	inner := o.frame[o.inner:]
-	size := len(o.second) + 4
-	udp := bytes.Clone(o.frame[o.gue-8 : o.gue+4])
-	binary.BigEndian.PutUint16(udp[4:], be16(udp[4:])-uint16(size))
+	second, _ := netip.AddrFromSlice(o.second)
+	if second.Is4() == o.v6 {
+		return HostResult{Verdict: Drop, Reason: "no_route"}
+	}
+	r := HostResult{Verdict: TX, To: Ingress}
+	out := append(bytes.Clone(o.frame[6:12]), o.frame[:6]...)
+	if hop, ok := h.Hops[second.As16()]; ok {
+		r.To = hop.Ifindex
+		out = append(bytes.Clone(hop.DstMAC[:]), hop.SrcMAC[:]...)
+	}
+	if r.To != Ingress || h.RedirectAlways {
+		r.Verdict = Redirect
+	}
+	out = append(out, o.frame[12:o.link]...)
+
+	size := uint16(len(o.second) + 4)
+	head := bytes.Clone(o.frame[o.link : o.gue+4])
+	udp := head[len(head)-12:]
+	binary.BigEndian.PutUint16(udp[4:], be16(udp[4:])-size)
 	udp[8] = 0
-	head := bytes.Clone(b[:o.gue-8-o.link])
 	if o.v6 {
-		binary.BigEndian.PutUint16(head[4:], be16(head[4:])-uint16(size))
+		binary.BigEndian.PutUint16(head[4:], be16(head[4:])-size)
 		head[7]--
 		copy(head[24:], o.second)
 	} else {
-		binary.BigEndian.PutUint16(head[2:], be16(head[2:])-uint16(size))
+		binary.BigEndian.PutUint16(head[2:], be16(head[2:])-size)
 		head[8]--
 		copy(head[16:], o.second)
 		head[10], head[11] = 0, 0
-		binary.BigEndian.PutUint16(head[10:], checksum(head))
+		binary.BigEndian.PutUint16(head[10:], checksum(head[:ipLen]))
 	}
-	return append(append(head, udp...), inner...)
+	r.Out = append(append(out, head...), o.frame[o.inner:]...)
+	h.On.Packets++
+	h.On.Bytes += uint64(len(p.ip))
+	return r
 }

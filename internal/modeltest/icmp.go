@@ -35,8 +35,11 @@ func (m *LB) answerOrFollow(p packet) Result {
 	return drop("icmp_unhandled")
 }
 
-// echo answers a request.
+// echo answers a request. One with options or extension headers would need an answer with others.
 func (m *LB) echo(p packet) Result {
+	if len(p.ip)-len(p.l4) != headerLen(p.v6) {
+		return drop("icmp_unhandled")
+	}
 	out := bytes.Clone(p.frame)
 	ip := out[p.link : p.link+len(p.ip)]
 	message := ip[len(ip)-len(p.l4):]
@@ -47,9 +50,6 @@ func (m *LB) echo(p packet) Result {
 		ip[7] = 64
 		message[0] = 129
 	} else {
-		if p.ip[0] != 0x45 {
-			return drop("icmp_unhandled") // options
-		}
 		copy(ip[12:], p.ip[16:20])
 		copy(ip[16:], p.ip[12:16])
 		ip[8] = 64
@@ -75,14 +75,14 @@ func (m *LB) reply(p packet, out []byte) Result {
 // follow sends an ICMP error to the real that sent the packet which it is about.
 func (m *LB) follow(p packet) Result {
 	flow, ok := embedded(p)
-	if !ok {
+	if !ok || flow.Dst.Addr() != p.dst {
 		return drop("bad_inner")
 	}
 	vip, ok := m.vip(flow)
 	if !ok {
 		return drop("icmp_unhandled")
 	}
-	c, reason := m.choose(vip, flow, false, false)
+	c, reason := m.choose(vip, flow, false)
 	if reason != "" {
 		return drop(reason)
 	}
@@ -112,7 +112,7 @@ func embedded(p packet) (f Flow, ok bool) {
 		proto, ports = b[9], b[int(b[0]&15)*4:]
 		from, to = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
 	}
-	if from != p.dst || proto != protoTCP && proto != protoUDP || len(ports) < 4 {
+	if proto != protoTCP && proto != protoUDP || len(ports) < 4 {
 		return f, false
 	}
 	return Flow{netip.AddrPortFrom(to, be16(ports[2:])), netip.AddrPortFrom(from, be16(ports)), proto}, true

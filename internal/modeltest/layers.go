@@ -12,6 +12,7 @@ type header struct {
 	proto    uint8
 	frag     *fragment
 	more     bool
+	plain    bool // neither options nor extension headers
 }
 
 // ip gives an IP packet.
@@ -20,7 +21,7 @@ func (s *Source) ip(h header, payload []byte) []byte {
 		return s.ip6(h, payload)
 	}
 	options := 0
-	if s.in(8) {
+	if !h.plain && s.in(8) {
 		options = 4 * (1 + s.IntN(10))
 	}
 	b := make([]byte, ipLen+options, ipLen+options+len(payload))
@@ -67,6 +68,7 @@ func (s *Source) ip6(h header, payload []byte) []byte {
 func (s *Source) headers(h header) (first uint8, b []byte) {
 	n := 0
 	switch {
+	case h.plain:
 	case s.in(25):
 		n = 7 + s.IntN(3)
 	case s.in(3):

@@ -31,6 +31,7 @@ const (
 	ipip6
 	gue4
 	gue6
+	gueOther
 	l2
 	tagged
 )
@@ -38,13 +39,13 @@ const (
 // small gives a balancer with one farm, all slots of which are as given.
 func small(slot Slot, second bool) *LB {
 	m := NewLB(flowhash.Key{1, 2, 3})
-	table := make([]Slot, flowhash.Slots)
+	table := make(Table, flowhash.Slots)
 	for i := range table {
 		table[i] = slot
 	}
-	m.Farms[7] = Farm{Table: table, SecondChance: second}
+	m.Farms[7] = table
 	for _, vip := range []netip.AddrPort{smtp4, smtp6} {
-		m.VIPs[VIPKey{vip.Addr(), 25, 6}] = VIP{Farm: 7, Index: 1}
+		m.VIPs[VIPKey{vip.Addr(), 25, 6}] = VIP{Farm: 7, Index: 1, SecondChance: second}
 		m.VIPs[VIPKey{vip.Addr(), 25, 17}] = VIP{Farm: 7, Index: 2}
 		m.Addresses[vip.Addr().As16()] = Address{InService: true, Ranges: []Range{
 			{Lo: 1500, Hi: 1501, Proto: 6, VIP: VIP{Farm: 7, Index: 3, Source: true, Prefix: 24}},
@@ -60,6 +61,7 @@ func small(slot Slot, second bool) *LB {
 	}
 	m.Reals[ipip4], m.Reals[ipip6], m.Reals[l2] = real(real4, IPIP), real(real6, IPIP), real(real4, L2)
 	m.Reals[gue4], m.Reals[gue6] = real(other4, GUE), real(real6, GUE)
+	m.Reals[gueOther] = real(real4, GUE)
 	r := real(real4, IPIP)
 	r.Ifindex, r.Tags = Other, []Tag{{0x88a8, 5}, {0x8100, 6}}
 	m.Reals[tagged] = r
@@ -162,10 +164,12 @@ var lbCases = []lbCase{
 	{name: "tracked ack", slot: Slot{ipip4, ipip6}, frame: tcp4, verdict: TX, want: wrap(tcp4, in6)},
 	{name: "tracked with no secondary", slot: Slot{ipip4, 0}, frame: tcp4, verdict: TX, want: wrap(tcp4, in4)},
 	{name: "tracked syn with no primary", slot: Slot{0, ipip4}, frame: syn4, verdict: Drop, reason: "no_real"},
-	{name: "second chance syn", slot: Slot{gue4, gue6}, second: true, frame: syn4, verdict: TX,
+	{name: "second chance syn", slot: Slot{gue4, gueOther}, second: true, frame: syn4, verdict: TX,
 		want: wrap(syn4, pkttest.Tunnel{Src: lb4, Dst: other4, Hash: hash4, GUE: true})},
-	{name: "second chance ack", slot: Slot{gue4, gue6}, second: true, frame: tcp4, verdict: TX,
-		want: wrap(tcp4, pkttest.Tunnel{Src: lb4, Dst: other4, Hash: hash4, GUE: true, Second: real6})},
+	{name: "second chance ack", slot: Slot{gue4, gueOther}, second: true, frame: tcp4, verdict: TX,
+		want: wrap(tcp4, pkttest.Tunnel{Src: lb4, Dst: other4, Hash: hash4, GUE: true, Second: real4})},
+	{name: "second chance between families", slot: Slot{gue4, gue6}, second: true, frame: tcp4, verdict: TX,
+		want: wrap(tcp4, pkttest.Tunnel{Src: lb6, Dst: real6, Hash: hash4, GUE: true})},
 	{name: "second chance with no primary", slot: Slot{0, gue6}, second: true, frame: tcp4, verdict: TX,
 		want: wrap(tcp4, pkttest.Tunnel{Src: lb6, Dst: real6, Hash: hash4, GUE: true})},
 	{name: "second chance with a real that has none", slot: Slot{gue4, ipip4}, second: true, frame: tcp4, verdict: TX, want: wrap(tcp4, in4)},

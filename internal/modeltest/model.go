@@ -52,6 +52,8 @@ type VIP struct {
 	Index  uint32 // of the counter
 	Source bool   // hash the source address alone
 	Prefix int    // as much of it
+
+	SecondChance bool // how established flows are kept while the farm's table moves; else they are tracked
 }
 
 // Range is a VIP of several ports.
@@ -70,11 +72,8 @@ type Address struct {
 // Slot is one slot of a table. 0 is no real.
 type Slot struct{ Primary, Secondary uint16 }
 
-// Farm is a table and how established flows are kept while it moves.
-type Farm struct {
-	Table        []Slot // flowhash.Slots of them; nil: missing
-	SecondChance bool
-}
+// Table is the flowhash.Slots slots of a farm.
+type Table []Slot
 
 // Tag is an 802.1Q or 802.1ad tag.
 type Tag struct{ Proto, TCI uint16 }
@@ -117,7 +116,7 @@ type LB struct {
 	Key             flowhash.Key
 	VIPs            map[VIPKey]VIP
 	Addresses       map[[16]byte]Address // IPv4 as ::ffff:a.b.c.d
-	Farms           map[uint32]Farm
+	Farms           map[uint32]Table
 	Reals           map[uint16]Real
 	ReplyByRedirect bool // the ingress does not transmit by TX
 
@@ -134,6 +133,8 @@ type Result struct {
 	Reason  string // of a drop
 	Out     []byte // the frame as it goes on; nil if it is dropped
 	To      uint32 // the interface that it leaves by, if it does
+	Real    uint16 // that it was sent to, if it was
+	Second  uint16 // and its second hop
 	Held    bool   // kept for user space until its first fragment has come
 
 	// TooBig says that Out answers with an error, for which the program may find no token: it then drops the frame with

@@ -43,6 +43,13 @@ func (p packet) tos() uint8 {
 
 const ethLen, tagLen, ipLen, ip6Len = 14, 4, 20, 40
 
+func headerLen(v6 bool) int {
+	if v6 {
+		return ip6Len
+	}
+	return ipLen
+}
+
 // parse goes as far as the transport header.
 func (m *LB) parse(frame []byte) (packet, Result) {
 	p := packet{frame: frame, link: ethLen}

@@ -18,8 +18,8 @@ func (m *LB) send(p packet, c Choice) Result {
 		return drop("ttl_expired")
 	}
 	var private []byte
-	if c.Second != 0 {
-		private = secondHop(m.Reals[c.Second].Addr)
+	if second := m.Reals[c.Second]; second.Addr.IsValid() {
+		private = secondHop(second.Addr)
 	}
 	over := overhead(real, private)
 	if len(p.ip)+over > int(real.MTU) {
@@ -38,7 +38,7 @@ func (m *LB) send(p packet, c Choice) Result {
 
 	count := m.Counts[c.VIP]
 	m.Counts[c.VIP] = Count{count.Packets + 1, count.Bytes + uint64(len(p.ip))}
-	r := Result{Verdict: Redirect, Out: out, To: real.Ifindex}
+	r := Result{Verdict: Redirect, Out: out, To: real.Ifindex, Real: c.Real, Second: c.Second}
 	if real.Ifindex == p.ingress && !real.Redirect {
 		r.Verdict = TX
 	}

@@ -17,12 +17,16 @@ func NewSource(w *World, rnd *rand.Rand) *Source {
 	return &Source{Rand: rnd, world: w, noise: noise(rnd)}
 }
 
-// longest is the longest frame that a source gives: a page has to hold it, with room before and after.
-const longest = 3000
+// Longest is the Longest frame that a source gives: a page has to hold it, with room before and after.
+const Longest = 3000
 
 // Next gives another frame.
 func (s *Source) Next() []byte {
-	frame := s.Good()
+	return s.spoil(s.Good())
+}
+
+// spoil cuts or mangles a frame, or lets it be.
+func (s *Source) spoil(frame []byte) []byte {
 	switch s.IntN(10) {
 	case 0:
 		frame = s.cut(frame)
@@ -34,13 +38,18 @@ func (s *Source) Next() []byte {
 			frame = s.cut(frame)
 		}
 	}
-	return frame[:min(len(frame), longest)]
+	return frame[:min(len(frame), Longest)]
 }
 
 // Good gives a frame that is whole.
 func (s *Source) Good() []byte {
+	ip, v6 := s.packet()
+	return s.ethernet(v6, ip)
+}
+
+// packet gives an IP packet as clients send it, and says whether it is of version 6.
+func (s *Source) packet() (ip []byte, v6 bool) {
 	vip, client := s.target()
-	var ip []byte
 	switch s.IntN(10) {
 	case 0:
 		ip = s.ip(header{src: client, dst: vip.Addr, proto: pick(s, otherProtocols)}, s.payload(s.IntN(80)))
@@ -53,7 +62,7 @@ func (s *Source) Good() []byte {
 	default:
 		ip = s.segment(vip, client)
 	}
-	return s.ethernet(vip.Addr.Is6(), ip)
+	return ip, vip.Addr.Is6()
 }
 
 // otherProtocols are none of the balancer's business, or not in this family.
@@ -98,13 +107,6 @@ func (s *Source) size(headers int) int {
 		return s.IntN(2400)
 	}
 	return s.IntN(40)
-}
-
-func headerLen(v6 bool) int {
-	if v6 {
-		return ip6Len
-	}
-	return ipLen
 }
 
 func (s *Source) segment(vip VIPKey, client netip.Addr) []byte {

@@ -16,7 +16,7 @@ func TestSourceReachesEverything(t *testing.T) {
 	const frames = 100_000
 	for range frames {
 		frame := s.Next()
-		if len(frame) < ethLen || len(frame) > longest {
+		if len(frame) < ethLen || len(frame) > Longest {
 			t.Fatalf("frame of %d bytes", len(frame))
 		}
 		replies := w.LB.Replies
@@ -76,5 +76,40 @@ func BenchmarkModel(b *testing.B) {
 	s := NewSource(w, rand.New(rand.NewPCG(1, 1)))
 	for b.Loop() {
 		w.LB.Run(s.Next(), Ingress)
+	}
+}
+
+// TestSourceReachesEverythingAtReal does the same for a real.
+func TestSourceReachesEverythingAtReal(t *testing.T) {
+	w := NewWorld(rand.New(rand.NewPCG(1, 0)))
+	h, s := w.NewHost(), NewSource(w, rand.New(rand.NewPCG(1, 1)))
+	reached := map[string]int{}
+	const frames = 100_000
+	for range frames {
+		frame := s.NextAtReal()
+		taken := h.Here.Packets
+		r := h.Run(frame)
+		switch {
+		case r.Verdict == Drop:
+			reached["drop "+r.Reason]++
+		case h.Here.Packets > taken:
+			reached["taken"]++
+		default:
+			reached[fmt.Sprintf("verdict %d", r.Verdict)]++
+		}
+	}
+	reached["fragments"] = len(h.Fragments)
+	for _, what := range []string{
+		"drop truncated", "drop bad_header", "drop fragment", "drop not_own", "drop not_vip", "drop bad_inner", "drop ecn", "drop ttl_expired",
+		"drop no_route", "taken", "verdict 2", "verdict 3", "verdict 4", "fragments",
+	} {
+		if reached[what] < 50 {
+			t.Errorf("%s: %d of %d frames, want some", what, reached[what], frames)
+		}
+		t.Logf("%-22s %6d", what, reached[what])
+		delete(reached, what)
+	}
+	if len(reached) > 0 {
+		t.Errorf("exits that this test does not name: %v", slices.Sorted(maps.Keys(reached)))
 	}
 }

@@ -11,7 +11,7 @@ import (
 // NewLB gives a balancer that knows nothing.
 func NewLB(key flowhash.Key) *LB {
 	m := &LB{
-		Key: key, VIPs: map[VIPKey]VIP{}, Addresses: map[[16]byte]Address{}, Farms: map[uint32]Farm{}, Reals: map[uint16]Real{},
+		Key: key, VIPs: map[VIPKey]VIP{}, Addresses: map[[16]byte]Address{}, Farms: map[uint32]Table{}, Reals: map[uint16]Real{},
 		Counts: map[uint32]Count{}, Drops: map[string]uint64{},
 	}
 	m.Forget()
@@ -53,7 +53,9 @@ func NewWorld(rnd *rand.Rand) *World {
 	w := &World{LB: NewLB(key)}
 	w.addReals()
 	for farm := steady; farm < farms; farm++ {
-		w.LB.Farms[farm] = Farm{Table: w.table(rnd, farm), SecondChance: farm == secondChance || farm == secondChanceMixed}
+		if farm != missing {
+			w.LB.Farms[farm] = w.table(rnd, farm)
+		}
 	}
 	w.addVIPs(rnd)
 	return w
@@ -91,10 +93,7 @@ func (w *World) addReals() {
 }
 
 // table fills the slots of a farm. Where the farm moves, nearly half of them are in transition.
-func (w *World) table(rnd *rand.Rand, farm uint32) []Slot {
-	if farm == missing {
-		return nil
-	}
+func (w *World) table(rnd *rand.Rand, farm uint32) Table {
 	real := func() uint16 {
 		switch n := rnd.IntN(100); {
 		case farm == hollow || n < 2:
@@ -106,7 +105,7 @@ func (w *World) table(rnd *rand.Rand, farm uint32) []Slot {
 		}
 		return uint16(1 + rnd.IntN(len(w.LB.Reals)))
 	}
-	slots := make([]Slot, flowhash.Slots)
+	slots := make(Table, flowhash.Slots)
 	for i := range slots {
 		primary := real()
 		slots[i] = Slot{primary, primary}
@@ -126,6 +125,7 @@ func (w *World) addVIPs(rnd *rand.Rand) {
 		if rnd.IntN(12) == 0 {
 			v.Farm = missing + uint32(rnd.IntN(2))
 		}
+		v.SecondChance = v.Farm == secondChance || v.Farm == secondChanceMixed || v.Farm >= missing && rnd.IntN(2) == 0
 		if v.Source = rnd.IntN(3) == 0; v.Source {
 			v.Prefix = []int{0, 8, 24, 30, 32}[rnd.IntN(5)]
 			if v6 {
