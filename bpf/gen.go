@@ -4,3 +4,7 @@ package bpf
 //go:generate go tool bpf2go -cc clang-14 -target bpfel -type count -type reason -type hop -cflags "-O2 -g -Wall -Werror -nostdinc" real real.c
 //go:generate go tool bpf2go -cc clang-14 -target bpfel -cflags "-O2 -g -Wall -Werror -nostdinc" probe probe.c
 //go:generate go tool bpf2go -cc clang-14 -target bpfel -type endpoint -type tally -cflags "-O2 -g -Wall -Werror -nostdinc" watch watch.c
+
+// The peer of the benchmarks, with the flags that bpf2go gives.
+//go:generate clang-14 -O2 -mcpu=v1 -g -Wall -Werror -nostdinc -fno-ident -fdebug-compilation-dir . -target bpfel -c testdata/table.c -o testdata/table.o
+//go:generate llvm-strip-14 -g testdata/table.o
