@@ -1,16 +1,16 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test demo bench fuzz clean packages
+.PHONY: help build generate fmt check test demo bench bench-lb fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
-C_FILES := bpf/*.c bpf/headers/*.h
+C_FILES := bpf/*.c bpf/headers/*.h bpf/testdata/*.c
 BENCHTIME ?= 1s
 FUZZTIME ?= 20s
 
 help:
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:[^#]*## /\t/' | expand -t 10
 
 build: ## the one binary; static, needs only Go
 	CGO_ENABLED=0 go build -o anycastle ./cmd/anycastle
@@ -42,6 +42,13 @@ bench: ## benchmarks beside the code (root for the packet ones); REPORT=DIR writ
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -f .ci/bench.awk .bench.txt >"$(REPORT)/bench.json"; }
 	@rm -f .bench.txt
 
+# Another balancer is measured too if ANYCASTLE_BENCH_PEER=NAME=PATH is set: see bpf/peer_test.go.
+bench-lb: BENCHTIME = 5s
+bench-lb: ## the balancer's figures beside a peer's, some minutes (root); REPORT=DIR writes DIR/bench-lb.json
+	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 1h ./bpf ./lb >.bench-lb.txt; status=$$?; cat .bench-lb.txt; exit $$status
+	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-lb.txt >"$(REPORT)/bench-lb.json"; }
+	@rm -f .bench-lb.txt
+
 fuzz: ## each fuzz target for FUZZTIME
 	@for dir in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
 		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
@@ -50,7 +57,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 clean: ## what was built
-	rm -f anycastle .bench.txt
+	rm -f anycastle .bench.txt .bench-lb.txt
 
 packages:
 	@.ci/packages
