@@ -242,6 +242,11 @@ func (c Cursor) Key(name string) Cursor {
 	return next
 }
 
+// Has says whether the mapping here has the key.
+func (c Cursor) Has(name string) bool {
+	return c.node != nil && c.node.Kind == yaml.MappingNode && slices.Contains(keys(c.node), name)
+}
+
 // Index steps to the i-th entry of a sequence.
 func (c Cursor) Index(i int) Cursor {
 	next := Cursor{doc: c.doc, node: c.node, path: fmt.Sprintf("%s[%d]", c.path, i)}

@@ -254,6 +254,18 @@ func TestCursorLines(t *testing.T) {
 	}
 }
 
+func TestHas(t *testing.T) {
+	d, err := Parse("node.yml", []byte("farm: {weight: 0, reals: [{addr: 192.0.2.1}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := d.Decode("farm", &farm{})
+	real := at.Key("reals").Index(0)
+	if !at.Has("weight") || at.Has("name") || at.Has("addr") || !real.Has("addr") || at.Key("weight").Has("weight") || (Cursor{}).Has("weight") {
+		t.Error("a key that is there is not seen, or one that is not")
+	}
+}
+
 func TestCheck(t *testing.T) {
 	err := Check("farm", func(at Cursor) { at.Key("reals").Index(1).Line(2).Errorf("%d is too much", 5) })
 	if want := "farm:1: reals[1]: 5 is too much"; err == nil || err.Error() != want {
