@@ -42,7 +42,7 @@ type Zone struct {
 type Answer struct {
 	Name    string       `yaml:"name"`
 	Address netip.Addr   `yaml:"address"` // IPv4
-	Probe   probe.Config `yaml:"probe"`   // of Address; the port must be given
+	Probe   probe.Config `yaml:"probe"`   // of Address; a type that needs a port must be given one
 }
 
 // AnswerGroup is a set of answers and the way to choose among them.
@@ -118,7 +118,7 @@ func (c *Config) checkAnswers(at config.Cursor) {
 		case a.Address.IsUnspecified() || a.Address.IsMulticast():
 			at.Key("address").Errorf("%v is no address that a client can connect to; give the VIP's", a.Address)
 		}
-		if a.Probe.Port == 0 {
+		if a.Probe.Port == 0 && a.Probe.NeedsPort() {
 			at.Key("probe").Key("port").Errorf("missing; an answer is an address alone, so say which port to probe, such as 25")
 		}
 		a.Probe.Validate(at.Key("probe"))

@@ -134,6 +134,7 @@ func TestSteeringComplaints(t *testing.T) {
 		"answer any":        {"203.0.113.210", "0.0.0.0", `23: gss.answers[1].address: 0.0.0.0 is no address that a client can connect to`},
 		"answer homeless":   {"address: 203.0.113.210, ", "", `23: gss.answers[1].address: missing`},
 		"probe portless":    {"{port: 25}", "{fail: 3}", `23: gss.answers[1].probe.port: missing`},
+		"probe key":         {"{port: 25}", "{port: 25, path: /}", `23: gss.answers[1].probe.path: a probe of type tcp does not take it`},
 		"probe bad":         {"timeout: 400ms", "timeout: 600ms", `22: gss.answers[0].probe.timeout: 600ms must be`},
 		"group method":      {"name: smtp, answers", "name: smtp, balance: fastest, answers", `25: gss.answer_groups[0].balance: no balance method is called "fastest"; use ordered`},
 		"group empty":       {"answers: [east-smtp, west-smtp]", "answers: []", `25: gss.answer_groups[0].answers: 0 answers`},
@@ -147,6 +148,13 @@ func TestSteeringComplaints(t *testing.T) {
 		"rule meets record": {"{name: smtp.mail", "{name: web.mail", `27: gss.rules[0].name: web.mail.example.org has A records too`},
 		"no answers":        {"answers:\n    -", "unknown:\n    -", `21: gss.unknown: unknown key`},
 	})
+}
+
+func TestProbeWithoutAPort(t *testing.T) {
+	c, err := decode(strings.Replace(nodeFile, "{port: 25}", "{type: icmp}", 1))
+	if err != nil || c.Answers[1].Probe.Type != "icmp" {
+		t.Errorf("an echo probe gives %v", err)
+	}
 }
 
 func TestConfigWithNothingInIt(t *testing.T) {

@@ -3,20 +3,48 @@ package probe
 import (
 	"reflect"
 	"time"
-
-	"anycastle/internal/config"
 )
 
-// Config says how a target is probed.
+// Config says how a target is probed. A key with a list of types belongs to these alone.
 type Config struct {
-	Type         string        `yaml:"type"`          // tcp: connect and close
-	Port         uint16        `yaml:"port"`          // port to probe; 0: the one that the owner of the probe implies
+	Type string `yaml:"type"` // one of those in the package comment; default tcp
+	// port to probe; 0: the one that the owner of the probe implies
+	Port uint16 `yaml:"port" takes:"tcp tls http https smtp lmtp imap dns exec agent-check"`
+
 	Interval     time.Duration `yaml:"interval"`      // from the start of one probe to the start of the next; default 1s
-	SlowInterval time.Duration `yaml:"slow_interval"` // instead of Interval after 20 passes in a row, until the first failure; default none
-	Timeout      time.Duration `yaml:"timeout"`       // a probe without a result by then has failed; default 500ms, at most Interval
+	SlowInterval time.Duration `yaml:"slow_interval"` // instead, after 20 passes in a row until a failure; default none
+	Timeout      time.Duration `yaml:"timeout"`       // a probe without a result by then has failed; default 500ms
 	Fail         int           `yaml:"fail"`          // failures in a row that take a target out; default 2
 	Pass         int           `yaml:"pass"`          // passes in a row that bring it back; default 2
-	Window       Window        `yaml:"window"`        // failures that take a target out although they are not in a row; default none
+	Window       Window        `yaml:"window"`        // failures that take it out without being in a row; default none
+
+	// TLS
+	TLS         string        `yaml:"tls" takes:"smtp lmtp imap"`                    // starttls or implicit; default neither
+	CA          string        `yaml:"ca" takes:"tls https smtp lmtp imap"`           // PEM file; default the system's CAs
+	ServerName  string        `yaml:"server_name" takes:"tls https smtp lmtp imap"`  // in the certificate; https: default host
+	Insecure    bool          `yaml:"insecure" takes:"tls https smtp lmtp imap"`     // any certificate; imap: password in clear
+	MinValidity time.Duration `yaml:"min_validity" takes:"tls https smtp lmtp imap"` // that the certificate must have left
+
+	// HTTP
+	Method string `yaml:"method" takes:"http https"` // default GET
+	Path   string `yaml:"path" takes:"http https"`   // with its query; default /
+	Host   string `yaml:"host" takes:"http https"`   // the Host header; default the target's address and port
+	Status []int  `yaml:"status" takes:"http https"` // any of these passes; default 200
+	Body   string `yaml:"body" takes:"http https"`   // must be in the first 64 kB of the body; default anything
+
+	// mail
+	Rcpt     string `yaml:"rcpt" takes:"smtp lmtp"`     // a recipient that must be accepted; it is sent nothing
+	User     string `yaml:"user" takes:"imap"`          // whom to log in; default nobody
+	Password string `yaml:"password_file" takes:"imap"` // file with the user's password alone
+	Mailbox  string `yaml:"mailbox" takes:"imap"`       // what the user selects; default nothing
+
+	// DNS
+	Query     string `yaml:"query" takes:"dns"`      // name to ask for
+	QueryType string `yaml:"query_type" takes:"dns"` // default A
+	RCode     string `yaml:"rcode" takes:"dns"`      // default NOERROR
+	Answer    string `yaml:"answer" takes:"dns"`     // data of a record that must be among the answers; default any
+
+	Command []string `yaml:"command" takes:"exec"` // program and arguments; exit status 0 passes
 }
 
 // SetDefaults implements config.Defaulter.
@@ -24,46 +52,19 @@ func (c *Config) SetDefaults() {
 	*c = Config{Type: "tcp", Interval: time.Second, Timeout: 500 * time.Millisecond, Fail: 2, Pass: 2}
 }
 
+// NeedsPort says whether the type cannot do without a port.
+func (c *Config) NeedsPort() bool { return c.Type != "icmp" && c.Type != "exec" }
+
 // equal says whether two configs ask for the same.
 func (c *Config) equal(d *Config) bool { return c == d || reflect.DeepEqual(c, d) }
 
-// Validate reports what is wrong with the probe.
-func (c *Config) Validate(at config.Cursor) {
-	if c.Type != "tcp" {
-		at.Key("type").Errorf("no probe is of type %q; use tcp", c.Type)
-	}
-	c.checkTimes(at)
-	c.checkCounts(at)
-}
+// secure says whether the probe speaks TLS.
+func (c *Config) secure() bool { return c.Type == "tls" || c.Type == "https" || c.TLS != "" }
 
-func (c *Config) checkTimes(at config.Cursor) {
-	if c.Interval < 10*time.Millisecond {
-		at.Key("interval").Errorf("%v is too short; at least 10ms", c.Interval)
+// serverName is the name that the certificate is compared with.
+func (c *Config) serverName() string {
+	if c.ServerName == "" && c.Type == "https" {
+		return hostOf(c.Host)
 	}
-	if c.SlowInterval != 0 && c.SlowInterval <= c.Interval {
-		at.Key("slow_interval").Errorf("%v must be longer than the interval, %v, or be left out", c.SlowInterval, c.Interval)
-	}
-	if c.Timeout <= 0 || c.Timeout > c.Interval {
-		at.Key("timeout").Errorf("%v must be more than 0 and at most the interval, %v", c.Timeout, c.Interval)
-	}
-}
-
-func (c *Config) checkCounts(at config.Cursor) {
-	if c.Fail < 1 || c.Fail > 100 {
-		at.Key("fail").Errorf("%d must be from 1 to 100 results in a row", c.Fail)
-	}
-	if c.Pass < 1 || c.Pass > 100 {
-		at.Key("pass").Errorf("%d must be from 1 to 100 results in a row", c.Pass)
-	}
-	if c.Window == (Window{}) {
-		return
-	}
-	at = at.Key("window")
-	if c.Window.Size < 2 || c.Window.Size > maxWindow {
-		at.Key("size").Errorf("%d must be from 2 to %d results", c.Window.Size, maxWindow)
-		return
-	}
-	if c.Window.Fail < 2 || c.Window.Fail > c.Window.Size {
-		at.Key("fail").Errorf("%d must be from 2 to the window's size, %d", c.Window.Fail, c.Window.Size)
-	}
+	return c.ServerName
 }

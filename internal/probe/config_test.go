@@ -3,8 +3,6 @@ package probe
 import (
 	"strings"
 	"testing"
-
-	"anycastle/internal/config"
 )
 
 func TestConfig(t *testing.T) {
@@ -12,7 +10,7 @@ func TestConfig(t *testing.T) {
 		"defaults":       {"{}", ""},
 		"all given":      {"{type: tcp, port: 25, interval: 500ms, timeout: 400ms, fail: 3, pass: 1}", ""},
 		"extremes":       {"{interval: 10ms, timeout: 10ms, fail: 100, pass: 100}", ""},
-		"type":           {"{type: tpc}", `node.yml:1: probe.type: no probe is of type "tpc"; use tcp`},
+		"type":           {"{type: tpc}", `node.yml:1: probe.type: no probe is of type "tpc"; use one of icmp, tcp, tls, http, https, smtp, lmtp, imap, dns, exec, agent-check`},
 		"interval":       {"{interval: 9ms, timeout: 1ms}", "node.yml:1: probe.interval: 9ms is too short; at least 10ms"},
 		"timeout zero":   {"{timeout: 0}", "node.yml:1: probe.timeout: 0s must be more than 0 and at most the interval, 1s"},
 		"timeout long":   {"{timeout: 2s}", "node.yml:1: probe.timeout: 2s must be more than 0 and at most the interval, 1s"},
@@ -26,15 +24,9 @@ func TestConfig(t *testing.T) {
 		"port too large": {"{port: 65536}", `node.yml:1: probe.port: "65536" is no whole number from 0 to 65535`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			doc, err := config.Parse("node.yml", []byte("probe: "+tc.text))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var c Config
-			c.Validate(doc.Decode("probe", &c))
-			err = doc.Err()
-			if (err == nil) != (tc.want == "") || err != nil && !strings.HasPrefix(err.Error(), tc.want) {
-				t.Errorf("complaint is %v, want %q", err, tc.want)
+			_, got := complaint(t, tc.text)
+			if (got == "") != (tc.want == "") || !strings.HasPrefix(got, tc.want) {
+				t.Errorf("complaint is %q, want %q", got, tc.want)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -80,13 +81,16 @@ func (e timeoutError) Is(target error) bool { return target == context.DeadlineE
 // addresses that net.OpError repeats, and with a timeout and an early end in words.
 func cause(err error, timeout time.Duration) error {
 	var op *net.OpError
+	var path *fs.PathError
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return timeoutError{timeout}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("closed early: %w", err)
+		return &failure{"closed early", err}
 	case errors.As(err, &op):
 		return op.Err
+	case errors.As(err, &path):
+		return path.Err
 	}
 	return err
 }

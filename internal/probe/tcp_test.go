@@ -4,27 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"syscall"
 	"testing"
-	"time"
 )
-
-// try probes an address once by a config.
-func try(ctx context.Context, t *testing.T, c Config, addr netip.AddrPort) (Advice, error) {
-	t.Helper()
-	f, err := compile(&c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := Advice{Weight: 100}
-	err = failed(f(ctx, Target{Name: "a", Addr: addr, Config: &c}, &said))
-	return said, err
-}
 
 func TestTCP(t *testing.T) {
 	ln, addr := listen(t, "127.0.0.1:0")
-	cfg := Config{Type: "tcp", Timeout: time.Minute}
+	cfg := Config{Type: "tcp", Timeout: long}
 	if _, err := try(t.Context(), t, cfg, addr); err != nil {
 		t.Fatal(err)
 	}
