@@ -131,5 +131,3 @@ func TestLB6Headers(t *testing.T) {
 	refuse("routing with a segment left behind others", with(tcp6, headers(pkttest.HopByHop(0), pkttest.Destination(0), pkttest.Routing(1))), nil, "ext_header")
 	runLB(t, cases)
 }
-
-func echo6() *pkttest.Frame { return pkttest.NewEcho(client6.Addr(), vipTCP6.Addr()) }

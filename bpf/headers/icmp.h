@@ -12,9 +12,9 @@ static __always_inline int is_discovery(__u8 family, __u8 type)
 	return family == 6 && ICMPV6_ROUTER_SOLICIT <= type && type <= ICMPV6_REDIRECT;
 }
 
-static __always_inline int is_echo(__u8 family, __u8 type)
+static __always_inline int is_echo(__u8 family, const struct icmphdr *icmp)
 {
-	return type == (family == 4 ? ICMP_ECHO : ICMPV6_ECHO);
+	return icmp->type == (family == 4 ? ICMP_ECHO : ICMPV6_ECHO) && !icmp->code;
 }
 
 static __always_inline int same_address(const __be32 *a, const __be32 *b)
@@ -57,7 +57,7 @@ __separate int take_icmp(struct xdp_md *ctx, struct packet *p)
 		return refused(p, REASON_TRUNCATED);
 	if (is_discovery(p->family, icmp.type))
 		return XDP_PASS;
-	if (is_echo(p->family, icmp.type)) {
+	if (is_echo(p->family, &icmp)) {
 		if (!(address->flags & ADDRESS_IN_SERVICE))
 			return refused(p, REASON_OUT_OF_SERVICE);
 		if (p->l4 - p->l3 != (p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))

@@ -94,7 +94,11 @@ static __always_inline int turn_echo4(void *l3, const void *data_end)
 	ip->saddr = ip->daddr;
 	ip->daddr = client;
 	set_ttl(ip, REPLY_TTL);
-	icmp->check = mend(icmp->check, ICMP_ECHO | icmp->code << 8, ICMP_ECHOREPLY | icmp->code << 8);
+	/*
+	 * What is left may be all zeros, and then 0 would be wrong; 0xffff is right whenever 0 is (RFC 1624 section 3).
+	 * An IP header and a sum over ICMPv6 are never all zeros.
+	 */
+	icmp->check = mend(icmp->check, ICMP_ECHO, ICMP_ECHOREPLY) ?: 0xffff;
 	icmp->type = ICMP_ECHOREPLY;
 	return 1;
 }
@@ -111,7 +115,7 @@ static __always_inline int turn_echo6(void *l3, const void *data_end)
 	__builtin_memcpy(ip->saddr, ip->daddr, 16);
 	__builtin_memcpy(ip->daddr, client, 16);
 	ip->hop_limit = REPLY_TTL;
-	icmp->check = mend(icmp->check, ICMPV6_ECHO | icmp->code << 8, ICMPV6_ECHOREPLY | icmp->code << 8);
+	icmp->check = mend(icmp->check, ICMPV6_ECHO, ICMPV6_ECHOREPLY);
 	icmp->type = ICMPV6_ECHOREPLY;
 	return 1;
 }

@@ -56,7 +56,11 @@ func (m *LB) echo(p packet) Result {
 		binary.BigEndian.PutUint16(ip[10:], update(be16(ip[10:]), be16(p.ip[8:]), be16(ip[8:])))
 		message[0] = 0
 	}
-	binary.BigEndian.PutUint16(message[2:], update(be16(message[2:]), before, be16(message)))
+	sum := update(be16(message[2:]), before, be16(message))
+	if sum == 0 && !p.v6 {
+		sum = 0xffff // 0 is wrong for a message of nothing but zeros, which only a reply in IPv4 can be (RFC 1624 section 3)
+	}
+	binary.BigEndian.PutUint16(message[2:], sum)
 	return m.reply(p, out)
 }
 
