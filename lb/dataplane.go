@@ -67,15 +67,12 @@ func (x *xdp) Read() (tables, error) {
 	if err := errors.Join(addresses.Err(), vips4.Err(), vips6.Err(), reals.Err()); err != nil {
 		return tables{}, fmt.Errorf("read pinned maps: %w", err)
 	}
-	for farm := range uint32(bpf.MaxFarms) {
-		var id uint32
-		err := x.lb.Farms.Lookup(farm, &id)
-		switch {
-		case err == nil:
-			have.slots[farm] = nil
-		case !errors.Is(err, ebpf.ErrKeyNotExist):
-			return tables{}, fmt.Errorf("read pinned slot table %d: %w", farm, err)
-		}
+	farms, err := x.lb.InstalledFarms()
+	if err != nil {
+		return tables{}, fmt.Errorf("read pinned maps: %w", err)
+	}
+	for _, farm := range farms {
+		have.slots[farm] = nil
 	}
 	return have, nil
 }
