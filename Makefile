@@ -1,16 +1,21 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test demo bench bench-lb fuzz clean packages
+.PHONY: help build generate fmt check test test-kernel demo bench bench-lb fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
 C_FILES := bpf/*.c bpf/headers/*.h bpf/testdata/*.c
 BENCHTIME ?= 1s
 FUZZTIME ?= 20s
+# What runs on the oldest kernel: packages, or some tests of one. A processor is emulated there, so random packets are few.
+KERNEL ?= 6.1
+KERNEL_TESTS ?= ./bpf ./internal/nexthop ./lb/real ./lb/real/sockets './lb=TestRealAcrossKill|TestRestartWithAnotherConfig|TestNewVIPStartsCountingAtZero|TestSecondLBIsRefused'
+KERNEL_LIMIT ?= 10m
+KERNEL_RANDOM_PACKETS ?= 10000
 
 help:
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:[^#]*## /\t/' | expand -t 14
 
 build: ## the one binary; static, needs only Go
 	CGO_ENABLED=0 go build -o anycastle ./cmd/anycastle
@@ -28,11 +33,16 @@ check: packages ## what needs no run: format, vet, staticcheck, tidy modules, sh
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
-	shellcheck .ci/run .ci/packages
+	shellcheck .ci/run .ci/packages .ci/kernel-image
 
 test: packages ## all four layers: unit, packets, namespaces, lab (root)
 	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m $$(go list ./... | grep -v '/lab$$')
 	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m ./lab # alone: its client must not starve
+
+test-kernel: ## the tests that meet the kernel, on Debian's Linux 6.1 in QEMU; KERNEL_TESTS='./bpf=TestLB ./lb/real' chooses
+	@.ci/packages qemu-system-x86
+	@image=$$(.ci/kernel-image $(KERNEL)) && CGO_ENABLED=0 go build -o .test-kernel ./lab/kernel && \
+		ANYCASTLE_RANDOM_PACKETS=$(KERNEL_RANDOM_PACKETS) ./.test-kernel -image "$$image" -limit $(KERNEL_LIMIT) $(KERNEL_TESTS)
 
 demo: build ## two sites in namespaces, mail through the VIP, faults, a table (root; needs only Go); REPORT=DIR writes DIR/demo.json
 	./anycastle lab demo $(if $(REPORT),--report "$(REPORT)")
@@ -57,7 +67,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 clean: ## what was built
-	rm -f anycastle .bench.txt .bench-lb.txt
+	rm -f anycastle .bench.txt .bench-lb.txt .test-kernel
 
 packages:
 	@.ci/packages
