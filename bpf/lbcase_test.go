@@ -239,7 +239,9 @@ func runLB(t *testing.T, cases []lbCase) {
 	}
 }
 
-func (r *rig) run(t *testing.T, tc lbCase) {
+// run gives the frame that went in, and the one that had to come out.
+func (r *rig) run(t *testing.T, tc lbCase) (in, want []byte) {
+	t.Helper()
 	r.reset(t)
 	if tc.slot == (Slot{}) {
 		tc.slot = steady(ipip4)
@@ -255,11 +257,12 @@ func (r *rig) run(t *testing.T, tc lbCase) {
 	if tc.frame == nil {
 		tc.frame = tcp
 	}
-	in := tc.frame().Bytes(t)
+	in = tc.frame().Bytes(t)
 	if tc.mangle != nil {
 		in = tc.mangle(in)
 	}
-	want, moves := in, moved{}
+	want = in
+	var moves moved
 	switch {
 	case tc.reason != "":
 		moves = dropped(tc.reason)
@@ -281,6 +284,7 @@ func (r *rig) run(t *testing.T, tc lbCase) {
 		t.Error(diff)
 	}
 	r.check(t, moves, tc.held)
+	return in, want
 }
 
 // runDry has the packet explained: the same must come out, and nothing may move.

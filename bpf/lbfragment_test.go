@@ -291,7 +291,7 @@ func TestHeldFragment(t *testing.T) {
 				t.Errorf("%s of %d bytes: %d held", f.name, len(in), len(held))
 				continue
 			}
-			want := Trace{Ifindex: ingress, InLen: uint32(len(in)), InCap: uint16(len(in))}
+			want := Trace{Verdict: xdpDrop, Reason: Reasons()["fragment_early"], Ifindex: ingress, InLen: uint32(len(in)), InCap: uint16(len(in))}
 			if diff := cmp.Diff(want, held[0].Trace, cmpopts.IgnoreFields(Trace{}, "At")); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", f.name, diff)
 			}

@@ -153,10 +153,13 @@ __separate int capture_out(struct xdp_md *ctx, struct packet *p, int verdict)
 static __noinline void hold(struct xdp_md *ctx, const struct packet *p)
 {
 	struct record *r = get_scratch();
+	__u16 asked;
 	__u64 in;
 
 	if (!r || p->dry)
 		return;
+	asked = r->trace.in_cap;
+	fill_trace(&r->trace, p, XDP_DROP);
 	r->trace.at = bpf_ktime_get_ns();
 	r->trace.ifindex = ctx->ingress_ifindex;
 	r->trace.in_len = bpf_xdp_get_buff_len(ctx);
@@ -165,8 +168,10 @@ static __noinline void hold(struct xdp_md *ctx, const struct packet *p)
 	if (!in || in != r->trace.in_len || in > MAX_CAP_LEN)
 		return; /* larger than any frame that comes in fragments for want of a larger MTU */
 	r->trace.in_cap = in;
+	r->trace.out_len = 0;
 	r->trace.out_cap = 0;
 	bpf_ringbuf_output(&held, r, sizeof(r->trace) + in, 0);
+	r->trace.in_cap = asked; /* for a capture that is running */
 }
 
 __separate int explain(struct packet *p, int verdict)
