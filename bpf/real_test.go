@@ -6,20 +6,8 @@ import (
 
 	"anycastle/internal/pkttest"
 
-	"github.com/cilium/ebpf"
-	"github.com/google/go-cmp/cmp"
 	"github.com/gopacket/gopacket/layers"
 )
-
-// newRealHost gives a loaded decapsulator of mx1 for the VIP.
-func newRealHost(t testing.TB) *RealHost {
-	t.Helper()
-	host, err := LoadReal(pinDir(t))
-	put(t, err)
-	t.Cleanup(func() { host.Close() })
-	put(t, host.SetAddresses([]netip.Addr{mx1}, []netip.Addr{vipTCP.Addr()}))
-	return host
-}
 
 // encapsulated is what the balancer makes of the valid packet: the outer header is as old as the inner one.
 func encapsulated() *pkttest.Frame {
@@ -28,20 +16,10 @@ func encapsulated() *pkttest.Frame {
 	return f
 }
 
-func plain(f func() *pkttest.Frame) func() *pkttest.Frame {
-	return func() *pkttest.Frame {
-		p := f()
-		p.Outer = nil
-		return p
-	}
-}
-
 const innerAt = ipAt + pkttest.IPLen
 
 var (
-	innerOptions = with(encapsulated, func(f *pkttest.Frame) {
-		f.IP.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}}
-	})
+	innerOptions = with(encapsulated, someOptions)
 	outerOptions = with(encapsulated, func(f *pkttest.Frame) {
 		f.Outer.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}}
 	})
@@ -50,16 +28,9 @@ var (
 )
 
 func TestReal(t *testing.T) {
-	cases := []struct {
-		name    string
-		frame   func() *pkttest.Frame // nil: the valid packet
-		mangle  func(b []byte) []byte
-		verdict uint32
-		reason  string
-		want    func() *pkttest.Frame // nil: the packet is as it came in
-	}{
-		{name: "decapsulated", verdict: xdpPass, want: plain(encapsulated)},
-		{name: "inner options", frame: innerOptions, verdict: xdpPass, want: plain(innerOptions)},
+	runReal(t, []realCase{
+		{name: "decapsulated", verdict: xdpPass, want: tcp},
+		{name: "inner options", frame: innerOptions, verdict: xdpPass, want: options},
 
 		{name: "not encapsulated", frame: tcp, verdict: xdpPass},
 		{name: "arp", mangle: set(12, 0x08, 0x06), verdict: xdpPass},
@@ -79,54 +50,11 @@ func TestReal(t *testing.T) {
 		{name: "inner longer than the frame", mangle: set(innerAt+2, 0, 51), verdict: xdpDrop, reason: "bad_inner"},
 		{name: "inner version 6", mangle: set(innerAt, 0x65), verdict: xdpDrop, reason: "bad_inner"},
 		{name: "inner header of 16 bytes", mangle: set(innerAt, 0x44), verdict: xdpDrop, reason: "bad_inner"},
-	}
-	host := newRealHost(t)
-	cpus, err := ebpf.PossibleCPU()
-	put(t, err)
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			for index := range uint32(realReasonREASON_MAX) {
-				put(t, host.drops.Put(index, make([]uint64, cpus)))
-			}
-			put(t, host.objs.Taken.Put(uint32(takenHere), make([]Count, cpus)))
-			frame := tc.frame
-			if frame == nil {
-				frame = encapsulated
-			}
-			in := frame().Bytes(t)
-			if tc.mangle != nil {
-				in = tc.mangle(in)
-			}
-			verdict, out, err := host.prog.Test(in)
-			put(t, err)
-			if verdict != tc.verdict {
-				t.Errorf("verdict %d, want %d", verdict, tc.verdict)
-			}
-			want, drops, count := in, map[string]uint64{}, Count{}
-			if tc.reason != "" {
-				drops[tc.reason] = 1
-			}
-			if tc.want != nil {
-				want = tc.want().Bytes(t)
-				count = Count{Packets: 1, Bytes: uint64(len(want) - pkttest.EthLen)}
-			}
-			if diff := pkttest.Diff(want, out); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff(drops, nonZero(t, &host.program)); diff != "" {
-				t.Errorf("drops (-want +got):\n%s", diff)
-			}
-			got, err := host.Decapsulated()
-			put(t, err)
-			if got != count {
-				t.Errorf("decapsulated %+v, want %+v", got, count)
-			}
-		})
-	}
+	})
 }
 
 func TestSetAddressesReplaces(t *testing.T) {
-	host := newRealHost(t)
+	host := newRealRig(t)
 	for range 2 { // the second time changes nothing
 		put(t, host.SetAddresses([]netip.Addr{mx2}, []netip.Addr{vipTCP.Addr()}))
 		verdict, _, err := host.prog.Test(encapsulated().Bytes(t))

@@ -28,6 +28,10 @@ func LoadReal(dir string) (*RealHost, error) {
 	if err != nil {
 		return nil, err
 	}
+	return loadRealSpec(spec, dir)
+}
+
+func loadRealSpec(spec *ebpf.CollectionSpec, dir string) (*RealHost, error) {
 	r := &RealHost{}
 	lock, err := load(spec, &r.objs, dir)
 	if err != nil {
