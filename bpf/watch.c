@@ -193,9 +193,10 @@ static __always_inline void count_event(const __be32 vip[4], __u8 proto, __be16 
 		return;
 	count = bpf_map_lookup_elem(&endpoints, &key);
 	if (!count && what == EVENT_SYN_ACK) {
-		struct tally zero = {};
+		/* the SYN that this answers was counted with those of port 0 */
+		struct tally first = {.syns = 1};
 
-		bpf_map_update_elem(&endpoints, &key, &zero, BPF_NOEXIST);
+		bpf_map_update_elem(&endpoints, &key, &first, BPF_NOEXIST);
 		count = bpf_map_lookup_elem(&endpoints, &key);
 	}
 	if (!count) {

@@ -131,7 +131,7 @@ func watchCases(t *testing.T) []watchCase {
 
 		{name: "syn ack", leaving: true, frame: answer("SA"), at: "6 25", want: Tally{SynAcks: 1}},
 		{name: "syn ack from ipv6", leaving: true, frame: answer6("SA"), at: "6 25", want: Tally{SynAcks: 1}},
-		{name: "syn ack of a new port", leaving: true, frame: segment(netip.AddrPortFrom(vipTCP.Addr(), 143), client, "SA"), at: "6 143", want: Tally{SynAcks: 1}},
+		{name: "syn ack of a new port", leaving: true, frame: segment(netip.AddrPortFrom(vipTCP.Addr(), 143), client, "SA"), at: "6 143", want: Tally{Syns: 1, SynAcks: 1}},
 		{name: "syn ack from another address", leaving: true, frame: segment(elsewhere, client, "SA")},
 		{name: "refused", leaving: true, frame: answer("RA0"), at: "6 25", want: Tally{Refused: 1}},
 		{name: "refused by ipv6", leaving: true, frame: answer6("RA0"), at: "6 25", want: Tally{Refused: 1}},
@@ -269,7 +269,7 @@ func TestWatchGoesOnCounting(t *testing.T) {
 		after = tallies(t, w)
 		put(t, w.Close())
 	}
-	want := map[string]Tally{"6 25 203.0.113.10": {SynAcks: 2}, "6 0 203.0.113.10": {}, "17 0 203.0.113.10": {}}
+	want := map[string]Tally{"6 25 203.0.113.10": {Syns: 1, SynAcks: 2}, "6 0 203.0.113.10": {}, "17 0 203.0.113.10": {}}
 	if diff := cmp.Diff(want, after); diff != "" {
 		t.Errorf("tallies of a second process (-want +got):\n%s", diff)
 	}

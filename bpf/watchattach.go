@@ -3,6 +3,8 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -194,6 +196,22 @@ func filters(link netlink.Link, parent uint32) (ours, others bool, err error) {
 // Detach takes the programs off every interface, and the qdiscs that were made for them away, unless somebody else has
 // put a filter there meanwhile.
 func (w *Watch) Detach() error { return w.detach(func(uint32) bool { return true }) }
+
+// UnloadWatch takes away what an earlier process has left: programs, qdiscs and pins. A directory that does not exist is no
+// error.
+func UnloadWatch(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	w, err := LoadWatch(dir)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(w.Detach(), w.Close()); err != nil {
+		return err
+	}
+	return Unload(dir)
+}
 
 func (w *Watch) detach(from func(index uint32) bool) error {
 	records, err := readRecords(w.objs.Attached)

@@ -91,9 +91,13 @@ func TestWatchAttachRestartDetach(t *testing.T) {
 		put(t, watchIn(t, ns, dir, (*Watch).Detach))
 		expectWatching(t, ns, "after the end", "eth1")
 	}
-	put(t, Unload(dir))
+	put(t, watchIn(t, ns, dir, attach("eth1")))
+	for range 2 { // the second time there is nothing to remove
+		ns.Do(func() error { return UnloadWatch(dir) })
+		expectWatching(t, ns, "after UnloadWatch", "eth1")
+	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("pin directory after Unload: %v", err)
+		t.Errorf("pin directory after UnloadWatch: %v", err)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"anycastle/internal/mtlstest"
+
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 )
@@ -108,6 +110,8 @@ func blocks(text string) []block {
 
 func checkNodeFile(t *testing.T, text string) {
 	t.Helper()
+	made := mtlstest.NewCA(t).Node(t, "node") // node.pem, node.key and ca.pem
+	text = strings.ReplaceAll(text, "/etc/anycastle/tls/", filepath.Dir(made.CA)+"/")
 	file := filepath.Join(t.TempDir(), "node.yml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -157,7 +157,8 @@ last good answer stands: a name that exists never gets an error.`
 
 func newReal(e env) *cobra.Command {
 	const long = `Makes this server a real of its VIPs: puts them on lo, quiet towards the network, and takes off
-the outer header of what balancers send, in XDP on each uplink.`
+the outer header of what balancers send, in XDP on each uplink. With real.agent in the node file it
+also tells balancers at once of refused connections, full queues, flows and load.`
 	return roleCommand(e, "real", "real", "Be a real: take off the balancer's header, hold the VIPs", long,
 		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
 			if node.Real == nil {
@@ -167,7 +168,7 @@ the outer header of what balancers send, in XDP on each uplink.`
 			if err != nil {
 				return nil, err
 			}
-			return &running{status: r.Status(), tasks: []daemon.Task{r.Run}}, nil
+			return &running{status: r.Status(), healthy: r.Healthy, tasks: []daemon.Task{r.Run}}, nil
 		})
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"anycastle/gss"
 	"anycastle/lb"
-	"anycastle/lb/real"
 	"anycastle/rhi"
 
 	"github.com/spf13/cobra"
@@ -102,34 +101,6 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 		head: []string{"UPLINK", "MODE"},
 		rows: one(func(u lb.UplinkStatus) []string { return []string{u.Name, string(u.Mode)} }),
 	})
-}
-
-func addHostView(cmd *cobra.Command, e env, f *showFlags) {
-	addView(cmd, e, f, view[real.Status]{
-		noun: "host", short: "What the agent on a real takes in and drops", roles: []string{"real"},
-		head: []string{"VIPS", "OWN ADDRESSES", "UPLINKS", "DECAPSULATED", "BYTES", "DROPS"},
-		rows: one(func(s real.Status) []string {
-			var uplinks []string
-			for _, u := range s.Uplinks {
-				uplinks = append(uplinks, fmt.Sprintf("%s (%s)", u.Name, u.Mode))
-			}
-			return []string{
-				words(s.VIPs), words(s.Addresses), words(uplinks), strconv.FormatUint(s.Decapsulated, 10),
-				strconv.FormatUint(s.Bytes, 10), drops(s.Drops),
-			}
-		}),
-	})
-}
-
-// drops names the reasons that any packet was dropped for.
-func drops(list []real.DropStatus) string {
-	var some []string
-	for _, d := range list {
-		if d.Packets > 0 {
-			some = append(some, fmt.Sprintf("%s %d", d.Reason, d.Packets))
-		}
-	}
-	return words(some)
 }
 
 func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mtls"
 )
 
 // Config is the `real:` section of a node file.
@@ -12,7 +13,17 @@ type Config struct {
 	Uplinks   []string     `yaml:"uplinks"`   // interfaces that packets from load balancers come in by; at least one
 	Addresses []netip.Addr `yaml:"addresses"` // own addresses that they are sent to; default: every address of the uplinks but link-local IPv6
 	VIPs      []netip.Addr `yaml:"vips"`      // addresses to answer for, IPv4 or IPv6; at least one
+	Agent     *AgentConfig `yaml:"agent"`     // what tells load balancers of refused connections, flows and load; default: nothing does
 }
+
+// AgentConfig is where load balancers ask for reports, and how both sides prove who they are.
+type AgentConfig struct {
+	Listen config.ListenAddr `yaml:"listen"` // default ":6087"
+	TLS    mtls.Files        `yaml:"tls"`    // a load balancer is who shows a certificate of this CA; required
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *AgentConfig) SetDefaults() { c.Listen = config.AnyAddr(6087) }
 
 // Validate reports everything that is wrong with the section.
 func (c *Config) Validate(at config.Cursor) {
@@ -38,6 +49,12 @@ func (c *Config) Validate(at config.Cursor) {
 		if slices.Contains(c.Addresses, a) {
 			at.Key("vips").Index(i).Errorf("%v is among addresses too; a VIP is not the server's own", a)
 		}
+	}
+	if c.Agent != nil {
+		if slices.Contains(c.VIPs, c.Agent.Listen.Addr) {
+			at.Key("agent").Key("listen").Errorf("%v is a VIP, which leads to any real; give an address of this server alone", c.Agent.Listen.Addr)
+		}
+		c.Agent.TLS.Validate(at.Key("agent").Key("tls"))
 	}
 }
 

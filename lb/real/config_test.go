@@ -1,10 +1,12 @@
 package real
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mtlstest"
 )
 
 const valid = `real:
@@ -26,6 +28,52 @@ func parse(text string) error {
 func TestValid(t *testing.T) {
 	if err := parse(valid); err != nil {
 		t.Error(err)
+	}
+}
+
+// withAgent adds an agent with what a CA has signed.
+func withAgent(t *testing.T, listen string) string {
+	t.Helper()
+	f := mtlstest.NewCA(t).Node(t, "mx1")
+	return valid + fmt.Sprintf("  agent:\n    %stls: {cert: %s, key: %s, ca: %s}\n", listen, f.Cert, f.Key, f.CA)
+}
+
+func TestAgentConfig(t *testing.T) {
+	for _, tc := range []struct{ name, listen, want string }{
+		{"default", "", ":6087"},
+		{"port", "listen: \":7000\"\n    ", ":7000"},
+		{"address", "listen: 198.51.100.9:7000\n    ", "198.51.100.9:7000"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			text := withAgent(t, tc.listen)
+			if err := parse(text); err != nil {
+				t.Fatal(err)
+			}
+			doc, err := config.Parse("node.yml", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var cfg Config
+			doc.Decode("real", &cfg)
+			if got := cfg.Agent.Listen.String(); got != tc.want {
+				t.Errorf("listens on %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestInvalidAgent(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"no files", valid + "  agent: {}\n", "node.yml:5: real.agent.tls.cert: missing"},
+		{"listens on a vip", withAgent(t, "listen: 203.0.113.10:6087\n    "), "node.yml:6: real.agent.listen: 203.0.113.10 is a VIP"},
+		{"no port", withAgent(t, "listen: 198.51.100.9\n    "), "node.yml:6: real.agent.listen:"},
+		{"unknown key", withAgent(t, "port: 6087\n    "), "node.yml:6: real.agent.port: unknown key"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if err := parse(tc.text); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v\nwant %s", err, tc.want)
+			}
+		})
 	}
 }
 

@@ -34,6 +34,7 @@ type Role struct {
 	host    *bpf.RealHost // nil while Run does not run
 	uplinks []bpf.Uplink
 	own     []netip.Addr
+	agent   *agentRun // nil while no agent runs
 }
 
 // Status is one row of `show host`.
@@ -45,6 +46,7 @@ type Status struct {
 	Bytes        uint64       `json:"decapsulated_bytes"`
 	PassedOn     uint64       `json:"passed_on_packets"` // to the real that had the flow before
 	Drops        []DropStatus `json:"drops"`
+	Agent        *AgentStatus `json:"agent,omitempty"` // nil: none is configured, or Run does not run
 }
 
 // DropStatus counts the packets dropped for one reason.
@@ -70,8 +72,9 @@ func New(cfg Config, opts Options) (*Role, error) {
 	return r, nil
 }
 
-// Run sets the server up, waits until ctx is done, and takes away the program and the VIPs. What an earlier process
-// left behind is taken over, unless that process still runs. Sysctls stay as set: what they were is not known after a kill, and they harm nobody.
+// Run sets the server up, waits until ctx is done, and takes away the programs and the VIPs. What an earlier process left
+// behind is taken over, unless that process still runs. Sysctls stay as set: what they were is not known after a kill, and
+// they harm nobody.
 func (r *Role) Run(ctx context.Context) error {
 	host, err := bpf.LoadReal(r.opts.PinDir)
 	if err != nil {
@@ -94,6 +97,7 @@ func (r *Role) serve(ctx context.Context, host *bpf.RealHost) error {
 	wanted := make(chan netip.Addr)
 	k := hopKeeper{host: host, log: r.log, asked: map[netip.Addr]time.Time{}, have: map[netip.Addr]bpf.Hop{}}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.runAgent(ctx) })
 	g.Go(func() error { return k.run(ctx, r.uplinks, wanted) })
 	g.Go(func() error {
 		return host.Wanted(ctx, func(to netip.Addr) {
@@ -172,6 +176,9 @@ func (r *Role) Snapshot() Status {
 	}
 	for _, reason := range slices.Sorted(maps.Keys(drops)) {
 		s.Drops = append(s.Drops, DropStatus{Reason: reason, Packets: drops[reason]})
+	}
+	if r.agent != nil {
+		s.Agent = r.agent.status()
 	}
 	return s
 }

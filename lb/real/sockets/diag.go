@@ -68,7 +68,7 @@ func (q query) bytes() []byte {
 }
 
 // dump calls visit for each socket that answers a query.
-func (r *Reader) dump(q query, visit func(socket)) error {
+func (r *Reader) dump(q query, visit func(socket) error) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return fmt.Errorf("open a socket for socket diagnosis: %w", err)
@@ -99,7 +99,7 @@ func (r *Reader) dump(q query, visit func(socket)) error {
 }
 
 // parse reads what the kernel sends at a time, and says whether the list is at its end.
-func parse(b []byte, visit func(socket)) (done bool, err error) {
+func parse(b []byte, visit func(socket) error) (done bool, err error) {
 	native := binary.NativeEndian
 	for len(b) >= unix.NLMSG_HDRLEN {
 		size, kind := int(native.Uint32(b)), native.Uint16(b[4:])
@@ -120,7 +120,9 @@ func parse(b []byte, visit func(socket)) (done bool, err error) {
 			if !ok {
 				return true, errors.New("the kernel answers in a form that is not known")
 			}
-			visit(s)
+			if err := visit(s); err != nil {
+				return true, err
+			}
 		}
 		b = b[min((size+3)&^3, len(b)):]
 	}

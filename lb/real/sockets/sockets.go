@@ -3,7 +3,6 @@ package sockets
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,7 +88,7 @@ func (r *Reader) Listeners() ([]Listener, error) {
 		}
 		for _, family := range families {
 			q := query{family: family, proto: proto, states: state, memory: true}
-			err := r.dump(q, func(s socket) {
+			err := r.dump(q, func(s socket) error {
 				l := Listener{Protocol: proto, Local: s.local, OnlyIPv6: s.onlyIPv6, Cookie: s.cookie, Queue: s.rqueue, Drops: s.drops}
 				if proto == unix.IPPROTO_TCP {
 					l.Backlog = s.wqueue
@@ -97,6 +96,7 @@ func (r *Reader) Listeners() ([]Listener, error) {
 				if r.coversAny(l) {
 					list = append(list, l)
 				}
+				return nil
 			})
 			if err != nil {
 				return nil, fmt.Errorf("list listening sockets: %w", err)
@@ -121,20 +121,20 @@ func (r *Reader) coversAny(l Listener) bool {
 	return false
 }
 
-// Flows calls visit for each flow of the VIPs, in no order. A TCP connection is one until both sides have closed it and
-// the server has no part in it any more: what only waits for a client that does not close its side is none.
-func (r *Reader) Flows(visit func(Flow)) error {
+// Flows calls visit for each flow of the VIPs, in no order, and gives the first error that it returns. A TCP connection is
+// a flow until the server has no part in it any more: what only waits for a client that does not close its side is none.
+func (r *Reader) Flows(visit func(Flow) error) error {
 	for _, proto := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 		states := uint32(inFlow)
 		if proto == unix.IPPROTO_UDP {
 			states = 1 << stateEstablished
 		}
 		for _, family := range families {
-			err := r.dump(query{family: family, proto: proto, states: states, filter: r.filter}, func(s socket) {
+			err := r.dump(query{family: family, proto: proto, states: states, filter: r.filter}, func(s socket) error {
 				if s.state == stateFinWait2 && s.inode == 0 || !r.vips[s.local.Addr()] {
-					return
+					return nil
 				}
-				visit(Flow{Protocol: proto, VIP: s.local, Client: s.remote})
+				return visit(Flow{Protocol: proto, VIP: s.local, Client: s.remote})
 			})
 			if err != nil {
 				return fmt.Errorf("list flows: %w", err)
@@ -153,14 +153,9 @@ type Endpoint struct {
 // Count counts the flows of each endpoint.
 func (r *Reader) Count() (map[Endpoint]int, error) {
 	n := map[Endpoint]int{}
-	err := r.Flows(func(f Flow) { n[Endpoint{f.VIP, f.Protocol}]++ })
+	err := r.Flows(func(f Flow) error {
+		n[Endpoint{f.VIP, f.Protocol}]++
+		return nil
+	})
 	return n, err
-}
-
-// Compare sorts endpoints.
-func (e Endpoint) Compare(o Endpoint) int {
-	if c := e.VIP.Compare(o.VIP); c != 0 {
-		return c
-	}
-	return slices.Compare([]uint8{e.Protocol}, []uint8{o.Protocol})
 }

@@ -300,10 +300,11 @@ func FuzzParse(f *testing.F) {
 	done[0], done[4] = byte(len(done)), unix.NLMSG_DONE
 	f.Add(append(msg, done...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		parse(b, func(s socket) {
+		parse(b, func(s socket) error {
 			if !s.local.IsValid() || s.local.Addr().Is4In6() {
 				t.Errorf("%x holds the address %v", b, s.local)
 			}
+			return nil
 		})
 	})
 }
