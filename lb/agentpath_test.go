@@ -289,6 +289,32 @@ func TestAgentAcrossKill(t *testing.T) {
 	}
 }
 
+// TestAgentProgramsArePutBack takes the programs away as an administrator does who clears the interface.
+func TestAgentProgramsArePutBack(t *testing.T) {
+	p := newPair(t)
+	p.start()
+	startService(t, p.real, service{Listen: []string{agentVIP4.String()}})
+	p.report("a listener", agentVIP4, listening)
+	eth := link(t, p.real, "eth1")
+	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: eth.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
+	check(t, p.real.Link.QdiscDel(clsact))
+	_, err := p.ask(agentVIP4, patience)
+	check(t, err)
+	eventually(t, "programs are back", func() bool {
+		conn, err := p.ask(agentVIP4, patience)
+		check(t, err)
+		conn.Close()
+		for len(p.reader.updates) > 0 {
+			for _, port := range (<-p.reader.updates).Report.VIPs {
+				if port.Key().VIP == agentVIP4 && port.SYNs > 0 && port.SYNACKs > 0 {
+					return true
+				}
+			}
+		}
+		return false
+	})
+}
+
 // TestAgentIsTakenOutOfTheConfig starts a real without an agent where one with an agent was killed.
 func TestAgentIsTakenOutOfTheConfig(t *testing.T) {
 	p := newPair(t)

@@ -22,6 +22,7 @@ import (
 
 const (
 	maxStreams = 32  // of reports at once: a site has fewer load balancers
+	maxLists   = 2   // of flows at once: each may be of a million
 	maxConns   = 256 // accepted at once, those without a certificate among them
 
 	handshakeTime = 5 * time.Second
@@ -47,6 +48,7 @@ type server struct {
 	log     *slog.Logger
 
 	streams atomic.Int32
+	lists   atomic.Int32
 }
 
 // listenAgent opens the socket of the agent and reads what it proves itself with.
@@ -182,6 +184,11 @@ func (s *server) serveFlows(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, fmt.Sprintf("limit is a number from 1 to %d", agent.MaxFlows), http.StatusBadRequest)
 			return
 		}
+	}
+	defer s.lists.Add(-1)
+	if s.lists.Add(1) > maxLists {
+		http.Error(w, fmt.Sprintf("%d lists of flows are made already; ask again", maxLists), http.StatusServiceUnavailable)
+		return
 	}
 	list, err := s.source.list(limit)
 	if err != nil {

@@ -30,6 +30,7 @@ type fakeSource struct {
 	r      agent.Report
 	urgent uint64
 	err    error
+	listed chan struct{} // a list waits for it; nil: none does
 }
 
 func newFakeSource() *fakeSource {
@@ -45,6 +46,9 @@ func (f *fakeSource) report(time.Duration) (agent.Report, uint64, error) {
 }
 
 func (f *fakeSource) list(limit int) ([]agent.Flow, error) {
+	if f.listed != nil {
+		<-f.listed
+	}
 	list := []agent.Flow{}
 	for i := range min(limit, 3) {
 		list = append(list, agent.Flow{
@@ -248,6 +252,28 @@ func TestReadersAreBounded(t *testing.T) {
 	}
 	if code, _ := r.answer("/healthz"); code != http.StatusOK {
 		t.Errorf("healthz beside them: %d", code)
+	}
+}
+
+func TestListsAreBounded(t *testing.T) {
+	r := serveAgent(t)
+	r.source.listed = make(chan struct{})
+	var asking sync.WaitGroup
+	for range maxLists {
+		asking.Go(func() {
+			if code, text := r.answer("/v1/flows"); code != http.StatusOK {
+				t.Errorf("%d %q", code, text)
+			}
+		})
+	}
+	eventually(t, "lists are made", func() bool { return r.server.lists.Load() == maxLists })
+	if code, text := r.answer("/v1/flows"); code != http.StatusServiceUnavailable {
+		t.Errorf("one more: %d %q", code, text)
+	}
+	close(r.source.listed)
+	asking.Wait()
+	if code, _ := r.answer("/v1/flows"); code != http.StatusOK {
+		t.Errorf("after them: %d", code)
 	}
 }
 
