@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// settleIn is how many of a target's first gaps are longer than its interval by up to a tenth. The first probes of all
-	// targets start within a tenth of the interval; after these gaps their places are spread over all of it.
+	// settleIn is how many of a target's first gaps are longer than its interval by up to a tenth. The first probes of
+	// all targets start within a tenth of the interval; after these gaps their places are spread over all of it.
 	settleIn = 9
 	// steady is how many passes in a row make a target fit for its slow interval.
 	steady = 20
@@ -22,7 +22,7 @@ type entry struct {
 	advice  Advice
 	due     time.Duration      // of the next probe, or of the one that runs; since the Runner's start
 	cancel  context.CancelFunc // ends the probe that runs; nil while none does
-	index   int                // in the queue
+	index   int                // in the queue; -1 while its probe runs
 	phase   float64            // 0 to 1: the target's place among those that came with it
 	settled uint8              // gaps since then, up to settleIn
 	passed  uint8              // passes in a row while passing, up to steady; then one more for the first slow gap
@@ -89,8 +89,8 @@ func (e *entry) gap() time.Duration {
 	return c.Interval
 }
 
-// advance makes the entry due after a probe. It keeps its place however long that took; of the probes that were missed one
-// is made up for.
+// advance makes the entry due after a probe. It keeps its place however long that took; of the probes that were missed
+// one is made up for.
 func (e *entry) advance(now time.Duration) {
 	gap := e.gap()
 	e.due += gap
@@ -121,6 +121,7 @@ func (q *queue) Pop() any {
 	old := *q
 	e := old[len(old)-1]
 	old[len(old)-1] = nil
+	e.index = -1
 	*q = old[:len(old)-1]
 	return e
 }

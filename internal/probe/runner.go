@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxInFlight is how many probes of a Runner run at once: with timeouts of half a second it is reached when 8,000 a second
-// get no answer. What is due then waits its turn; its timeout counts from its start.
+// maxInFlight is how many probes of a Runner run at once: with timeouts of half a second it is reached when 8,000 a
+// second get no answer. What is due then waits its turn; its timeout counts from its start.
 const maxInFlight = 4096
 
 // Runner probes a set of targets that its owner may change at any time.
@@ -27,8 +27,8 @@ type Runner struct {
 	next     time.Duration // when Run wakes by itself
 }
 
-// NewRunner makes a Runner without targets. probe nil stands for the types of the configs. Each finished probe is handed to
-// report, one call at a time per target but concurrently for different ones; report may call SetTargets.
+// NewRunner makes a Runner without targets. probe nil stands for the types of the configs. Each finished probe is
+// handed to report, one call at a time per target but concurrently for different ones; report may call SetTargets.
 func NewRunner(probe Func, report func(Result)) *Runner {
 	return &Runner{probe: probe, report: report, start: time.Now(), limit: maxInFlight, wake: make(chan struct{}, 1), entries: map[string]*entry{}}
 }
@@ -45,10 +45,10 @@ func Run(ctx context.Context, targets []Target, probe Func, report func(Result))
 // SetTargets makes targets all that is probed, and reads the files that their configs name. On an error nothing has
 // changed.
 //
-// A target that was there before goes on undisturbed. One whose config, mark or source is another goes on with the state
-// and the advice that it had, so that a reload takes nothing out; one with another address begins anew. What is new or
-// another is probed within the first tenth of its interval. A result that is on its way to report meanwhile still arrives,
-// with the target as it was.
+// A target that was there before goes on undisturbed. One whose config, mark or source is another goes on with the
+// state and the advice that it had, so that a reload takes nothing out; one with another address begins anew. What is
+// new or another is probed within the first tenth of its interval. A result that is on its way to report meanwhile
+// still arrives, with the target as it was.
 func (r *Runner) SetTargets(targets []Target) error {
 	probes, err := r.compile(targets)
 	if err != nil {
@@ -122,34 +122,23 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-r.wake:
 		}
-		due, wait := r.takeDue(ctx)
-		for _, p := range due {
-			probes.Go(func() { r.run(ctx, p) })
+		due, wait := r.takeDue()
+		for _, e := range due {
+			probes.Go(func() { r.run(ctx, e) })
 		}
 		timer.Reset(wait)
 	}
 }
 
-// started is one probe that runs.
-type started struct {
-	*entry
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-// takeDue takes what is due out of the queue and gives it a context each, and says how long nothing else is due.
-func (r *Runner) takeDue(ctx context.Context) ([]started, time.Duration) {
+// takeDue takes what is due out of the queue, and says how long nothing else is due.
+func (r *Runner) takeDue() ([]*entry, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Since(r.start)
-	var due []started
+	var due []*entry
 	for len(r.queue) > 0 && r.queue[0].due <= now && r.inFlight < r.limit {
-		e := heap.Pop(&r.queue).(*entry)
-		s := started{entry: e}
-		s.ctx, s.cancel = context.WithTimeout(ctx, e.target.Config.Timeout)
-		e.cancel = s.cancel
+		due = append(due, heap.Pop(&r.queue).(*entry))
 		r.inFlight++
-		due = append(due, s)
 	}
 	r.next = now + time.Hour
 	if len(r.queue) > 0 && r.inFlight < r.limit {
@@ -170,18 +159,24 @@ func (r *Runner) hurry() {
 }
 
 // run probes a target once and reports.
-func (r *Runner) run(ctx context.Context, s started) {
-	defer s.cancel()
+func (r *Runner) run(ctx context.Context, e *entry) {
+	defer r.requeue(e)
 	r.mu.Lock()
-	target, probe, said := s.target, s.probe, s.advice
+	if e.gone {
+		r.mu.Unlock()
+		return
+	}
+	target, probe, said := e.target, e.probe, e.advice
+	start := time.Now() // not when it was due: the target is not to blame for our delay
+	once, cancel := context.WithDeadline(ctx, start.Add(target.Config.Timeout))
+	e.cancel = cancel
 	r.mu.Unlock()
-	start := time.Now()
-	err := failed(probe(s.ctx, target, &said))
+	defer cancel()
+	err := failed(probe(once, target, &said))
 	res := Result{Target: target, Err: err, Advice: said, At: start, Took: time.Since(start)}
-	if ctx.Err() == nil && r.count(s.entry, &res) {
+	if ctx.Err() == nil && r.count(e, &res) {
 		r.report(res)
 	}
-	r.requeue(s.entry)
 }
 
 // count lets a result count and fills in the state after it. It gives false when the target has gone.
@@ -215,12 +210,13 @@ func (r *Runner) requeue(e *entry) {
 	r.hurry()
 }
 
-// remove takes an entry out. r.mu is held.
+// remove takes an entry out, and ends its probe if one runs. r.mu is held.
 func (r *Runner) remove(e *entry) {
 	e.gone = true
-	if e.cancel != nil {
+	switch {
+	case e.index >= 0:
+		heap.Remove(&r.queue, e.index)
+	case e.cancel != nil:
 		e.cancel()
-		return
 	}
-	heap.Remove(&r.queue, e.index)
 }
