@@ -57,9 +57,9 @@ func readAgent(r io.Reader) (string, error) {
 	}
 }
 
-// parseAgent gives the advice after a line that is understood. The words are those of HAProxy's configuration manual, section 5.2,
-// agent-check; they are separated by spaces, tabs and commas, and what follows a # describes down, fail or stopped.
-// maxconn is read and has no use here: a balancer without connections cannot count them.
+// parseAgent gives the advice after a line that is understood. The words are those of HAProxy's configuration manual,
+// section 5.2, agent-check; they are separated by spaces, tabs and commas, and what follows a # describes down, fail or
+// stopped. maxconn is read and has no use here: a balancer without connections cannot count them.
 func parseAgent(line string, said Advice) (Advice, error) {
 	words, description, _ := strings.Cut(line, "#")
 	fields := strings.FieldsFunc(words, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' })

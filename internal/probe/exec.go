@@ -20,8 +20,8 @@ const (
 	execGrace = 100 * time.Millisecond
 )
 
-// run runs the config's program. Its exit status is the result and the first line that it writes to stderr the reason. It runs
-// in a process group of its own, of which nothing is left when the probe ends.
+// run runs the config's program. Its exit status is the result and the first line that it writes to stderr the reason.
+// It runs in a process group of its own, of which nothing is left when the probe ends.
 func run(ctx context.Context, t Target, _ *Advice) error {
 	argv := t.Config.Command
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -53,8 +53,8 @@ func run(ctx context.Context, t Target, _ *Advice) error {
 	return nil
 }
 
-// waitOrKill waits until the process ends, or ends it with ctx, and says which. Then it kills the rest of its group. The
-// process is not reaped meanwhile: its group's number cannot become another's.
+// waitOrKill waits until the process ends, or ends it with ctx, and says which. Then it kills the rest of its group.
+// The process is not reaped meanwhile: its group's number cannot become another's.
 func waitOrKill(ctx context.Context, pid int) (killed bool) {
 	// the only error of kill is that there is none left to kill
 	kill := func() { _ = unix.Kill(-pid, unix.SIGKILL) }

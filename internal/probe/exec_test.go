@@ -39,42 +39,55 @@ func TestExec(t *testing.T) {
 	}
 }
 
-// pids runs a command whose children write their process ids to a file, and gives these.
-func pids(t *testing.T, ctx context.Context, timeout time.Duration, script string) ([]int, error) {
+// pids runs a command that writes process ids to a file, and gives these and the probe's error. With cut the probe is
+// ended as soon as they are there.
+func pids(t *testing.T, script string, cut bool) ([]int, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pids")
-	cfg := Config{Type: "exec", Command: []string{"/bin/sh", "-c", script, "sh", path}, Timeout: timeout}
-	_, err := try(ctx, t, cfg, netip.MustParseAddrPort("192.0.2.7:25"))
-	text, rerr := os.ReadFile(path)
-	if rerr != nil {
-		t.Fatal(rerr, err)
-	}
+	cfg := Config{Type: "exec", Command: []string{"/bin/sh", "-c", script, "sh", path}, Timeout: long}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := try(ctx, t, cfg, netip.MustParseAddrPort("192.0.2.7:25"))
+		done <- err
+	}()
 	var list []int
-	for _, word := range strings.Fields(string(text)) {
-		pid, err := strconv.Atoi(word)
-		if err != nil {
-			t.Fatal(err)
+	eventually(t, func() error {
+		text, err := os.ReadFile(path)
+		if err == nil && !strings.HasSuffix(string(text), "\n") {
+			err = errors.New("the process ids are not there yet")
 		}
-		list = append(list, pid)
+		for _, word := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(word)
+			if err != nil {
+				return err
+			}
+			list = append(list, pid)
+		}
+		return err
+	})
+	if cut {
+		cancel()
 	}
-	return list, err
+	return list, <-done
 }
 
 func TestExecLeavesNoProcess(t *testing.T) {
-	for name, tc := range map[string]struct{ script, want string }{
-		"at the timeout":    {`sleep 1000 & echo $$ $! >$1; echo stuck >&2; wait`, "exec 192.0.2.7:25: stuck (no exit within 2s)"},
-		"signals ignored":   {`trap '' TERM INT HUP; sleep 1000 & echo $$ $! >$1; while :; do wait; done`, "exec 192.0.2.7:25: no exit within 2s"},
-		"after its own end": {`sleep 1000 & echo $! >$1`, ""},
-		"after its failure": {`sleep 1000 & echo $! >$1; echo bad >&2; exit 2`, "exec 192.0.2.7:25: bad (exit status 2)"},
+	for name, tc := range map[string]struct {
+		script string
+		cut    bool
+		want   string
+	}{
+		"when it is cut short": {`sleep 1000 & echo stuck >&2; echo $$ $! >$1; wait`, true, "exec 192.0.2.7:25: stuck (no exit within 30s)"},
+		"signals ignored":      {`trap '' TERM INT HUP; sleep 1000 & echo $$ $! >$1; while :; do wait; done`, true, "exec 192.0.2.7:25: no exit within 30s"},
+		"after its own end":    {`sleep 1000 & echo $! >$1`, false, ""},
+		"after its failure":    {`sleep 1000 & echo $! >$1; echo bad >&2; exit 2`, false, "exec 192.0.2.7:25: bad (exit status 2)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			timeout := long
-			if strings.Contains(tc.want, "within") {
-				timeout = 2 * time.Second
-			}
-			list, err := pids(t, t.Context(), timeout, tc.script)
-			if got := fmt.Sprint(err); got != tc.want && (err != nil || tc.want != "") {
-				t.Errorf("error is %q, want %q", got, tc.want)
+			list, err := pids(t, tc.script, tc.cut)
+			if err == nil && tc.want != "" || err != nil && err.Error() != tc.want {
+				t.Errorf("error is %v, want %q", err, tc.want)
 			}
 			if len(list) == 0 {
 				t.Fatal("no process was started")
@@ -93,9 +106,16 @@ func TestExecLeavesNoProcess(t *testing.T) {
 	}
 }
 
+func TestExecTimeout(t *testing.T) {
+	addr := netip.MustParseAddrPort("192.0.2.7:25")
+	cfg := Config{Type: "exec", Command: []string{"/bin/sleep", "1000"}, Timeout: 300 * time.Millisecond}
+	_, err := try(t.Context(), t, cfg, addr)
+	wants(t, err, cfg, addr, "no exit within 300ms")
+}
+
 // A process that has left the group and holds stderr keeps no probe waiting.
 func TestExecDoesNotWaitForADaemon(t *testing.T) {
-	list, err := pids(t, t.Context(), long, `setsid sh -c 'echo $$ >"$1"; exec sleep 1000' sh "$1" & while ! test -s "$1"; do :; done`)
+	list, err := pids(t, `setsid sh -c 'echo $$ >"$1"; exec sleep 1000' sh "$1" & while ! test -s "$1"; do :; done`, false)
 	if err != nil {
 		t.Error(err)
 	}

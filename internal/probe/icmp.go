@@ -95,8 +95,8 @@ func sockaddr(a netip.Addr) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.As16()}
 }
 
-// echoRequest makes a request with the token in its identifier, sequence number and data. The kernel puts an identifier of
-// its own into those of an unprivileged socket, and the checksum into those of IPv6.
+// echoRequest makes a request with the token in its identifier, sequence number and data. The kernel puts an identifier
+// of its own into those of an unprivileged socket, and the checksum into those of IPv6.
 func echoRequest(to netip.Addr, token []byte) []byte {
 	packet := make([]byte, 4, 4+len(token))
 	packet[0] = echoRequest6

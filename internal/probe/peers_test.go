@@ -84,8 +84,8 @@ func serve(t testing.TB, handle func(net.Conn)) netip.AddrPort {
 	return addr
 }
 
-// script plays lines: those that begin with < are awaited (as the beginning of a line), those that begin with > are sent,
-// TLS goes on in TLS, and END closes the connection.
+// script plays lines: those that begin with < are awaited (as the beginning of a line), those that begin with > are
+// sent, TLS goes on in TLS, and END closes the connection.
 func script(conf *tls.Config, lines ...string) func(net.Conn) {
 	return func(conn net.Conn) {
 		in := bufio.NewReader(conn)

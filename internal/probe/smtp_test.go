@@ -171,6 +171,19 @@ func (q *quitter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// The deadline holds within TLS as well, and whoever drips is no faster there.
+func TestSMTPHangsInTLS(t *testing.T) {
+	conf, _ := certificates(t)
+	for name, more := range map[string][]string{"hangs": nil, "half a line": {">250-"}} {
+		t.Run(name, func(t *testing.T) {
+			addr := serve(t, script(conf, append([]string{">220 x", "<EHLO", ">250-x", ">250 STARTTLS", "<STARTTLS", ">220 go", "TLS", "<EHLO"}, more...)...))
+			cfg := Config{Type: "smtp", TLS: "starttls", Insecure: true, Timeout: 3 * time.Second}
+			_, err := try(t.Context(), t, cfg, addr)
+			wants(t, err, cfg, addr, "EHLO in TLS: no answer within 3s")
+		})
+	}
+}
+
 func TestAddressLiteral(t *testing.T) {
 	for addr, want := range map[string]string{
 		"192.0.2.1:25": "[192.0.2.1]", "[2001:db8::1]:25": "[IPv6:2001:db8::1]", "[fe80::1%eth0]:25": "[IPv6:fe80::1]",

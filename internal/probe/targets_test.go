@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -288,5 +291,55 @@ func TestPlacesSpreadOut(t *testing.T) {
 		if diff := cmp.Diff(places, r.j.take()); diff != "" {
 			t.Errorf("places (-want +got):\n%s", diff)
 		}
+	})
+}
+
+// A Runner that ends amid probes that hang leaves no goroutine, socket or process.
+func TestRunnerLeavesNothing(t *testing.T) {
+	before, files := runtime.NumGoroutine(), openFiles(t)
+	t.Run("runs", func(t *testing.T) {
+		hung := make(chan struct{}, 1000)
+		addr := serve(t, func(c net.Conn) {
+			hung <- struct{}{}
+			io.Copy(io.Discard, c)
+		})
+		var targets []Target
+		for i, kind := range []string{"tls", "http", "https", "smtp", "lmtp", "imap", "agent-check", "dns", "icmp", "exec"} {
+			cfg := &Config{Type: kind, Interval: time.Hour, Timeout: time.Hour, Fail: 1, Pass: 1, Insecure: true, Query: "example.org",
+				Command: []string{"/bin/sleep", "1000"}}
+			targets = append(targets, Target{Name: fmt.Sprint(i), Addr: addr, Config: cfg})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r := NewRunner(nil, func(res Result) {
+			// nothing takes datagrams there, and an echo may be answered
+			if kind := res.Target.Config.Type; kind != "dns" && kind != "icmp" {
+				t.Errorf("a probe that hangs has the result %v", res.Err)
+			}
+		})
+		if err := r.SetTargets(targets); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range r.entries {
+			e.due = 0
+		}
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		for range 7 {
+			<-hung
+		}
+		if err := r.SetTargets(targets[4:]); err != nil { // some go while their probes run
+			t.Error(err)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+	eventually(t, func() error {
+		if n, f := runtime.NumGoroutine(), openFiles(t); n > before || f > files {
+			return fmt.Errorf("%d goroutines and %d open files are left, of %d and %d before", n, f, before, files)
+		}
+		return nil
 	})
 }

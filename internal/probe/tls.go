@@ -40,8 +40,8 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	return t, nil
 }
 
-// checkValidity says whether the server's certificate is valid for long enough from now on. With chains that were verified it
-// looks at every certificate of the best one below the root; without them, at the server's own.
+// checkValidity says whether the server's certificate is valid for long enough from now on. With chains that were
+// verified it looks at every certificate of the best one below the root; without them, at the server's own.
 func checkValidity(s tls.ConnectionState, least time.Duration, now time.Time) error {
 	if least == 0 {
 		return nil
