@@ -48,14 +48,14 @@ demo: build ## two sites in namespaces, mail through the VIP, faults, a table (r
 	./anycastle lab demo $(if $(REPORT),--report "$(REPORT)")
 
 bench: ## benchmarks beside the code (root for the packet ones); REPORT=DIR writes DIR/bench.json
-	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf ./lb >.bench.txt; status=$$?; cat .bench.txt; exit $$status
+	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf ./lb ./internal/probe >.bench.txt; status=$$?; cat .bench.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -f .ci/bench.awk .bench.txt >"$(REPORT)/bench.json"; }
 	@rm -f .bench.txt
 
 # Another balancer is measured too if ANYCASTLE_BENCH_PEER=NAME=PATH is set: see bpf/peer_test.go.
 bench-lb: BENCHTIME = 5s
 bench-lb: ## the balancer's figures beside a peer's, some minutes (root); REPORT=DIR writes DIR/bench-lb.json
-	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 1h ./bpf ./lb >.bench-lb.txt; status=$$?; cat .bench-lb.txt; exit $$status
+	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 1h ./bpf ./lb ./internal/probe >.bench-lb.txt; status=$$?; cat .bench-lb.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-lb.txt >"$(REPORT)/bench-lb.json"; }
 	@rm -f .bench-lb.txt
 
