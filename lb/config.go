@@ -8,26 +8,20 @@ import (
 	"time"
 
 	"anycastle/bpf"
+	"anycastle/internal/mesh"
 	"anycastle/internal/mtls"
 	"anycastle/internal/probe"
 )
 
 // Config is the `lb:` section of a node file.
 type Config struct {
-	Uplinks  []string    `yaml:"uplinks"`   // interfaces that the packets for VIPs come in by; at least one
-	HashKey  HashKey     `yaml:"hash_key"`  // the same on every LB of a site; required
-	StateDir string      `yaml:"state_dir"` // where orders and transitions survive a restart; default /var/lib/anycastle/lb
-	TLS      *mtls.Files `yaml:"tls"`       // of the calls to agents; required when a farm has an agent
-	Mesh     *Mesh       `yaml:"mesh"`      // shares orders and transitions with the other LBs of the site; default none
-	Farms    []Farm      `yaml:"farms"`     // server farms, each behind at least one VIP
-	VIPs     []VIP       `yaml:"vips"`      // what is balanced; at least one
-}
-
-// Mesh is how LBs of a site find each other.
-type Mesh struct {
-	Listen netip.AddrPort   `yaml:"listen"` // own address and port, TCP and UDP; required
-	Key    MeshKey          `yaml:"key"`    // the same on every LB of the site; required
-	Join   []netip.AddrPort `yaml:"join"`   // other LBs
+	Uplinks  []string     `yaml:"uplinks"`   // interfaces that the packets for VIPs come in by; at least one
+	HashKey  HashKey      `yaml:"hash_key"`  // the same on every LB of a site; required
+	StateDir string       `yaml:"state_dir"` // where orders and transitions survive a restart; default /var/lib/anycastle/lb
+	TLS      *mtls.Files  `yaml:"tls"`       // of the calls to agents; required when a farm has an agent
+	Mesh     *mesh.Config `yaml:"mesh"`      // shares orders and transitions with the other LBs of the site; default none
+	Farms    []Farm       `yaml:"farms"`     // server farms, each behind at least one VIP
+	VIPs     []VIP        `yaml:"vips"`      // what is balanced; at least one
 }
 
 // Farm is a set of reals that do the same work.
@@ -140,27 +134,6 @@ func (HashKey) Kind() string {
 	return "32 hex digits, the same on every LB of the site (`openssl rand -hex 16` makes some)"
 }
 
-// MeshKey encrypts what LBs tell each other: 16 bytes for AES-128 or 32 for AES-256.
-type MeshKey []byte
-
-// UnmarshalText implements encoding.TextUnmarshaler: 32 or 64 hex digits.
-func (k *MeshKey) UnmarshalText(text []byte) error {
-	if len(text) != 32 && len(text) != 64 {
-		return fmt.Errorf("%d hex digits, want 32 or 64", len(text))
-	}
-	b, err := hex.DecodeString(string(text))
-	if err != nil {
-		return err
-	}
-	*k = b
-	return nil
-}
-
-// Kind says in a complaint what a key looks like.
-func (MeshKey) Kind() string {
-	return "32 or 64 hex digits, the same on every LB of the site (`openssl rand -hex 32` makes some)"
-}
-
 // farm gives the farm of that name. The config is valid, so there is one.
 func (c *Config) farm(name string) *Farm {
 	for i := range c.Farms {
@@ -178,7 +151,7 @@ func (c *Config) vipsOf(farm string) []VIP {
 
 // probePort is where a probe of the farm asks. It is 0 for a probe that needs no port.
 func (c *Config) probePort(f *Farm, p *probe.Config) uint16 {
-	if p.Port != 0 || !needsPort(p) {
+	if p.Port != 0 || !p.NeedsPort() {
 		return p.Port
 	}
 	for _, v := range c.VIPs {
@@ -188,9 +161,6 @@ func (c *Config) probePort(f *Farm, p *probe.Config) uint16 {
 	}
 	return 0
 }
-
-// needsPort says whether a probe asks at a port.
-func needsPort(p *probe.Config) bool { return p.Type != "icmp" && p.Type != "exec" }
 
 // forward is how packets get to a real of the farm.
 func (f *Farm) forward(r *Real) Forward {

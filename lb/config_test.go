@@ -9,6 +9,7 @@ import (
 
 	"anycastle/bpf"
 	"anycastle/internal/config"
+	"anycastle/internal/mesh"
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
 	"anycastle/internal/probe"
@@ -109,7 +110,7 @@ func TestEveryKey(t *testing.T) {
 	}
 	want := &Config{
 		Uplinks: []string{"eth1", "eth2"}, HashKey: HashKey{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, StateDir: "/tmp/lb",
-		Mesh: &Mesh{Listen: addrPort("198.51.100.1:7946"), Key: MeshKey{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+		Mesh: &mesh.Config{Listen: addrPort("198.51.100.1:7946"), Key: mesh.Key{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
 			Join: []netip.AddrPort{addrPort("198.51.100.3:7946")}},
 		Farms: []Farm{{
 			Name: "mail", Forward: "gue", Transition: Transition{Method: "second-chance", Time: 10 * time.Minute}, Agent: &Agent{6088},
@@ -156,11 +157,7 @@ func TestInvalid(t *testing.T) {
 		{"hash key missing", "  hash_key: \"000102030405060708090a0b0c0d0e0f\"\n", "", "lb.hash_key: missing"},
 		{"state_dir", "  farms:", "  state_dir: lb\n  farms:", "node.yml:4: lb.state_dir: \"lb\" is no absolute path; give one such as /var/lib/anycastle/lb"},
 
-		{"mesh without listen", "  farms:", "  mesh: {key: \"000102030405060708090a0b0c0d0e0f\"}\n  farms:", "node.yml:4: lb.mesh.listen: missing"},
-		{"mesh listens nowhere", "  farms:", "  mesh: {listen: \"0.0.0.0:7946\", key: \"000102030405060708090a0b0c0d0e0f\"}\n  farms:", "node.yml:4: lb.mesh.listen: 0.0.0.0:7946 is not where one LB can be reached"},
-		{"mesh without key", "  farms:", "  mesh: {listen: \"198.51.100.1:7946\"}\n  farms:", "node.yml:4: lb.mesh.key: missing or all zeros; give 32 or 64 hex digits"},
-		{"mesh key", "  farms:", "  mesh: {listen: \"198.51.100.1:7946\", key: \"0001\"}\n  farms:", "node.yml:4: lb.mesh.key: \"0001\" is not 32 or 64 hex digits"},
-		{"mesh member twice", "  farms:", "  mesh: {listen: \"198.51.100.1:7946\", key: \"000102030405060708090a0b0c0d0e0f\", join: [\"198.51.100.3:7946\", \"198.51.100.3:7946\"]}\n  farms:", "node.yml:4: lb.mesh.join[1]: 198.51.100.3:7946 is named twice"},
+		{"mesh", "  farms:", "  mesh: {key: \"000102030405060708090a0b0c0d0e0f\"}\n  farms:", "node.yml:4: lb.mesh.listen: missing"},
 		{"tls without files", "  farms:", "  tls: {cert: /nowhere/a.pem}\n  farms:", "node.yml:4: lb.tls.key: missing"},
 
 		{"farm without vip", "  vips:\n" + vipLine, "", "node.yml:5: lb.farms[0].name: no VIP uses farm \"smtp\""},
@@ -251,7 +248,7 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 		for _, target := range cfg.targets() {
-			if !target.Addr.IsValid() || target.Addr.Port() == 0 && needsPort(target.Config) {
+			if !target.Addr.IsValid() || target.Addr.Port() == 0 && target.Config.NeedsPort() {
 				t.Errorf("valid, and probes %v", target.Addr)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Kind is what an operator orders of a real.
+// Kind is what is ordered of a real.
 type Kind string
 
 // The kinds of an Order.
@@ -22,22 +22,9 @@ const (
 	KindActivate Kind = "activate" // flows again, whatever was ordered before
 )
 
-// State is what a real of a farm is in.
-type State string
-
-// The states of a real.
 const (
-	StateActive    State = "active"
-	StateJoining   State = "joining"
-	StateDraining  State = "draining"
-	StateSuspended State = "suspended"
-	StateFailed    State = "failed"
-)
-
-const (
-	maxNameSize = 64  // bytes of a farm's or a real's name
-	maxBySize   = 64  // bytes
-	maxWhySize  = 200 // bytes: with the rest of an order they fit what the LBs of a site can tell each other
+	maxBySize  = 64  // bytes
+	maxWhySize = 200 // bytes: with the rest of an order they fit what the LBs of a site can tell each other
 )
 
 // Order is an operator's will about one real of a farm. The LBs of a site have their orders in common, one a real, of
@@ -52,47 +39,50 @@ type Order struct {
 	Why      string    `json:"why,omitempty"`
 }
 
-// StoredState is what an LB remembers of one real of a farm, so that it, or another one, goes on with the same table
-// after a restart in the middle of a transition.
-type StoredState struct {
-	Farm            string    `json:"farm,omitempty"`
-	Real            string    `json:"real,omitempty"`
-	State           State     `json:"state"`
-	Since           time.Time `json:"since"`
-	Until           time.Time `json:"until,omitzero"`   // when its transition ends; zero: it is in none
-	PrimaryWeight   uint32    `json:"primary_weight"`   // in the slot table, for new flows
-	SecondaryWeight uint32    `json:"secondary_weight"` // in the slot table, for established flows
+// String says it in short, as the reason of a state.
+func (o Order) String() string {
+	text := "order " + string(o.Kind)
+	if o.By != "" {
+		text += " by " + o.By
+	}
+	if o.Why != "" {
+		text += ": " + o.Why
+	}
+	return text
 }
 
-// Where orders and states are kept, by farm and real.
+// Where orders are kept, by farm and real, and each LB's states, by its name in the mesh, farm and address.
 const (
 	orderPrefix = "order/"
 	statePrefix = "state/"
 )
 
-// storeKey gives the key of a farm's real: prefix, farm, slash, real. No name can reach into the other's place.
-func storeKey(prefix, farm, name string) string {
-	return prefix + url.PathEscape(farm) + "/" + url.PathEscape(name)
+// storeKey gives a key of the prefix and parts with slashes between. No part can reach into another's place.
+func storeKey(prefix string, parts ...string) string {
+	for i, p := range parts {
+		if i > 0 {
+			prefix += "/"
+		}
+		prefix += url.PathEscape(p)
+	}
+	return prefix
 }
 
-// cutStoreKey is the reverse. Each pair of names has one key, and what is no such key is an error.
-func cutStoreKey(prefix, key string) (farm, name string, err error) {
+// cutStoreKey is the reverse, for n parts. Parts have one key, and what is no such key is an error.
+func cutStoreKey(prefix, key string, n int) (parts []string, err error) {
 	rest, ok := strings.CutPrefix(key, prefix)
-	first, second, both := strings.Cut(rest, "/")
-	if farm, err = url.PathUnescape(first); err == nil {
-		name, err = url.PathUnescape(second)
+	for _, p := range strings.SplitN(rest, "/", n) {
+		part, e := url.PathUnescape(p)
+		parts, err = append(parts, part), errors.Join(err, e)
 	}
-	if err != nil || !ok || !both || storeKey(prefix, farm, name) != key {
-		return "", "", fmt.Errorf("%q is no key of the form %sFARM/REAL", key, prefix)
+	if err != nil || !ok || len(parts) != n || storeKey(prefix, parts...) != key {
+		return make([]string, n), fmt.Errorf("%q is not %s and %d parts", key, prefix, n)
 	}
-	return farm, name, nil
+	return parts, nil
 }
 
 // Key says where the order is kept.
 func (o Order) Key() string { return storeKey(orderPrefix, o.Farm, o.Real) }
-
-// Key says where the state is kept.
-func (s StoredState) Key() string { return storeKey(statePrefix, s.Farm, s.Real) }
 
 // IsOrderKey says whether an order is kept under the key.
 func IsOrderKey(key string) bool { return strings.HasPrefix(key, orderPrefix) }
@@ -122,30 +112,11 @@ func (o Order) Validate() error {
 	return nil
 }
 
-// Validate says what is wrong with a state.
-func (s StoredState) Validate() error {
-	if err := validatePlace(s.Farm, s.Real, s.Since); err != nil {
-		return err
-	}
-	first, second := s.PrimaryWeight > 0, s.SecondaryWeight > 0
-	switch {
-	case s.State != StateActive && s.State != StateJoining && s.State != StateDraining && s.State != StateSuspended && s.State != StateFailed:
-		return fmt.Errorf("state %q is none of active, joining, draining, suspended and failed", s.State)
-	case first && s.State != StateActive && s.State != StateJoining:
-		return fmt.Errorf("a real that is %s takes no new flows; its primary weight is %d", s.State, s.PrimaryWeight)
-	case second && s.State != StateActive && s.State != StateDraining:
-		return fmt.Errorf("a real that is %s has no established flows; its secondary weight is %d", s.State, s.SecondaryWeight)
-	case !s.Until.IsZero() && (s.Until.Before(s.Since) || !timeFits(s.Until)):
-		return fmt.Errorf("a transition from %v until %v", s.Since, s.Until)
-	}
-	return nil
-}
-
 func validatePlace(farm, name string, since time.Time) error {
 	switch {
-	case farm == "" || !validText(farm, maxNameSize):
+	case farm == "" || !validText(farm, maxName):
 		return fmt.Errorf("%.80q is no name of a farm", farm)
-	case name == "" || !validText(name, maxNameSize):
+	case name == "" || !validText(name, maxName):
 		return fmt.Errorf("%.80q is no name of a real", name)
 	case since.IsZero() || !timeFits(since):
 		return errors.New("`since` is missing, or no time of this era")
@@ -170,46 +141,20 @@ func (o Order) Encode() ([]byte, error) {
 	return encodeStored(o)
 }
 
-// Encode gives what is kept under Key. The names are in the key alone.
-func (s StoredState) Encode() ([]byte, error) {
-	if err := s.Validate(); err != nil {
-		return nil, err
-	}
-	s.Farm, s.Real = "", ""
-	s.Since, s.Until = s.Since.UTC(), s.Until.UTC()
-	return encodeStored(s)
-}
-
 // DecodeOrder reads what is kept under a key. Only what Encode gives is taken.
 func DecodeOrder(key string, value []byte) (Order, error) {
 	var o Order
-	farm, name, err := cutStoreKey(orderPrefix, key)
+	parts, err := cutStoreKey(orderPrefix, key, 2)
 	if err == nil {
 		err = decodeStored(value, &o)
 	}
-	if o.Farm, o.Real = farm, name; err == nil {
+	if o.Farm, o.Real = parts[0], parts[1]; err == nil {
 		err = sameAgain(value, o.Encode)
 	}
 	if err != nil {
 		return Order{}, fmt.Errorf("order under %q: %w", key, err)
 	}
 	return o, nil
-}
-
-// DecodeState reads what is kept under a key. Only what Encode gives is taken.
-func DecodeState(key string, value []byte) (StoredState, error) {
-	var s StoredState
-	farm, name, err := cutStoreKey(statePrefix, key)
-	if err == nil {
-		err = decodeStored(value, &s)
-	}
-	if s.Farm, s.Real = farm, name; err == nil {
-		err = sameAgain(value, s.Encode)
-	}
-	if err != nil {
-		return StoredState{}, fmt.Errorf("state under %q: %w", key, err)
-	}
-	return s, nil
 }
 
 func encodeStored(v any) ([]byte, error) {

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,9 @@ func goodOrder() Order {
 	return Order{Farm: "smtp", Real: "mx1", Kind: KindDrain, Since: orderTime, Deadline: orderTime.Add(time.Hour), By: "root", Why: "new disk"}
 }
 
-func goodState() StoredState {
-	return StoredState{Farm: "smtp", Real: "mx1", State: StateJoining, Since: orderTime, Until: orderTime.Add(time.Hour), PrimaryWeight: 65536}
+func goodRecord() record {
+	return record{Name: "mx1", Forward: ForwardGUE, State: StateActive, Why: "it came into service", Since: orderTime,
+		Base: weightOne, Weight: weightOne, Held: 2 * weightOne, HeldUntil: orderTime.Add(time.Hour), Follow: orderTime.Add(time.Minute)}
 }
 
 // What is stored is read by LBs of other versions.
@@ -48,18 +50,18 @@ func TestOrderAsStored(t *testing.T) {
 	}
 }
 
-func TestStateAsStored(t *testing.T) {
-	s := goodState()
-	text, err := s.Encode()
+func TestRecordAsStored(t *testing.T) {
+	text, err := goodRecord().encode()
 	check(t, err)
-	const want = `{"state":"joining","since":"2026-03-01T12:00:00.5Z","until":"2026-03-01T13:00:00.5Z","primary_weight":65536,"secondary_weight":0}`
-	if s.Key() != "state/smtp/mx1" || string(text) != want {
-		t.Errorf("%s: %s", s.Key(), text)
+	const want = `{"name":"mx1","forward":"gue","state":"active","why":"it came into service","since":"2026-03-01T12:00:00.5Z",` +
+		`"base":65536,"weight":65536,"held":131072,"held_until":"2026-03-01T13:00:00.5Z","follow":"2026-03-01T12:01:00.5Z"}`
+	if string(text) != want {
+		t.Errorf("%s", text)
 	}
-	got, err := DecodeState(s.Key(), text)
+	got, err := decodeRecord(text)
 	check(t, err)
-	if diff := cmp.Diff(s, got); diff != "" {
-		t.Errorf("decoded (-want +got):\n%s", diff)
+	if got != goodRecord() {
+		t.Errorf("it comes back as %+v", got)
 	}
 }
 
@@ -73,16 +75,25 @@ func TestStoreKeys(t *testing.T) {
 				t.Errorf("%q is the key of %q and %q", key, was, []string{farm, name})
 			}
 			seen[key] = [2]string{farm, name}
-			if f, n, err := cutStoreKey(orderPrefix, key); f != farm || n != name || err != nil {
-				t.Errorf("%q gives %q, %q, %v", key, f, n, err)
+			if p, err := cutStoreKey(orderPrefix, key, 2); p[0] != farm || p[1] != name || err != nil {
+				t.Errorf("%q gives %q, %v", key, p, err)
 			}
-			if !IsOrderKey(key) || IsStateKey(key) || !IsStateKey(StoredState{Farm: farm, Real: name}.Key()) {
+			state := stateKey(farm, name, realAddr("a"))
+			if f, n, a, err := cutStateKey(state); f != farm || n != name || a != realAddr("a") || err != nil {
+				t.Errorf("%q gives %q, %q, %v, %v", state, f, n, a, err)
+			}
+			if !IsOrderKey(key) || IsStateKey(key) || !IsStateKey(state) {
 				t.Errorf("%q: what is kept there?", key)
 			}
 		}
 	}
+	for _, key := range []string{"", "state/a/b", "state/a/b/c", "state/a/b/198.51.100.1/d", "state/a/b/2001:db8:0::1", "order/a/b/198.51.100.1"} {
+		if _, _, _, err := cutStateKey(key); err == nil {
+			t.Errorf("%q is taken for a key of a state", key)
+		}
+	}
 	for _, key := range []string{"", "order/", "order/a", "order/a/b/c", "order/a/%zz", "order/%61/b", "state/a/b", "order/a b/c"} {
-		if _, _, err := cutStoreKey(orderPrefix, key); err == nil {
+		if _, err := cutStoreKey(orderPrefix, key, 2); err == nil {
 			t.Errorf("%q is taken for a key", key)
 		}
 	}
@@ -115,23 +126,30 @@ func TestOrderValidate(t *testing.T) {
 	}
 }
 
-func TestStateValidate(t *testing.T) {
+func TestRecordValidate(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		change func(*StoredState)
+		change func(*record)
 		want   string
 	}{
-		{"no farm", func(s *StoredState) { s.Farm = "" }, "no name of a farm"},
-		{"state", func(s *StoredState) { s.State = "up" }, `state "up" is none of`},
-		{"joining with flows", func(s *StoredState) { s.SecondaryWeight = 1 }, "a real that is joining has no established flows"},
-		{"draining with new flows", func(s *StoredState) { s.State = StateDraining }, "a real that is draining takes no new flows"},
-		{"failed with new flows", func(s *StoredState) { s.State = StateFailed }, "a real that is failed takes no new flows"},
-		{"suspended with flows", func(s *StoredState) { s.State, s.PrimaryWeight, s.SecondaryWeight = StateSuspended, 0, 1 }, "has no established flows"},
-		{"until before since", func(s *StoredState) { s.Until = s.Since.Add(-1) }, "a transition from"},
+		{"no name", func(r *record) { r.Name = "" }, "no name of a real"},
+		{"why", func(r *record) { r.Why = "a\x1b" }, "`why` is not text"},
+		{"forward", func(r *record) { r.Forward = "gre" }, `"gre" is no way of forwarding`},
+		{"state", func(r *record) { r.State = "up" }, `"up" is no state`},
+		{"no since", func(r *record) { r.Since = time.Time{} }, "`since` is missing"},
+		{"far off", func(r *record) { r.Follow = r.Since.AddDate(9000, 0, 0) }, "no time of this era"},
+		{"no weight", func(r *record) { r.Weight = 0 }, "weights 65536, 0, 131072"},
+		{"too much weight", func(r *record) { r.Held = 1 << 31 }, "weights 65536, 65536, 2147483648"},
+		{"joining with flows", func(r *record) { r.State, r.Until = StateJoining, r.Follow }, "a real that is joining holds flows by a weight of 131072"},
+		{"joining for ever", func(r *record) { r.State, r.Held = StateJoining, 0 }, "a real that is joining does so until some time"},
+		{"active without flows", func(r *record) { r.Held = 0 }, "a real that is active holds flows by a weight of 0"},
+		{"active for a time", func(r *record) { r.Until = r.Follow }, "a real that is active does so for ever"},
+		{"two weights for ever", func(r *record) { r.HeldUntil = time.Time{} }, "weights of 65536 and 131072, and no end to that"},
+		{"failed with flows", func(r *record) { r.State = StateFailed }, "a real that is failed holds flows"},
 	} {
-		s := goodState()
-		tc.change(&s)
-		if _, err := s.Encode(); err == nil || !strings.Contains(err.Error(), tc.want) {
+		r := goodRecord()
+		tc.change(&r)
+		if _, err := r.encode(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 	}
@@ -160,27 +178,27 @@ func TestDecodeStoredIsStrict(t *testing.T) {
 	if _, err := DecodeOrder("state/smtp/mx1", text); err == nil {
 		t.Error("an order under the key of a state")
 	}
-	if _, err := DecodeState("state/smtp/mx1", text); err == nil {
+	if _, err := decodeRecord(text); err == nil {
 		t.Error("an order was taken for a state")
 	}
 }
 
-// The longest order and state that are valid fit the map that LBs share.
+// The longest order and record that are valid fit the map that LBs share.
 func TestStoredFitsTheMesh(t *testing.T) {
-	o, s := goodOrder(), goodState()
-	o.Farm, o.Real = strings.Repeat("/", maxNameSize), strings.Repeat(" ", maxNameSize)
-	s.Farm, s.Real = o.Farm, o.Real
+	o, r := goodOrder(), goodRecord()
+	o.Farm, o.Real = strings.Repeat("/", maxName), strings.Repeat(" ", maxName)
 	o.By, o.Why = strings.Repeat(`"`, maxBySize), strings.Repeat(`\`, maxWhySize)
+	r.Name, r.Why = strings.Repeat(`"`, maxName), strings.Repeat("w", maxReason)
 	o.Since = o.Since.Add(123456789)
-	o.Deadline, s.Since, s.Until = o.Since.Add(time.Hour), o.Since, o.Since.Add(time.Hour)
-	s.PrimaryWeight, s.SecondaryWeight, s.State = 1<<32-1, 1<<32-1, StateActive
+	o.Deadline = o.Since.Add(time.Hour)
+	r.Since, r.HeldUntil, r.Follow = o.Since, o.Deadline, o.Deadline
 	m := mesh.NewMap("lb1", nil)
 	text, err := o.Encode()
 	check(t, err)
 	check(t, m.Set(o.Key(), text))
-	text, err = s.Encode()
+	text, err = r.encode()
 	check(t, err)
-	check(t, m.Set(s.Key(), text))
+	check(t, m.Set(stateKey(strings.Repeat("n", 64), o.Farm, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666")), text))
 }
 
 func FuzzDecodeOrder(f *testing.F) {
@@ -202,20 +220,37 @@ func FuzzDecodeOrder(f *testing.F) {
 	})
 }
 
-func FuzzDecodeState(f *testing.F) {
-	text, err := goodState().Encode()
-	check(f, err)
-	f.Add("state/smtp/mx1", text)
-	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		s, err := DecodeState(key, value)
+func FuzzRecord(f *testing.F) {
+	ft := newFarmTest(&testing.T{}, Tracked, "a", "b", "c")
+	ft.step()
+	ft.drain("a", time.Minute)
+	ft.fail("c")
+	ft.step()
+	ft.pass("c")
+	ft.percent("b", 10)
+	ft.step()
+	for _, rec := range ft.state {
+		text, err := rec.encode()
+		check(f, err)
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		rec, err := decodeRecord(value)
 		if err != nil {
 			return
 		}
-		if again, err := s.Encode(); err != nil || string(again) != string(value) || s.Key() != key {
-			t.Errorf("%q %q became %+v, and that %q %q, %v", key, value, s, s.Key(), again, err)
+		if again, err := rec.encode(); err != nil || string(again) != string(value) {
+			t.Fatalf("%q became %+v, and that %q, %v", value, rec, again, err)
 		}
-		if err := mesh.NewMap("fuzz", nil).Set(key, value); err != nil {
-			t.Errorf("valid, and does not fit: %v", err)
+		// whatever a peer says, ours stay what they may be
+		for _, method := range []string{Tracked, SecondChance} {
+			ft := newFarmTest(t, method, "a", "b")
+			ft.fail("a")
+			ft.step()
+			ft.pass("a")
+			ft.peers = []farmState{{realAddr("a"): rec, realAddr("b"): rec}}
+			ft.step()
+			ft.after(time.Hour)
 		}
 	})
 }

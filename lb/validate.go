@@ -16,6 +16,7 @@ const (
 	maxWeight = 1000
 	// A shorter transition would end before it has done anything; a longer one is an order that was forgotten.
 	minTransition, maxTransition = time.Second, 7 * 24 * time.Hour
+	maxName                      = 64 // bytes
 )
 
 // Validate reports everything that is wrong with the section.
@@ -31,7 +32,7 @@ func (c *Config) Validate(at config.Cursor) {
 		c.TLS.Validate(at.Key("tls"))
 	}
 	if c.Mesh != nil {
-		c.Mesh.validate(at.Key("mesh"))
+		c.Mesh.Validate(at.Key("mesh"))
 	}
 	if len(c.Farms) == 0 {
 		at.Key("farms").Errorf("no farm; give at least one with its reals")
@@ -68,29 +69,6 @@ func (c *Config) validateUplinks(at config.Cursor) {
 		case slices.Contains(c.Uplinks[:i], name):
 			at.Key("uplinks").Index(i).Errorf("uplink %q is named twice; keep one", name)
 		}
-	}
-}
-
-func (m *Mesh) validate(at config.Cursor) {
-	validateMember(at.Key("listen"), m.Listen)
-	if !slices.ContainsFunc(m.Key, func(b byte) bool { return b != 0 }) {
-		at.Key("key").Errorf("missing or all zeros; give %s", m.Key.Kind())
-	}
-	for i, a := range m.Join {
-		at := at.Key("join").Index(i)
-		validateMember(at, a)
-		if slices.Contains(m.Join[:i], a) {
-			at.Errorf("%v is named twice; keep one", a)
-		}
-	}
-}
-
-func validateMember(at config.Cursor, a netip.AddrPort) {
-	switch {
-	case !a.IsValid():
-		at.Errorf("missing; give an address and port such as 198.51.100.1:7946")
-	case a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Addr().Is4In6() || a.Addr().Zone() != "":
-		at.Errorf("%v is not where one LB can be reached; give its own address and a port from 1 to 65535", a)
 	}
 }
 
@@ -210,7 +188,7 @@ func (c *Config) validateUse(at config.Cursor, f *Farm) {
 		p := &f.Probes[i]
 		at := at.Key("probes").Index(i).Key("port")
 		switch {
-		case p.Port != 0 || !needsPort(p):
+		case p.Port != 0 || !p.NeedsPort():
 		case p.Type == agentCheck:
 			at.Errorf("missing; give the port of the agent, which is not a VIP's")
 		case len(ports) > 1:
@@ -227,9 +205,9 @@ func validateName(at config.Cursor, what, name string, seen map[string]bool) {
 	switch {
 	case name == "":
 		at.Key("name").Errorf("missing; give the %s a name", what)
-	case len(name) > 64:
-		at.Key("name").Errorf("%q has %d bytes; at most 64", name, len(name))
-	case strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r < ' ' || r == 0x7f || r == 0xfffd }):
+	case len(name) > maxName:
+		at.Key("name").Errorf("%q has %d bytes; at most %d", name, len(name), maxName)
+	case !validText(name, maxName) || strings.Contains(name, "/"):
 		at.Key("name").Errorf("%q has a slash or a control character in it, which no name may have; rename the %s", name, what)
 	case seen[name]:
 		at.Key("name").Errorf("another %s is called %q; rename one", what, name)
