@@ -88,7 +88,7 @@ type realMoved struct {
 
 func (r *realRig) moved(t testing.TB) realMoved {
 	t.Helper()
-	m := realMoved{Drops: nonZero(t, &r.program), Decisions: dump[FragmentKey, uint8](t, r.objs.Decisions), Wanted: r.takeWanted(t)}
+	m := realMoved{Drops: r.dropped(t), Decisions: dump[FragmentKey, uint8](t, r.objs.Decisions), Wanted: r.takeWanted(t)}
 	var err error
 	m.Here, err = r.Decapsulated()
 	put(t, err)

@@ -2,13 +2,16 @@ package bpf
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"anycastle/internal/netnstest"
 	"anycastle/internal/pkttest"
 
 	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
 )
 
 // offer is how a balancer offers a packet to one agent, and names another that may have its flow.
@@ -44,7 +47,28 @@ func newHopRig(t *testing.T) *realRig {
 	for _, addr := range []string{"203.0.113.10/32", "192.0.2.7/32", "2001:db8:1::10/128", "2001:db8::7/128"} {
 		addAddr(t, r.ns, "lo", addr)
 	}
+	for _, addr := range []string{"2001:db8:1::10", "2001:db8::7"} { // the kernel puts these into its routes a little later
+		eventually(t, addr+" is local", func() bool {
+			routes, err := r.ns.Link.RouteGet(net.ParseIP(addr))
+			return err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL
+		})
+	}
 	return r
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.After(dialTime)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within %v: %s", dialTime, what)
+		case <-tick.C:
+		}
+	}
 }
 
 // taken has packets be taken off, whoever is named second.

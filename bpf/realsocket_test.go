@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,20 +88,7 @@ const (
 // awaitState waits until the host's end of a flow is in a state.
 func (r *realRig) awaitState(t *testing.T, f flowEnds, state string) {
 	t.Helper()
-	deadline := time.After(dialTime)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		states := r.states(t, f)
-		if len(states) == 1 && states[0] == state {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("the sockets of the flow are in states %v, want %s", states, state)
-		case <-tick.C:
-		}
-	}
+	eventually(t, "the flow's socket is in state "+state, func() bool { return slices.Equal(r.states(t, f), []string{state}) })
 }
 
 // states gives the state of every socket that is the host's end of a flow: whose local port is the VIP's, and whose remote

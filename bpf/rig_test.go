@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"errors"
-	"maps"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -24,6 +23,7 @@ type rig struct {
 	*LB
 	farms map[Slot]uint32 // whose slots are all the same
 	held  *ringbuf.Reader
+	clean bool // the maps are where every case begins, but for the counters
 }
 
 // loadSmall gives a balancer with small maps.
@@ -70,6 +70,7 @@ func (r *rig) reset(t testing.TB) {
 	put(t, r.Addresses.Put(AddressKey(vipTCP6.Addr()), Address{Flags: AddressInService}))
 	r.setVIPs(t, steady(ipip4), func(*VIP) {})
 	r.forget(t)
+	r.clean = true
 }
 
 // setVIPs has all slots of the VIPs' farm as given, and changes each VIP.
@@ -166,7 +167,7 @@ type moved struct {
 
 func (r *rig) moved(t testing.TB) moved {
 	t.Helper()
-	m := moved{Drops: nonZero(t, &r.program), VIPs: r.counts(t)}
+	m := moved{Drops: r.dropped(t), VIPs: r.counts(t)}
 	var err error
 	m.Replies, err = r.Replies()
 	put(t, err)
@@ -183,24 +184,49 @@ func (r *rig) moved(t testing.TB) moved {
 
 func (r *rig) counts(t testing.TB) map[uint32]Count {
 	t.Helper()
-	cpus := ebpf.MustPossibleCPU()
-	indexes, perCPU := make([]uint32, rigCounts), make([]Count, rigCounts*cpus)
-	var cursor ebpf.MapBatchCursor
-	n, err := r.Counts.BatchLookup(&cursor, indexes, perCPU, nil)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) || n != rigCounts {
-		t.Fatalf("%d of %d counters read: %v", n, rigCounts, err)
-	}
 	counts := map[uint32]Count{}
-	for i, index := range indexes {
+	for index, perCPU := range readCPUs[Count](t, r.Counts) {
 		var sum Count
-		for _, c := range perCPU[i*cpus : (i+1)*cpus] {
+		for _, c := range perCPU {
 			sum.Packets += c.Packets
 			sum.Bytes += c.Bytes
 		}
-		counts[index] = sum
+		if sum != (Count{}) {
+			counts[index] = sum
+		}
 	}
-	maps.DeleteFunc(counts, func(_ uint32, c Count) bool { return c == Count{} })
 	return counts
+}
+
+// dropped gives the drops by reason. Drops would ask for each reason by itself.
+func (p *program) dropped(t testing.TB) map[string]uint64 {
+	t.Helper()
+	drops := map[string]uint64{}
+	for reason, perCPU := range readCPUs[uint64](t, p.drops) {
+		for _, n := range perCPU {
+			if n != 0 {
+				drops[ReasonName(reason)] += n
+			}
+		}
+	}
+	return drops
+}
+
+// readCPUs gives every entry of an array for each CPU.
+func readCPUs[T any](t testing.TB, m *ebpf.Map) map[uint32][]T {
+	t.Helper()
+	cpus, size := ebpf.MustPossibleCPU(), int(m.MaxEntries())
+	indexes, perCPU := make([]uint32, size), make([]T, size*cpus)
+	var cursor ebpf.MapBatchCursor
+	n, err := m.BatchLookup(&cursor, indexes, perCPU, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) || n != size {
+		t.Fatalf("%d of %d entries read: %v", n, size, err)
+	}
+	all := map[uint32][]T{}
+	for i, index := range indexes {
+		all[index] = perCPU[i*cpus : (i+1)*cpus]
+	}
+	return all
 }
 
 func dump[K comparable, V any](t testing.TB, m *ebpf.Map) map[K]V {
