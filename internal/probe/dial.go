@@ -14,23 +14,27 @@ import (
 // control marks and prepares a socket of the target before it is bound and connected.
 func (t *Target) control(_, _ string, c syscall.RawConn) error {
 	var err error
-	if cerr := c.Control(func(fd uintptr) { err = t.prepare(int(fd)) }); cerr != nil {
+	cerr := c.Control(func(fd uintptr) {
+		if err = t.mark(int(fd)); err != nil || !t.Source.IsValid() {
+			return
+		}
+		// with it the kernel picks a port that is free towards this target, not one that is free towards all
+		if err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			err = fmt.Errorf("prepare to bind: %w", err)
+		}
+	})
+	if cerr != nil {
 		return cerr
 	}
 	return err
 }
 
-func (t *Target) prepare(fd int) error {
-	if t.Mark != 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(t.Mark)); err != nil {
-			return fmt.Errorf("mark the socket (needs CAP_NET_ADMIN): %w", err)
-		}
+func (t *Target) mark(fd int) error {
+	if t.Mark == 0 {
+		return nil
 	}
-	if t.Source.IsValid() {
-		// with it the kernel picks a port that is free towards this target, not one that is free towards all
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return fmt.Errorf("prepare to bind: %w", err)
-		}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(t.Mark)); err != nil {
+		return fmt.Errorf("mark the socket (needs CAP_NET_ADMIN): %w", err)
 	}
 	return nil
 }

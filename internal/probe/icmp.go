@@ -71,10 +71,10 @@ func (t *Target) openICMP() (*os.File, error) {
 	return f, nil
 }
 
-// join prepares, binds and connects a socket. Connected, it is told of errors that routers report, and takes packets of
+// join marks, binds and connects a socket. Connected, it is told of errors that routers report, and takes packets of
 // the target alone.
 func (t *Target) join(fd int) error {
-	if err := t.prepare(fd); err != nil {
+	if err := t.mark(fd); err != nil {
 		return err
 	}
 	if t.Source.IsValid() {

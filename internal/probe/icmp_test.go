@@ -79,6 +79,12 @@ func checkICMPSocket(t *testing.T, kind int) {
 			t.Errorf("the socket is bound to %+v, %v", sa, err)
 		}
 	})
+	six := Target{Addr: netip.MustParseAddrPort("[::1]:0"), Source: netip.MustParseAddr("::1"), Mark: 7, Config: &Config{}}
+	if f, err := six.openICMP(); err != nil {
+		t.Errorf("an IPv6 socket of the kind cannot be bound: %v", err)
+	} else {
+		f.Close()
+	}
 	target.Source = netip.MustParseAddr("192.0.2.9")
 	if f, err := target.openICMP(); err == nil {
 		f.Close()
