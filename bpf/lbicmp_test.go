@@ -115,6 +115,9 @@ func TestLBICMPRefused(t *testing.T) {
 	add("v6 to elsewhere", func() *pkttest.Frame { return pkttest.NewEcho(client6.Addr(), elsewhereAddr6) }, nil, xdpPass, "")
 	add("icmpv6 in v4", echo4, set(ipAt+9, 58), xdpPass, "")
 	add("icmp in v6", echo6, set(ipAt+6, 1), xdpPass, "")
+	for _, src := range noHosts {
+		add("echo from "+src, with(echoOf(src), from(src)), nil, xdpDrop, "icmp_unhandled")
+	}
 	errors4, errors6 := []int{3, 11, 12}, []int{1, 2, 3, 4}
 	for typ := range 256 {
 		ofType := message(func(m *pkttest.ICMP) { m.Type = uint8(typ) })
@@ -134,6 +137,40 @@ func TestLBICMPRefused(t *testing.T) {
 		default:
 			add(fmt.Sprintf("v6 type %d", typ), with(echo6, ofType), nil, xdpDrop, "icmp_unhandled")
 		}
+	}
+	runLB(t, cases)
+}
+
+// noHosts are sources that stand for no single host, to which nothing is to be said (RFC 1122 section 3.2.2, RFC 4443
+// section 2.4 e).
+var noHosts = []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.0.1", "224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255",
+	"::", "::1", "ff02::1", "ff0e::1:2"}
+
+// echoOf gives the echo request of the family of an address.
+func echoOf(addr string) made {
+	if netip.MustParseAddr(addr).Is4() {
+		return echo4
+	}
+	return echo6
+}
+
+// from has a packet come from another address.
+func from(addr string) func(*pkttest.Frame) {
+	return func(f *pkttest.Frame) {
+		if f.IP6 != nil {
+			f.IP6.SrcIP = netip.MustParseAddr(addr).AsSlice()
+		} else {
+			f.IP.SrcIP = netip.MustParseAddr(addr).AsSlice()
+		}
+	}
+}
+
+// TestLBSingleHosts answers those that are nearly no single host.
+func TestLBSingleHosts(t *testing.T) {
+	var cases []lbCase
+	for _, src := range []string{"1.0.0.0", "126.255.255.255", "128.0.0.1", "223.255.255.255", "::2", "1::", "::1:0:1", "fe80::1", "fe00::1"} {
+		f := with(echoOf(src), from(src))
+		cases = append(cases, lbCase{name: "echo from " + src, frame: f, verdict: xdpTX, want: echoReply(f), moves: answered(Replies{Echo: 1})})
 	}
 	runLB(t, cases)
 }

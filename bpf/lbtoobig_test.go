@@ -81,7 +81,15 @@ func TestLBTooBig(t *testing.T) {
 	}
 	byRedirect := prepared(throughRedirect, answer("by redirect", large, 1480))
 	byRedirect.verdict = xdpRedirect
-	runLB(t, []lbCase{
+	var silent []lbCase
+	for _, src := range noHosts {
+		f := large
+		if netip.MustParseAddr(src).Is6() {
+			f = large6
+		}
+		silent = append(silent, lbCase{name: "from " + src, frame: with(f, from(src)), verdict: xdpDrop, reason: "too_big"})
+	}
+	runLB(t, append(silent, []lbCase{
 		answer("v4", large, 1480),
 		answer("v6", large6, 1480),
 		answer("v4 that may be fragmented", noDF, 1480),
@@ -108,7 +116,7 @@ func TestLBTooBig(t *testing.T) {
 		{name: "v6 error about a flow", frame: func() *pkttest.Frame {
 			return pkttest.NewICMPError(router6, vipTCP6.Addr(), pkttest.Unreachable6, 1, 0, with(response6, payload(1400))().Packet(t))
 		}, verdict: xdpDrop, reason: "too_big"},
-	})
+	}...))
 }
 
 func someOptions(f *pkttest.Frame) {

@@ -60,7 +60,7 @@ __separate int take_icmp(struct xdp_md *ctx, struct packet *p)
 	if (is_echo(p->family, &icmp)) {
 		if (!(address->flags & ADDRESS_IN_SERVICE))
 			return refused(p, REASON_OUT_OF_SERVICE);
-		if (p->l4 - p->l3 != (p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
+		if (p->l4 - p->l3 != (p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) || !is_host(p))
 			return refused(p, REASON_ICMP_UNHANDLED);
 		return echo(ctx, p);
 	}

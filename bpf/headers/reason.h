@@ -18,7 +18,7 @@ enum reason {
 	REASON_NO_NEXT_HOP,    /* the MAC address towards the real is not known */
 	REASON_TOO_BIG,	       /* would exceed the MTU once encapsulated, and its sender cannot be told */
 	REASON_ICMP_LIMITED,   /* too big, and enough senders were told in this second */
-	REASON_ICMP_UNHANDLED, /* ICMP for a VIP that is neither echo nor an error about one of its flows */
+	REASON_ICMP_UNHANDLED, /* ICMP for a VIP that is no echo to be answered, and no error about one of its flows */
 	REASON_OUT_OF_SERVICE, /* echo request for a VIP that is not in service */
 	REASON_NO_HEADROOM,    /* no space in front of the frame for one more header */
 	REASON_NOT_OWN,	       /* encapsulated for an address that is not this host's */

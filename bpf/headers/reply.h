@@ -62,6 +62,18 @@ static __always_inline void count_reply(const struct packet *p, enum reply which
 		(*count)++;
 }
 
+/* Does the source stand for a single host? Nothing is said to any other (RFC 1122 section 3.2.2, RFC 4443 section 2.4
+ * e). */
+static __always_inline int is_host(const struct packet *p)
+{
+	const __be32 *src = p->flow.src;
+	__u8 first = src[0] & 0xff;
+
+	if (p->family == 4)
+		return first != 0 && first != 127 && first < 224;
+	return first != 0xff && (src[0] | src[1] | src[2] || ntohl(src[3]) > 1);
+}
+
 /* Swaps the MAC addresses and gives the verdict. */
 static __always_inline int turn_round(struct xdp_md *ctx)
 {
@@ -229,7 +241,7 @@ __separate int too_big(struct xdp_md *ctx, struct packet *p, __u32 mtu)
 
 	if (!p)
 		return XDP_DROP;
-	if (p->flags & (PACKET_LATER | PACKET_ERROR) || p->len < (p->family == 4 ? EMBED4 : EMBED6))
+	if (p->flags & (PACKET_LATER | PACKET_ERROR) || p->len < (p->family == 4 ? EMBED4 : EMBED6) || !is_host(p))
 		return refused(p, REASON_TOO_BIG);
 	if (!p->dry && !take_token())
 		return refused(p, REASON_ICMP_LIMITED);

@@ -35,9 +35,17 @@ func (m *LB) answerOrFollow(p packet) Result {
 	return drop("icmp_unhandled")
 }
 
+// oneHost says whether a source may be answered: RFC 1122 section 3.2.2 and RFC 4443 section 2.4 (e) forbid all others.
+func oneHost(src netip.Addr) bool {
+	if src.Is4() && (src.As4()[0] == 0 || src.As4()[0] >= 240) {
+		return false
+	}
+	return !src.IsUnspecified() && !src.IsLoopback() && !src.IsMulticast()
+}
+
 // echo answers a request. One with options or extension headers would need an answer with others.
 func (m *LB) echo(p packet) Result {
-	if len(p.ip)-len(p.l4) != headerLen(p.v6) {
+	if len(p.ip)-len(p.l4) != headerLen(p.v6) || !oneHost(p.src) {
 		return drop("icmp_unhandled")
 	}
 	out := bytes.Clone(p.frame)
@@ -131,7 +139,7 @@ func (m *LB) tooBig(p packet, mtu int) Result {
 	if p.v6 {
 		embed = embed6
 	}
-	if p.icmp() || p.fragment != nil && p.fragment.offset != 0 || len(p.ip) < embed {
+	if p.icmp() || p.fragment != nil && p.fragment.offset != 0 || len(p.ip) < embed || !oneHost(p.src) {
 		return drop("too_big")
 	}
 	out := bytes.Clone(p.frame[:p.link])
