@@ -10,7 +10,7 @@ BENCHTIME ?= 1s
 FUZZTIME ?= 20s
 # What runs on the oldest kernel: packages, or some tests of one. A processor is emulated there, so random packets are few.
 KERNEL ?= 6.1
-KERNEL_TESTS ?= ./bpf ./internal/nexthop ./lb/real ./lb/real/sockets './lb=TestRealAcrossKill|TestRestartWithAnotherConfig|TestNewVIPStartsCountingAtZero|TestSecondLBIsRefused'
+KERNEL_TESTS ?= ./bpf ./internal/nexthop ./lb/real ./lb/real/sockets './lb=TestRealAcrossKill|TestNewVIPStartsCountingAtZero|TestSecondLBIsRefused'
 KERNEL_LIMIT ?= 10m
 KERNEL_RANDOM_PACKETS ?= 10000
 
