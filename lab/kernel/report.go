@@ -56,9 +56,6 @@ func (r *report) takeLine(line string) {
 			return
 		}
 	}
-	if own && strings.HasPrefix(text, "=== ") {
-		return
-	}
 	r.lines = append(r.lines, text)
 }
 

@@ -11,8 +11,8 @@ func good() []event {
 	return []event{
 		{Kernel: "6.1.0-56-cloud-amd64"},
 		{Begin: "./bpf"},
-		{Line: marker + "=== RUN   TestA"},
-		{Line: marker + "=== RUN   TestA/b"},
+		{Line: "=== said by a test"},
+		{Line: ""},
 		{Line: "said by a test"},
 		{Line: marker + "--- PASS: TestA (0.10s)"},
 		{Line: marker + "    --- PASS: TestA/b (0.05s)"},
