@@ -55,6 +55,9 @@ var lb6Cases = []lbCase{
 	{name: "no next header", mangle: set(ipAt+6, 59), frame: tcp6, verdict: xdpPass},
 	{name: "no next header behind another", mangle: set(l4At6, 59), frame: with(tcp6, headers(pkttest.HopByHop(0))), verdict: xdpPass},
 
+	{name: "no next header, and nothing behind another", mangle: func(b []byte) []byte { return ends(8)(set(l4At6, 59)(b)) },
+		frame: with(tcp6, headers(pkttest.HopByHop(0))), verdict: xdpPass},
+
 	{name: "truncated after ethernet", frame: tcp6, mangle: cut(ipAt), verdict: xdpDrop, reason: "truncated"},
 	{name: "truncated in ip", frame: tcp6, mangle: cut(l4At6 - 1), verdict: xdpDrop, reason: "truncated"},
 	{name: "truncated after ip", frame: tcp6, mangle: cut(l4At6), verdict: xdpDrop, reason: "truncated"},

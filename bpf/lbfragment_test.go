@@ -83,6 +83,8 @@ func TestLBFragments(t *testing.T) {
 				want: ipip4b.getsBy(second, f.hash), moves: f.kept(ipip4b, none)},
 			lbCase{name: f.name + ", tags", prepare: f.begun, frame: with(second, vlans(twoTags...)), verdict: xdpTX,
 				want: ipip4.getsBy(second, f.hash), moves: f.kept(ipip4, none)},
+			lbCase{name: f.name + ", last of a byte", prepare: f.begun, frame: tiny(last), verdict: xdpTX, want: ipip4.getsBy(tiny(last), f.hash),
+				moves: f.kept(ipip4, none)},
 			lbCase{name: f.name + ", second before the first", frame: second, verdict: xdpDrop, reason: "fragment_early", held: 1},
 			lbCase{name: f.name + ", last before the first", frame: last, verdict: xdpDrop, reason: "fragment_early", held: 1},
 			lbCase{name: f.name + ", second on its last hop", prepare: f.begun, frame: with(second, ttl(1)), verdict: xdpDrop, reason: "ttl_expired",
@@ -99,6 +101,9 @@ func TestLBFragments(t *testing.T) {
 	}
 	runLB(t, cases)
 }
+
+// tiny has a fragment be shorter than any header.
+func tiny(f made) made { return with(f, func(f *pkttest.Frame) { f.Payload = f.Payload[:1] }) }
 
 // TestLBStrangeFragments has the first fragment of another packet be known, as near as can be.
 func TestLBStrangeFragments(t *testing.T) {

@@ -70,6 +70,11 @@ func TestLBEcho(t *testing.T) {
 		cases = append(cases,
 			lbCase{name: name, frame: f, verdict: xdpTX, want: echoReply(f), moves: answered(Replies{Echo: 1})},
 			lbCase{name: name + " by redirect", frame: f, prepare: throughRedirect, verdict: xdpRedirect, want: echoReply(f), moves: answered(Replies{Echo: 1})},
+			lbCase{name: name + " by an interface without flags", frame: f, verdict: xdpTX, want: echoReply(f), moves: answered(Replies{Echo: 1}),
+				prepare: func(t *testing.T, r *rig) {
+					put(t, r.SetUplinkFlags(ingress, 0))
+					put(t, r.SetUplinkFlags(otherLink, RealRedirect))
+				}},
 			lbCase{name: name + " out of service", frame: f, prepare: outOfService, verdict: xdpDrop, reason: "out_of_service"})
 	}
 	runLB(t, cases)

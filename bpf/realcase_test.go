@@ -21,8 +21,11 @@ type realRig struct {
 	ns     *netnstest.NS // where packets come in; nil: where the test is
 }
 
-// The addresses of the host.
-var own4, own6 = mx1, ipip6.addr
+// The addresses of the host, and of VIPs beside those of the balancer's cases.
+var (
+	own4, own6           = mx1, ipip6.addr
+	otherVIP4, otherVIP6 = netip.MustParseAddr("203.0.113.12"), netip.MustParseAddr("2001:db8:1::12")
+)
 
 func newRealRig(t testing.TB) *realRig {
 	t.Helper()
@@ -38,7 +41,7 @@ func newRealRig(t testing.TB) *realRig {
 	r.wanted, err = ringbuf.NewReader(host.objs.Wanted)
 	put(t, err)
 	t.Cleanup(func() { r.wanted.Close() })
-	put(t, r.SetAddresses([]netip.Addr{own4, own6}, []netip.Addr{vipTCP.Addr(), vipTCP6.Addr()}))
+	put(t, r.SetAddresses([]netip.Addr{own4, own6}, []netip.Addr{vipTCP.Addr(), vipTCP6.Addr(), otherVIP4, otherVIP6}))
 	return r
 }
 

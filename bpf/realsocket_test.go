@@ -138,6 +138,19 @@ func (r *realRig) hasFlow(t *testing.T, f flowEnds) {
 	r.passesOn(t, "another port", with(f.seg, otherPort))
 	r.passesOn(t, "error about another port", about(t, with(f.back, func(f *pkttest.Frame) { f.L4.(*layers.TCP).DstPort++ })))
 	r.passesOn(t, "another client", with(f.seg, otherClient))
+	r.takes(t, "error for another vip", with(about(t, f.back), toOtherVIP)) // the kernel, too, asks for the flow that it is about
+	r.passesOn(t, "error about another vip", about(t, with(f.back, func(f *pkttest.Frame) {
+		if f.IP.SrcIP = otherVIP4.AsSlice(); f.IP6 != nil {
+			f.IP6.SrcIP = otherVIP6.AsSlice()
+		}
+	})))
+	r.passesOn(t, "another vip", with(f.seg, toOtherVIP))
+}
+
+func toOtherVIP(f *pkttest.Frame) {
+	if f.IP.DstIP = otherVIP4.AsSlice(); f.IP6 != nil {
+		f.IP6.DstIP = otherVIP6.AsSlice()
+	}
 }
 
 func otherClient(f *pkttest.Frame) {

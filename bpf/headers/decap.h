@@ -79,11 +79,10 @@ struct {
 const struct hop *const hop_type __attribute__((unused));
 
 struct decap {
-	__be32 source[4]; /* addresses are as keys of the maps */
-	__be32 second[4];
-	__u64 outer; /* offset of the outer IP header in the frame */
-	__u64 inner; /* of the inner one */
-	__u32 end;   /* of what the outer header covers */
+	__be32 second[4]; /* as a key of the maps */
+	__u64 outer;	  /* offset of the outer IP header in the frame */
+	__u64 inner;	  /* of the inner one */
+	__u32 end;	  /* of what the outer header covers */
 	__u32 inner_len;
 	__u32 hops_len; /* bytes of private data */
 	__u8 outer_family;
@@ -190,7 +189,6 @@ static __always_inline int parse_outer4(struct xdp_md *ctx, struct decap *d, con
 		*why = ip->frag_off & htons(IP_MF_OFFSET) ? REASON_FRAGMENT : REASON_BAD_HEADER;
 		return ip->protocol == IPPROTO_UDP ? OUTER_OTHER : OUTER_REFUSE;
 	}
-	map_address(d->source, &ip->saddr, 4);
 	d->outer_family = 4;
 	d->tos = ip->tos;
 	d->ttl = ip->ttl;
@@ -216,7 +214,6 @@ static __always_inline int parse_outer6(struct xdp_md *ctx, struct decap *d, con
 		*why = REASON_NOT_OWN;
 		return OUTER_REFUSE;
 	}
-	__builtin_memcpy(d->source, ip->saddr, 16);
 	d->outer_family = 6;
 	d->tos = traffic_class(ip);
 	d->ttl = ip->hop_limit;
