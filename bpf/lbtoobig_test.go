@@ -52,12 +52,6 @@ func limitedTo(x target, limit uint16) func(t *testing.T, r *rig) {
 // throughRedirect has the ingress send answers by redirect.
 func throughRedirect(t *testing.T, r *rig) { put(t, r.SetUplinkFlags(ingress, RealRedirect)) }
 
-// pieces gives the first and the second fragment of a TCP segment or a datagram.
-func pieces(t testing.TB, f made, size int) (first, second made) {
-	piece := func(i int) made { return func() *pkttest.Frame { return f().Fragments(t, size, fragmentID)[i] } }
-	return piece(0), piece(1)
-}
-
 // fragmentID is what fragments carry; IPv4 has room for the lower half.
 const fragmentID = 0x12344711
 
