@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"anycastle/bpf"
@@ -144,9 +143,17 @@ func (c *Config) farm(name string) *Farm {
 	panic("lb: no farm " + name + " in a validated config")
 }
 
-// vipsOf are the VIPs that a farm is behind, in the order of the config.
-func (c *Config) vipsOf(farm string) []VIP {
-	return slices.DeleteFunc(slices.Clone(c.VIPs), func(v VIP) bool { return v.Farm != farm })
+// find gives a real of the config by its names, or nil.
+func (c *Config) find(id realID) (*Farm, *Real) {
+	for i := range c.Farms {
+		f := &c.Farms[i]
+		for j := range f.Reals {
+			if f.Name == id.farm && f.Reals[j].Name == id.name {
+				return f, &f.Reals[j]
+			}
+		}
+	}
+	return nil, nil
 }
 
 // probePort is where a probe of the farm asks. It is 0 for a probe that needs no port.

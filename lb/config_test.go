@@ -247,7 +247,8 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("valid, and has VIP %v", k)
 			}
 		}
-		for _, target := range cfg.targets() {
+		in := newInputs(&cfg)
+		for _, target := range in.targets(nil, in.all()) {
 			if !target.Addr.IsValid() || target.Addr.Port() == 0 && target.Config.NeedsPort() {
 				t.Errorf("valid, and probes %v", target.Addr)
 			}

@@ -15,7 +15,10 @@ import (
 )
 
 // xdp is the dataplane of the XDP program.
-type xdp struct{ lb *bpf.LB }
+type xdp struct {
+	lb     *bpf.LB
+	marked *bpf.Marked // sends probes on their way
+}
 
 // openXDP loads the program, or takes over what an earlier process has pinned, and attaches it.
 func openXDP(cfg *Config, pinDir string) (*xdp, []bpf.Uplink, error) {
@@ -27,11 +30,18 @@ func openXDP(cfg *Config, pinDir string) (*xdp, []bpf.Uplink, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, lb.Close())
 	}
-	return &xdp{lb: lb}, uplinks, nil
+	marked, err := lb.LoadMarked()
+	if err != nil {
+		return nil, nil, errors.Join(err, lb.Close())
+	}
+	return &xdp{lb, marked}, uplinks, nil
 }
 
 // Close leaves what is pinned in place.
-func (x *xdp) Close() error { return x.lb.Close() }
+func (x *xdp) Close() error { return errors.Join(x.marked.Close(), x.lb.Close()) }
+
+// ProbeFrom implements dataplane.
+func (x *xdp) ProbeFrom(ifindexes []int) error { return x.marked.Attach(ifindexes) }
 
 // Read implements dataplane.
 func (x *xdp) Read() (tables, error) {

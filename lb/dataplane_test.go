@@ -30,7 +30,9 @@ func withPlane(t testing.TB, dir string, key HashKey, f func(x *xdp, have tables
 	t.Helper()
 	lb, err := bpf.LoadLB(dir, key)
 	check(t, err)
-	x := &xdp{lb: lb}
+	marked, err := lb.LoadMarked()
+	check(t, err)
+	x := &xdp{lb, marked}
 	have, err := x.Read()
 	check(t, err)
 	f(x, have)
@@ -82,17 +84,17 @@ func TestRestartWithAnotherConfig(t *testing.T) {
 			after := allPassing(mustParse(t, withProbePorts(strings.Replace(twoFarms, tc.old, tc.new, 1))))
 			dir := pinDir(t)
 			withPlane(t, dir, before.cfg.HashKey, func(x *xdp, have tables) {
-				check(t, reconcile(x, have, before.desired(have)))
+				check(t, reconcile(x, have, before.desired(have, epoch)))
 			})
 			withPlane(t, dir, after.cfg.HashKey, func(x *xdp, have tables) {
-				check(t, reconcile(x, have, after.desired(have)))
+				check(t, reconcile(x, have, after.desired(have, epoch)))
 			})
 			withPlane(t, dir, after.cfg.HashKey, func(x *xdp, got tables) {
 				for farm := range got.slots {
 					got.slots[farm] = slotsIn(t, x, farm)
 				}
 				// a third process wants exactly what the second left
-				if want := after.desired(got); !sameTables(want, got) {
+				if want := after.desired(got, epoch); !sameTables(want, got) {
 					t.Errorf("installed: reals %v, vips %v, addresses %v, %d tables\nwanted: reals %v, vips %v, addresses %v, %d tables",
 						got.reals, got.vips, got.addresses, len(got.slots), want.reals, want.vips, want.addresses, len(want.slots))
 				}
@@ -149,11 +151,12 @@ func BenchmarkOneRealChanges(b *testing.B) {
 			}
 			in := allPassing(cfg)
 			withPlane(b, pinDir(b), HashKey{1}, func(x *xdp, have tables) {
-				check(b, reconcile(x, have, in.desired(have)))
-				changing := targetID{realID{"smtp", "0"}, 0}
+				check(b, reconcile(x, have, in.desired(have, epoch)))
+				state := probe.Passing
 				for b.Loop() {
-					in.probes[changing] = probe.Passing + probe.Failing - in.probes[changing]
-					check(b, reconcile(x, have, in.desired(have)))
+					state = probe.Passing + probe.Failing - state
+					in.probe("smtp", "0", state)
+					check(b, reconcile(x, have, in.desired(have, epoch)))
 				}
 			})
 		})

@@ -42,7 +42,9 @@ type fakePlane struct {
 	journal
 	tables
 	failAt int // the n-th change from now fails; 0: none
-	broken []string
+
+	probeFrom []int
+	broken    []string
 }
 
 func newFakePlane() *fakePlane { return &fakePlane{tables: newTables()} }
@@ -110,7 +112,11 @@ func (f *fakePlane) ClearSlots(farm uint32) error {
 }
 
 func (f *fakePlane) SetVIP(key vipKey, e vipEntry) error {
-	return f.change(fmt.Sprintf("vip %v:%v to %d", key.addr, key.ports, e.farm), func() { f.vips[key] = e })
+	what := fmt.Sprintf("vip %v:%v to %d", key.addr, key.ports, e.farm)
+	if e.followAll {
+		what += ", following"
+	}
+	return f.change(what, func() { f.vips[key] = e })
 }
 
 func (f *fakePlane) ClearVIP(key vipKey) error {
@@ -121,6 +127,9 @@ func (f *fakePlane) SetAddress(addr netip.Addr, e addressEntry) error {
 	what := fmt.Sprintf("address %v", addr)
 	for _, r := range e.ranges {
 		what += fmt.Sprintf(", %v to %d", r.key.ports, r.farm)
+		if r.followAll {
+			what += " following"
+		}
 	}
 	if !e.inService {
 		what += ", out of service"
@@ -130,6 +139,11 @@ func (f *fakePlane) SetAddress(addr netip.Addr, e addressEntry) error {
 
 func (f *fakePlane) ClearAddress(addr netip.Addr) error {
 	return f.change(fmt.Sprintf("address %v gone", addr), func() { delete(f.addresses, addr) })
+}
+
+func (f *fakePlane) ProbeFrom(ifindexes []int) error {
+	f.probeFrom = ifindexes
+	return nil
 }
 
 // fakeAnnouncer writes into the plane's journal, so that the order of both can be seen.

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"anycastle/bpf"
+	"anycastle/internal/mesh"
+	"anycastle/internal/mtls"
 	"anycastle/internal/nexthop"
 	"anycastle/internal/probe"
 
@@ -41,19 +45,25 @@ type Options struct {
 // Hop is the way to a real.
 type Hop = nexthop.Hop
 
-// LB is one load balancer. Its Status methods are safe for concurrent use, also while Run runs.
+// LB is one load balancer. Its methods are safe for concurrent use, also while Run runs.
 type LB struct {
-	cfg  *Config
-	opts Options
-	log  *slog.Logger
+	opts   Options
+	log    *slog.Logger
+	data   *mesh.Map  // orders and states
+	node   string     // this LB's name in the mesh
+	mesh   *mesh.Mesh // nil: there are no other LBs
+	events chan event
+	ended  chan struct{} // closed when Run takes no more events
 
-	mu   sync.Mutex
-	view view // what Status shows
+	mu      sync.Mutex
+	cfg     *Config
+	view    view // what Status shows
+	running bool
 }
 
 // New makes an LB of a config that Validate found nothing wrong with.
 func New(cfg Config, opts Options) (*LB, error) {
-	l := &LB{cfg: &cfg, opts: opts, log: opts.Log}
+	l := &LB{cfg: &cfg, opts: opts, log: opts.Log, events: make(chan event), ended: make(chan struct{})}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -66,13 +76,34 @@ func New(cfg Config, opts Options) (*LB, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	return l, nil
+	var err error
+	if l.node, err = cfg.Mesh.NodeName(); err != nil && cfg.Mesh != nil {
+		return nil, err
+	} else if err != nil {
+		l.node = "lb" // nobody else hears it
+	}
+	l.data = mesh.NewMap(l.node, l.log)
+	if cfg.Mesh != nil {
+		l.mesh, err = mesh.New(*cfg.Mesh, mesh.Options{Map: l.data, Group: "lb", Log: l.log, Registry: opts.Registry})
+	}
+	return l, err
 }
+
+// stateFile is in Config.StateDir.
+const stateFile = "state"
 
 // Run balances until ctx is done. Then it withdraws every address and returns nil, and leaves the program attached:
 // packets that routers still send find their reals. It may be called once.
 func (l *LB) Run(ctx context.Context) (err error) {
-	plane, uplinks, err := openXDP(l.cfg, l.opts.PinDir)
+	cfg := l.config()
+	if err := l.loadState(cfg.StateDir); err != nil {
+		return err
+	}
+	agents, err := l.openAgents(cfg)
+	if err != nil {
+		return err
+	}
+	plane, uplinks, err := openXDP(cfg, l.opts.PinDir)
 	if err != nil {
 		return err
 	}
@@ -88,32 +119,105 @@ func (l *LB) Run(ctx context.Context) (err error) {
 		return err
 	}
 	l.showPlane(plane, uplinks)
-
-	results := make(chan probe.Result)
-	hops := make(chan map[netip.Addr]Hop)
-	loop := &loop{
-		LB: l, plane: plane, have: have,
-		in: newInputs(l.cfg),
+	lo := newLoop(l, plane, have)
+	if lo.uplinks, err = plane.answerBy(cfg.Uplinks); err != nil {
+		return err
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	l.watch(ctx, g, lo, uplinks, agents)
+	if l.mesh != nil {
+		g.Go(func() error { return l.mesh.Run(ctx) })
+	}
+	g.Go(func() error { return l.data.Keep(ctx, filepath.Join(cfg.StateDir, stateFile)) })
+	g.Go(func() error { return plane.lb.RunHeld(ctx) })
+	g.Go(func() error { return lo.run(ctx) })
+	l.setRunning(true)
+	defer l.setRunning(false)
+	return g.Wait()
+}
+
+// watch starts what the loop is told by.
+func (l *LB) watch(ctx context.Context, g *errgroup.Group, lo *loop, uplinks []bpf.Uplink, agents *agents) {
 	native := make([]nexthop.Uplink, 0, len(uplinks))
 	for _, u := range uplinks {
 		native = append(native, nexthop.Uplink{Name: u.Name, Native: u.Mode == bpf.Native})
 	}
-	r := nexthop.New(l.cfg.realAddresses(), nexthop.Options{
-		Known: have.hops(), Uplinks: native, Log: l.log,
-		Report: func(ctx context.Context, h map[netip.Addr]Hop) { send(ctx, hops, h) },
+	hops := nexthop.New(lo.in.addresses(), nexthop.Options{
+		Known: lo.have.hops(), Uplinks: native, Log: l.log,
+		Report: func(ctx context.Context, h map[netip.Addr]nexthop.Hop) { send(ctx, l.events, hopsEvent(h)) },
 	})
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return loop.run(ctx, results, hops) })
-	g.Go(func() error { return r.Run(ctx) })
-	g.Go(func() error {
-		err := probe.Run(ctx, l.cfg.targets(), nil, func(r probe.Result) { send(ctx, results, r) })
-		if ctx.Err() != nil {
-			return nil
+	probes := probe.NewRunner(nil, func(r probe.Result) { send(ctx, l.events, resultEvent(r)) })
+	stored, unwatch := l.data.Watch()
+	lo.watch = watchers{probes: probes, hops: hops, stored: stored}
+	g.Go(func() error { defer unwatch(); return hops.Run(ctx) })
+	g.Go(func() error { return endless(ctx, probes.Run) })
+	if agents != nil {
+		lo.watch.agents = agents
+		agents.opts.Report = func(u agentUpdate) { send(ctx, l.events, agentEvent(u)) }
+		g.Go(func() error { return endless(ctx, agents.Run) })
+	}
+}
+
+// endless runs what ends with its context's error, which is no error of ours.
+func endless(ctx context.Context, run func(context.Context) error) error {
+	err := run(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// newLoop makes the loop of an LB. It has no watchers yet.
+func newLoop(l *LB, plane dataplane, have tables) *loop {
+	cfg := l.config()
+	return &loop{LB: l, plane: plane, have: have, in: newInputs(cfg), store: newStore(l.data, l.node, l.others, l.log),
+		alone: cfg.Mesh == nil || len(cfg.Mesh.Join) == 0, started: now(),
+		counts: map[string]counted{}, probing: map[realID]bool{}, waiting: map[realID]time.Time{}}
+}
+
+// loadState reads the orders and states of the process before.
+func (l *LB) loadState(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of orders and states: %w; give another with lb.state_dir", err)
+	}
+	return l.data.Load(filepath.Join(dir, stateFile))
+}
+
+// openAgents gives what reads the reals' agents, or nil if no farm can have one.
+func (l *LB) openAgents(cfg *Config) (*agents, error) {
+	if cfg.TLS == nil {
+		return nil, nil
+	}
+	material, err := mtls.Load(*cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return newAgents(agentOptions{TLS: material.Client(), Log: l.log}), nil
+}
+
+// others are the names of the other LBs that are there.
+func (l *LB) others() map[string]bool {
+	names := map[string]bool{}
+	if l.mesh != nil {
+		for _, m := range l.mesh.Members() {
+			if m.State == mesh.Alive && !m.Self {
+				names[m.Name] = true
+			}
 		}
-		return err
-	})
-	return g.Wait()
+	}
+	return names
+}
+
+func (l *LB) config() *Config {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cfg
+}
+
+func (l *LB) setRunning(running bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = running
 }
 
 func send[T any](ctx context.Context, to chan<- T, v T) {
@@ -121,16 +225,4 @@ func send[T any](ctx context.Context, to chan<- T, v T) {
 	case to <- v:
 	case <-ctx.Done():
 	}
-}
-
-func (c *Config) realAddresses() []netip.Addr {
-	seen := map[netip.Addr]bool{}
-	var addrs []netip.Addr
-	for _, key := range c.realKeys() {
-		if !seen[key.addr] {
-			seen[key.addr] = true
-			addrs = append(addrs, key.addr)
-		}
-	}
-	return addrs
 }

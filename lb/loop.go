@@ -12,134 +12,237 @@ import (
 	"anycastle/internal/probe"
 )
 
+const (
+	// hopGrace is how long the first probe of a real waits for its next hop: ARP needs a moment, and a probe before that
+	// would fail.
+	hopGrace = 2 * time.Second
+	// peerGrace is how long a start waits for the first other LB to tell its states.
+	peerGrace = 3 * time.Second
+	// peerLook is how often the other LBs are counted.
+	peerLook = 5 * time.Second
+)
+
 // loop owns what changes while an LB runs. One goroutine runs it.
 type loop struct {
 	*LB
-	plane     dataplane
-	have      tables
-	in        inputs
+	plane   dataplane
+	have    tables
+	in      inputs
+	store   *store
+	watch   watchers
+	uplinks []int // interfaces that the program is on
+
 	announced []netip.Prefix
 	unsure    bool // the last Set did not succeed, so announced may not be what routers were told
+
+	changed bool // something has that watchers must be told
+	looked  bool // the first next hops are known
+	ready   bool // all is known that must be before anything is installed
+	alone   bool // there is no other LB, or peerGrace is over
+
+	counts  map[string]counted // of tables, by farm
+	started time.Time
+
+	probing map[realID]bool      // reals that are probed
+	waiting map[realID]time.Time // until when others wait for their next hop
 }
 
-// run takes in what probes and the kernel say, and applies what follows from it, until ctx is done.
-func (l *loop) run(ctx context.Context, results <-chan probe.Result, hops <-chan map[netip.Addr]Hop) error {
+// watchers look at what the loop decides about.
+type watchers struct {
+	probes interface {
+		SetTargets(targets []probe.Target) error
+	}
+	hops   interface{ SetAddrs(addrs []netip.Addr) }
+	agents interface {
+		SetTargets(targets []netip.AddrPort)
+	}
+	stored <-chan struct{} // orders or states of LBs have changed
+}
+
+// run takes in what happens, and applies what follows from it, until ctx is done.
+func (l *loop) run(ctx context.Context) error {
+	defer close(l.ended)
 	defer l.withdrawAll(ctx)
-	retry := time.NewTimer(0)
-	retry.Stop()
-	defer retry.Stop()
+	l.in.states = l.store.load()
+	l.takeStored()
+	l.changed = true
+	peers := time.NewTimer(peerGrace)
+	defer peers.Stop()
+	timer := time.NewTimer(0) // the first look
+	defer timer.Stop()
 	for {
 		changed := true
 		select {
 		case <-ctx.Done():
 			return nil
-		case r := <-results:
-			changed = l.takeResult(r)
-		case h := <-hops:
-			l.in.hops = h
-		case <-retry.C:
+		case e := <-l.events:
+			changed = e(l)
+		case <-l.watch.stored:
+			changed = l.takeStored()
+		case <-peers.C:
+			l.alone = true
+		case <-timer.C:
+			l.takeStored() // that another LB has gone is told by nobody
 		}
-		if more := l.takeWaiting(results, hops); !changed && !more {
+		if more := l.takeWaiting(); !changed && !more {
 			continue
 		}
-		if !l.in.complete() {
-			l.show()
-			continue
-		}
-		if err := l.apply(ctx); err != nil && ctx.Err() == nil {
-			l.log.Error("apply the desired state", "err", err)
-			retry.Reset(retryAfter + rand.N(retryAfter/4))
-		} else {
-			retry.Stop()
-		}
+		again := l.act(ctx)
 		l.show()
+		timer.Stop()
+		if !again.IsZero() {
+			timer.Reset(max(time.Until(again), time.Millisecond))
+		}
 	}
 }
 
 // takeWaiting takes in what has come meanwhile and says whether anything changed: reals that fail together leave in one
 // swap, not one after the other with a table computed for each.
-func (l *loop) takeWaiting(results <-chan probe.Result, hops <-chan map[netip.Addr]Hop) (changed bool) {
+func (l *loop) takeWaiting() (changed bool) {
 	for {
 		select {
-		case r := <-results:
-			changed = l.takeResult(r) || changed
-		case h := <-hops:
-			l.in.hops = h
-			changed = true
+		case e := <-l.events:
+			changed = e(l) || changed
 		default:
 			return changed
 		}
 	}
 }
 
-// takeResult notes a probe's result and says whether a state changed.
-func (l *loop) takeResult(r probe.Result) bool {
-	id := parseTargetID(r.Target.Name)
-	l.showResult(id, r)
-	if !r.Changed {
-		return false
+// now gives the time as records have it.
+func now() time.Time { return time.Now().UTC().Round(0) }
+
+// act does what follows from what is known, and gives when to act again though nothing happens.
+func (l *loop) act(ctx context.Context) (again time.Time) {
+	again = l.waitForHops()
+	err := l.tellWatchers()
+	if !l.ready && err == nil && (l.alone || len(l.in.peers) > 0) && l.in.complete() {
+		l.ready = true
+		l.in.catchUp()
 	}
-	why := "answers"
-	if r.Err != nil {
-		why = r.Err.Error()
+	if l.ready {
+		l.evolve()
+		again = sooner(again, l.in.deadline(now()))
+		err = errors.Join(err, l.store.keep(l.in.states), l.apply(ctx))
 	}
-	l.log.Info("probe state changed", "farm", id.farm, "real", id.name, "probe", r.Target.Config.Type,
-		"old", l.in.probes[id], "new", r.State, "cause", why)
-	l.in.probes[id] = r.State
-	return true
+	if l.mesh != nil {
+		again = sooner(again, now().Add(peerLook))
+	}
+	if err != nil && ctx.Err() == nil {
+		l.log.Error("apply the desired state", "err", err)
+		again = sooner(again, now().Add(retryAfter+rand.N(retryAfter/4)))
+	}
+	return again
 }
 
-// apply withdraws what may not be announced any more, changes the maps, and announces what they can now take: a packet
-// that comes for an announced address finds a real. A withdrawal that does not succeed does not keep a dead real in the
-// tables.
-func (l *loop) apply(ctx context.Context) error {
-	announce, withheld := l.in.announce()
-	l.showWithheld(withheld)
-	keep := slices.DeleteFunc(slices.Clone(l.announced), func(p netip.Prefix) bool { return !slices.Contains(announce, p) })
-	withdrawn := l.announce(ctx, keep, withheld)
-	if err := reconcile(l.plane, l.have, l.in.desired(l.have)); err != nil {
-		return errors.Join(withdrawn, fmt.Errorf("change the data plane: %w", err))
+// sooner gives the earlier of two times, of which the zero time is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	if withdrawn != nil {
-		return withdrawn
-	}
-	return l.announce(ctx, announce, withheld)
+	return a
 }
 
-func (l *loop) announce(ctx context.Context, prefixes []netip.Prefix, withheld map[netip.Addr]string) error {
-	if l.opts.Announcer == nil || slices.Equal(prefixes, l.announced) && !l.unsure {
+// waitForHops lets those reals be probed that have a next hop or have waited for it long enough, and gives when that will
+// be so for the next.
+func (l *loop) waitForHops() (next time.Time) {
+	for i := range l.in.cfg.Farms {
+		f := &l.in.cfg.Farms[i]
+		for j := range f.Reals {
+			id := realID{f.Name, f.Reals[j].Name}
+			if l.probing[id] {
+				continue
+			}
+			until, ok := l.waiting[id]
+			if !ok {
+				until = now().Add(hopGrace)
+				l.waiting[id] = until
+			}
+			if l.in.hops[f.Reals[j].Address].Resolved() || over(until, now()) {
+				l.probing[id], l.changed = true, true
+				delete(l.waiting, id)
+				continue
+			}
+			next = sooner(next, until)
+		}
+	}
+	return next
+}
+
+// evolve brings the states to now and logs what has changed.
+func (l *loop) evolve() {
+	before := map[string]farmState{}
+	for farm, state := range l.in.states {
+		before[farm] = state // next makes a new one
+	}
+	l.in.evolve(now())
+	for farm, state := range l.in.states {
+		for addr, rec := range state {
+			old, had := before[farm][addr]
+			if old.State != rec.State {
+				l.log.Info("real changed", "farm", farm, "real", rec.Name, "old", old.State, "new", rec.State, "cause", rec.Why)
+			}
+			if had && rec.State.inService() && old.State.inService() && old.Weight != rec.Weight {
+				l.log.Info("weight changed", "farm", farm, "real", rec.Name, "old", old.units(old.Weight), "new", rec.units(rec.Weight),
+					"cause", l.in.farms[farm].source)
+			}
+			l.changed = l.changed || !had
+		}
+		for addr, old := range before[farm] {
+			if _, ok := state[addr]; !ok {
+				l.log.Info("real changed", "farm", farm, "real", old.Name, "old", old.State, "new", "gone", "cause", "it was removed from the config")
+				l.changed = true
+			}
+		}
+	}
+}
+
+// tellWatchers has everything looked at that must be, after it has been installed as far as the looking needs it.
+func (l *loop) tellWatchers() error {
+	if !l.changed {
 		return nil
 	}
-	err := l.opts.Announcer.Set(ctx, prefixes)
-	l.unsure = err != nil
-	if err != nil {
-		return fmt.Errorf("announce %v: %w", prefixes, err)
+	l.watch.hops.SetAddrs(l.in.addresses())
+	if !l.looked {
+		return nil // what an earlier process has installed is better than reals without next hops
 	}
-	for _, p := range prefixes {
-		if !slices.Contains(l.announced, p) {
-			l.log.Info("address announced", "vip", p.Addr(), "old", "withdrawn", "new", "announced", "cause", "enough reals in service")
-		}
+	want, index := l.in.desiredReals(l.have)
+	if err := reconcile(l.plane, l.have, want); err != nil {
+		return fmt.Errorf("change the data plane: %w", err)
 	}
-	for _, p := range l.announced {
-		if !slices.Contains(prefixes, p) {
-			l.log.Info("address withdrawn", "vip", p.Addr(), "old", "announced", "new", "withdrawn", "cause", withheld[p.Addr()])
-		}
+	if err := l.plane.ProbeFrom(l.links()); err != nil {
+		return fmt.Errorf("send probes through the data plane: %w", err)
 	}
-	l.announced = prefixes
+	if err := l.watch.probes.SetTargets(l.in.targets(index, l.probing)); err != nil {
+		return err
+	}
+	if l.watch.agents != nil {
+		l.watch.agents.SetTargets(l.in.agentTargets())
+	}
+	l.changed = false
 	return nil
 }
 
-// withdrawAll leaves the maps as they are: routers need a moment to follow, and the packets of that moment need a real.
-func (l *loop) withdrawAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTime)
-	defer cancel()
-	withheld := map[netip.Addr]string{}
-	for _, p := range l.announced {
-		withheld[p.Addr()] = "stopping"
+// links are the interfaces that probes may leave by.
+func (l *loop) links() []int {
+	links := slices.Clone(l.uplinks)
+	for _, hop := range l.in.hops {
+		if hop.Resolved() {
+			links = append(links, hop.Ifindex)
+		}
 	}
-	if err := l.announce(ctx, nil, withheld); err != nil {
-		l.log.Error("withdraw before stopping", "err", err)
+	slices.Sort(links)
+	return slices.Compact(links)
+}
+
+// takeStored takes over orders and the states of other LBs, and says whether they are new.
+func (l *loop) takeStored() bool {
+	orders, peers, changed := l.store.view()
+	for id, o := range orders {
+		if old := l.in.orders[id]; old != o {
+			l.log.Info("order", "farm", id.farm, "real", id.name, "old", old.Kind, "new", o.Kind, "cause", o.String(), "deadline", o.Deadline)
+		}
 	}
-	l.showWithheld(withheld)
-	l.show()
+	l.in.orders, l.in.peers = orders, peers
+	return changed
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -54,7 +55,7 @@ real:
 type network struct {
 	t                            *testing.T
 	client, router, lb, mx1, mx2 *netnstest.NS
-	pins                         string
+	pins, state                  string
 }
 
 func newNetwork(t *testing.T) *network {
@@ -69,7 +70,7 @@ func newNetwork(t *testing.T) *network {
 	check(t, n.router.Link.RouteReplace(&netlink.Route{
 		Dst: prefix("203.0.113.10/32"), Gw: net.ParseIP("198.51.100.2"),
 	}))
-	n.pins = t.TempDir()
+	n.pins, n.state = t.TempDir(), t.TempDir()
 	check(t, unix.Mount("bpf", n.pins, "bpf", 0, ""))
 	t.Cleanup(func() { check(t, unix.Unmount(n.pins, unix.MNT_DETACH)) })
 	return n
@@ -116,6 +117,7 @@ type node struct {
 func (n *network) start(ns *netnstest.NS, role, config, name string) *node {
 	n.t.Helper()
 	p := &node{t: n.t, role: role, dir: n.t.TempDir()}
+	config = strings.Replace(config, "lb:\n", fmt.Sprintf("lb:\n  state_dir: %s/%s\n", n.state, name), 1)
 	check(n.t, os.WriteFile(p.dir+"/node.yml", []byte(config), 0o600))
 	text, err := json.Marshal(child{Dir: p.dir, PinDir: filepath.Join(n.pins, name), Role: role})
 	check(n.t, err)
@@ -157,8 +159,11 @@ func (p *node) announced() string {
 	return string(text)
 }
 
+// inService says whether a real takes new flows.
+func (p *node) inService(name string) bool { return p.realState(name).inService() }
+
 // realState gives the state of a real, "" while the LB does not answer.
-func (p *node) realState(name string) string {
+func (p *node) realState(name string) State {
 	var reals []RealStatus
 	p.get("/v1/real", &reals)
 	for _, r := range reals {

@@ -1,8 +1,10 @@
 package lb
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"anycastle/bpf"
 )
@@ -16,22 +18,55 @@ func (in *inputs) placeReals(have, want tables) map[realKey]uint32 {
 	for index, r := range have.reals {
 		old[r.realKey] = index
 	}
-	index := map[realKey]uint32{}
+	index, used := map[realKey]uint32{}, map[uint32]bool{}
 	var fresh []realKey
-	for _, key := range in.cfg.realKeys() {
+	for _, key := range in.realKeys() {
 		if i, ok := old[key]; ok {
-			index[key] = i
+			index[key], used[i] = i, true
 			want.reals[i] = realEntry{key, in.hops[key.addr].ToInstall()}
 		} else {
 			fresh = append(fresh, key)
 		}
 	}
 	for _, key := range fresh {
-		i := freeIndex(none+1, bpf.MaxReals, want.reals, have.reals)
-		index[key] = i
+		i := freeIndex(none+1, bpf.MaxReals, used, have.reals)
+		index[key], used[i] = i, true
 		want.reals[i] = realEntry{key, in.hops[key.addr].ToInstall()}
 	}
 	return index
+}
+
+// realKeys are those of all reals, each once: those of the config, and as many as there is room for of those that have
+// left it and still have flows.
+func (in *inputs) realKeys() []realKey {
+	keys := in.cfg.realKeys()
+	seen := map[realKey]bool{}
+	for _, key := range keys {
+		seen[key] = true
+	}
+	for i := range in.cfg.Farms {
+		state := in.states[in.cfg.Farms[i].Name]
+		for _, addr := range slices.SortedFunc(maps.Keys(state), netip.Addr.Compare) {
+			if key := (realKey{addr, state[addr].kind()}); !seen[key] && len(keys) < bpf.MaxReals-1 {
+				seen[key] = true
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
+// addresses are those of all reals, each once.
+func (in *inputs) addresses() []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	var addrs []netip.Addr
+	for _, key := range in.realKeys() {
+		if !seen[key.addr] {
+			seen[key.addr] = true
+			addrs = append(addrs, key.addr)
+		}
+	}
+	return addrs
 }
 
 // realKeys are those of all reals, each once.
@@ -84,7 +119,7 @@ func (in *inputs) placeFarms(have tables) map[string]uint32 {
 }
 
 // placeVIPs puts the VIPs and their addresses into want.
-func (in *inputs) placeVIPs(have, want tables, farmIndex map[string]uint32, inService map[netip.Addr]bool) {
+func (in *inputs) placeVIPs(have, want tables, farmIndex map[string]uint32, inService map[netip.Addr]bool, now time.Time) {
 	installed := have.allVIPs()
 	counter := map[vipKey]uint32{}
 	used, old := map[uint32]bool{}, map[uint32]bool{}
@@ -106,7 +141,7 @@ func (in *inputs) placeVIPs(have, want tables, farmIndex map[string]uint32, inSe
 			used[i] = true
 		}
 		e := vipEntry{farm: farmIndex[v.Farm], index: i, sourceBits: uint8(v.sourcePrefix()),
-			secondChance: in.cfg.farm(v.Farm).Transition.Method == SecondChance}
+			secondChance: in.farms[v.Farm].rules.secondChance, followAll: in.states[v.Farm].follows(now)}
 		if key.ports.single() {
 			want.vips[key] = e
 		} else {

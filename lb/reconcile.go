@@ -18,6 +18,8 @@ type dataplane interface {
 	ClearVIP(key vipKey) error
 	SetAddress(addr netip.Addr, e addressEntry) error
 	ClearAddress(addr netip.Addr) error
+	// ProbeFrom has marked packets (bpf.Mark) that leave by exactly these interfaces go to the reals that they name.
+	ProbeFrom(ifindexes []int) error
 }
 
 // step is one change of the data plane and of our knowledge of it.
@@ -30,7 +32,8 @@ type step struct {
 // plan orders the changes from have to want. A real is written before a table that names it, a table before a VIP that
 // leads to it, and what goes, goes the other way round: a packet in between finds either the old or the new, never a
 // hole. A VIP of one port is written before the ranges of its address and goes after them, so that its packets are not
-// offered to a wider one meanwhile.
+// offered to a wider one meanwhile. That stored flows are to be followed is said before the table that needs it, and taken
+// back after the one that no longer does.
 func plan(have, want tables) []step {
 	var steps []step
 	add := func(what string, apply func(dataplane) error, record func(tables)) {
@@ -40,6 +43,22 @@ func plan(have, want tables) []step {
 		if r := want.reals[i]; have.reals[i] != r {
 			add(fmt.Sprintf("write real %v", r.addr),
 				func(dp dataplane) error { return dp.SetReal(i, r) }, func(t tables) { t.reals[i] = r })
+		}
+	}
+	have = have.clone()
+	for _, key := range slices.SortedFunc(maps.Keys(want.vips), vipKey.compare) {
+		if e, ok := have.vips[key]; ok && e.mustFollow(want.vips[key]) {
+			e.followAll = true
+			have.vips[key] = e
+			add(fmt.Sprintf("follow all flows of vip %v port %v", key.addr, key.ports),
+				func(dp dataplane) error { return dp.SetVIP(key, e) }, func(t tables) { t.vips[key] = e })
+		}
+	}
+	for _, addr := range slices.SortedFunc(maps.Keys(want.addresses), netip.Addr.Compare) {
+		if e, ok := have.addresses[addr].mustFollow(want.addresses[addr]); ok {
+			have.addresses[addr] = e
+			add(fmt.Sprintf("follow all flows of address %v", addr),
+				func(dp dataplane) error { return dp.SetAddress(addr, e) }, func(t tables) { t.addresses[addr] = e })
 		}
 	}
 	for _, i := range slices.Sorted(maps.Keys(want.slots)) {

@@ -19,20 +19,41 @@ var testHop = Hop{Source: addr("198.51.100.2"), Ifindex: 2, MTU: 1600, DstMAC: [
 // allPassing gives the inputs of a config whose reals all pass and are all resolved.
 func allPassing(cfg *Config) *inputs {
 	in := newInputs(cfg)
-	for i := range cfg.Farms {
-		f := &cfg.Farms[i]
-		for j := range f.Reals {
-			for _, t := range cfg.targetsOf(f, &f.Reals[j]) {
-				in.probes[t.id] = probe.Passing
+	for _, b := range in.farms {
+		for _, targets := range b.targets {
+			for _, t := range targets {
+				in.probes[t.id] = probed{state: probe.Passing}
 			}
-			hop := testHop
-			if f.Reals[j].Address.Is6() {
-				hop.Source, hop.Tags = addr("2001:db8::2"), [2]nexthop.Tag{{Proto: 0x88a8, TCI: 7}, {Proto: 0x8100, TCI: 12}}
-			}
-			in.hops[f.Reals[j].Address] = hop
 		}
 	}
+	for _, addr := range in.addresses() {
+		hop := testHop
+		if addr.Is6() {
+			hop.Source, hop.Tags = netip.MustParseAddr("2001:db8::2"), [2]nexthop.Tag{{Proto: 0x88a8, TCI: 7}, {Proto: 0x8100, TCI: 12}}
+		}
+		in.hops[addr] = hop
+	}
+	in.evolve(epoch)
 	return &in
+}
+
+// all names every real of the config.
+func (in *inputs) all() map[realID]bool {
+	ids := map[realID]bool{}
+	for farm, b := range in.farms {
+		for name := range b.targets {
+			ids[realID{farm, name}] = true
+		}
+	}
+	return ids
+}
+
+// probe has every probe of a real give a state.
+func (in *inputs) probe(farm, name string, state probe.State) {
+	for _, t := range in.farms[farm].targets[name] {
+		in.probes[t.id] = probed{state: state, why: "connection refused"}
+	}
+	in.evolve(epoch)
 }
 
 const twoFarms = `lb:
@@ -55,7 +76,7 @@ func TestFirstInstallIsOrdered(t *testing.T) {
 	plane := newFakePlane()
 	in := allPassing(mustParse(t, twoFarms))
 	have := newTables()
-	check(t, reconcile(plane, have, in.desired(have)))
+	check(t, reconcile(plane, have, in.desired(have, epoch)))
 	want := []string{
 		"real 1 = 198.51.100.9", "real 2 = 198.51.100.10", "real 3 = 198.51.100.11",
 		"table 0 of [1 2]", "table 1 of [2 3]",
@@ -65,7 +86,7 @@ func TestFirstInstallIsOrdered(t *testing.T) {
 	if diff := cmp.Diff(want, plane.take()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
-	check(t, reconcile(plane, have, in.desired(have)))
+	check(t, reconcile(plane, have, in.desired(have, epoch)))
 	if again := plane.take(); len(again) != 0 {
 		t.Errorf("a second time changes %q", again)
 	}
@@ -74,9 +95,9 @@ func TestFirstInstallIsOrdered(t *testing.T) {
 func TestRemovalIsOrdered(t *testing.T) {
 	plane := newFakePlane()
 	have := newTables()
-	check(t, reconcile(plane, have, allPassing(mustParse(t, twoFarms)).desired(have)))
+	check(t, reconcile(plane, have, allPassing(mustParse(t, twoFarms)).desired(have, epoch)))
 	plane.take()
-	check(t, reconcile(plane, have, allPassing(mustParse(t, valid)).desired(have)))
+	check(t, reconcile(plane, have, allPassing(mustParse(t, valid)).desired(have, epoch)))
 	want := []string{
 		"table 0 of [1 2]", // mx2 has another weight there
 		"address 203.0.113.11 gone", "vip 203.0.113.10:143 gone", "vip 203.0.113.11:143 gone",
@@ -91,22 +112,22 @@ func TestRemovalIsOrdered(t *testing.T) {
 // then, as well as with what a restarted process reads.
 func TestFailureAtEachStep(t *testing.T) {
 	from, to := allPassing(mustParse(t, twoFarms)), allPassing(mustParse(t, valid))
-	to.probes[targetID{realID{"smtp", "mx1"}, 0}] = probe.Failing
+	to.probe("smtp", "mx1", probe.Failing)
 	for _, restart := range []bool{false, true} {
 		for _, dir := range [][2]*inputs{{from, to}, {to, from}} {
 			for n := 1; ; n++ {
 				plane := newFakePlane()
 				have := newTables()
-				check(t, reconcile(plane, have, dir[0].desired(have)))
+				check(t, reconcile(plane, have, dir[0].desired(have, epoch)))
 				plane.failAt = n
-				err := reconcile(plane, have, dir[1].desired(have))
+				err := reconcile(plane, have, dir[1].desired(have, epoch))
 				if err == nil {
 					break // fewer than n steps
 				}
 				if restart {
 					have, _ = plane.Read()
 				}
-				want := dir[1].desired(have)
+				want := dir[1].desired(have, epoch)
 				check(t, reconcile(plane, have, want))
 				if !sameTables(want, plane.tables) {
 					t.Errorf("interrupted at step %d: the maps are not as wanted", n)
@@ -148,9 +169,9 @@ func TestPortIsAlwaysSomeones(t *testing.T) {
 		for j, to := range ins {
 			for n := 1; ; n++ {
 				plane, have := newFakePlane(), newTables()
-				check(t, reconcile(plane, have, from.desired(have)))
+				check(t, reconcile(plane, have, from.desired(have, epoch)))
 				plane.failAt = n
-				err := reconcile(plane, have, to.desired(have))
+				err := reconcile(plane, have, to.desired(have, epoch))
 				farm, ok := plane.farmOf(vipKey{addr("203.0.113.10"), 6, OnePort(25)})
 				if primary, _ := named(plane.slots[farm]); !ok || !slices.Equal(primary, []uint16{1, 2}) {
 					t.Errorf("from %d to %d, after %d steps: port 25 goes to reals %v, want [1 2]", i, j, n-1, primary)
@@ -175,7 +196,7 @@ func TestRangesAreOfferedNarrowestFirst(t *testing.T) {
 		text += fmt.Sprintf("    - {name: r%d, address: 203.0.113.10, farm: imap, port: %s}\n", i, port)
 	}
 	var got []string
-	for _, r := range allPassing(mustParse(t, text)).desired(newTables()).addresses[addr("203.0.113.10")].ranges {
+	for _, r := range allPassing(mustParse(t, text)).desired(newTables(), epoch).addresses[addr("203.0.113.10")].ranges {
 		got = append(got, fmt.Sprintf("%v/%d", r.key.ports, r.key.proto))
 	}
 	if diff := cmp.Diff([]string{"100-200/6", "300-400/6", "100-200/17", "1-1000/6", "any/6"}, got); diff != "" {
@@ -194,7 +215,7 @@ func sameAddr(a, b netip.Addr) bool { return a == b }
 func TestIndexesSurviveRestart(t *testing.T) {
 	plane := newFakePlane()
 	have := newTables()
-	check(t, reconcile(plane, have, allPassing(mustParse(t, twoFarms)).desired(have)))
+	check(t, reconcile(plane, have, allPassing(mustParse(t, twoFarms)).desired(have, epoch)))
 	before := maps.Clone(plane.reals)
 	// the new process has its farms and reals in another order, and one real more in front
 	text := strings.Replace(twoFarms, "[{name: mx1,", "[{name: mx0, address: 198.51.100.8}, {name: mx1,", 1)
@@ -202,7 +223,7 @@ func TestIndexesSurviveRestart(t *testing.T) {
 		"{name: imap1, address: 198.51.100.11}, {name: mx2, address: 198.51.100.10}", 1)
 	have, err := plane.Read()
 	check(t, err)
-	want := allPassing(mustParse(t, text)).desired(have)
+	want := allPassing(mustParse(t, text)).desired(have, epoch)
 	for index, r := range before {
 		if want.reals[index] != r {
 			t.Errorf("real %d was %v and is %v", index, r.addr, want.reals[index].addr)
@@ -222,7 +243,7 @@ func TestTwoBalancersComputeTheSame(t *testing.T) {
 	past := newTables()
 	past.reals[1] = realEntry{realKey: realKey{addr: addr("198.51.100.11")}}
 	past.reals[2] = realEntry{realKey: realKey{addr: addr("198.51.100.99")}}
-	a, b := in.desired(newTables()), in.desired(past)
+	a, b := in.desired(newTables(), epoch), in.desired(past, epoch)
 	for key, e := range a.vips {
 		for slot, here := range a.slots[e.farm] {
 			there := b.slots[b.vips[key].farm][slot]
@@ -244,12 +265,15 @@ func TestAnnounce(t *testing.T) {
 		why    string // of 203.0.113.10
 	}{
 		{"all active", func(*inputs) {}, both, ""},
-		{"too few for one of the VIPs on it", func(in *inputs) { in.probes[targetID{realID{"smtp", "mx1"}, 0}] = probe.Failing }, both[1:],
+		{"too few for one of the VIPs on it", func(in *inputs) { in.probe("smtp", "mx1", probe.Failing) }, both[1:],
 			"vip smtp has 1 of 2 reals that it needs"},
-		{"enough without one", func(in *inputs) { in.probes[targetID{realID{"imap", "imap1"}, 0}] = probe.Failing }, both, ""},
-		{"next hop not resolved", func(in *inputs) { in.hops[addr("198.51.100.9")] = Hop{} }, both[1:],
+		{"enough without one", func(in *inputs) { in.probe("imap", "imap1", probe.Failing) }, both, ""},
+		{"next hop not resolved", func(in *inputs) { in.hops[addr("198.51.100.9")] = nexthop.Hop{}; in.evolve(epoch) }, both[1:],
 			"vip smtp has 1 of 2 reals that it needs"},
-		{"not probed yet", func(in *inputs) { in.probes = map[targetID]probe.State{} }, nil,
+		{"not probed yet", func(in *inputs) {
+			in.probes, in.states = map[targetID]probed{}, map[string]farmState{}
+			in.evolve(epoch)
+		}, nil,
 			"vip smtp has 0 of 2 reals that it needs"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -275,9 +299,9 @@ func TestSharedTableIsNotTakenOver(t *testing.T) {
 	moves, stays := vipKey{addr("203.0.113.12"), 6, OnePort(143)}, vipKey{addr("203.0.113.11"), 6, OnePort(143)}
 	for n, done := 1, false; !done; n++ {
 		plane, have := newFakePlane(), newTables()
-		check(t, reconcile(plane, have, before.desired(have)))
+		check(t, reconcile(plane, have, before.desired(have, epoch)))
 		plane.failAt = n
-		done = reconcile(plane, have, after.desired(have)) == nil
+		done = reconcile(plane, have, after.desired(have, epoch)) == nil
 		reals := func(key vipKey) []uint16 {
 			primary, _ := named(plane.slots[plane.vips[key].farm])
 			return primary

@@ -3,6 +3,7 @@ package lb
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -57,6 +58,9 @@ func (r record) primary() uint32 {
 	}
 	return 0
 }
+
+// units gives a weight as the config has weights.
+func (record) units(weight uint32) float64 { return math.Round(1000*float64(weight)/weightOne) / 1000 }
 
 func (r record) kind() uint8 { return r.Forward.kind() }
 

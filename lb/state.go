@@ -38,6 +38,9 @@ func (s *situation) weight() uint32 {
 	return max(1, uint32(uint64(s.base)*uint64(s.percent)/100))
 }
 
+// notProbed is the reason of a real of which nothing is known.
+const notProbed = "first probe not finished"
+
 // rules are what a farm's config says about states.
 type rules struct {
 	time         time.Duration // of a transition
@@ -105,10 +108,10 @@ func (r rules) step(old record, s situation, now time.Time) (rec record, arrives
 		return old.enter(StateSuspended, s.order.String(), now), false
 	case s.order != nil:
 		return r.drain(old, s, now), false
-	case !s.known && !old.State.inService() && old.State != StateDraining:
-		return old.enter(StateFailed, "first probe not finished", now), false
 	case s.fails != "":
 		return old.enter(StateFailed, s.fails, now), false
+	case !s.known && !old.State.inService() && old.State != StateDraining:
+		return old.enter(StateFailed, notProbed, now), false
 	}
 	switch old.State {
 	case StateActive, StateJoining:
@@ -237,7 +240,7 @@ func (f farmState) agree(peers []farmState, now time.Time) {
 func (r rules) weigh(was, next farmState, is map[netip.Addr]situation, peers []farmState, now time.Time) {
 	for addr, rec := range next {
 		before := was[addr].at(now)
-		if rec.moving(now) && before.moving(now) || rec.State == StateFailed && !is[addr].known {
+		if rec.moving(now) && before.moving(now) || rec.State == StateFailed && !is[addr].known && is[addr].fails == "" {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"anycastle/bpf"
+	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
 )
 
@@ -27,16 +28,35 @@ type VIPStatus struct {
 
 // RealStatus is one row of `show real`: one real in one farm.
 type RealStatus struct {
-	Farm    string     `json:"farm"`
-	Name    string     `json:"name"`
-	Address netip.Addr `json:"address"`
-	Weight  int        `json:"weight"`
-	State   string     `json:"state"` // active or failed
-	Why     string     `json:"why"`   // why it is in that state
-	Since   time.Time  `json:"since"`
-	Slots   int        `json:"slots"` // of bpf.Slots
-	Share   float64    `json:"share"` // of the farm's flows, 0 to 1
-	NextHop string     `json:"next_hop"`
+	Farm            string     `json:"farm"`
+	Name            string     `json:"name"`
+	Address         netip.Addr `json:"address"`
+	Forward         Forward    `json:"forward"`
+	Weight          int        `json:"weight"` // in the config; 0: it is not there any more
+	State           State      `json:"state"`
+	Why             string     `json:"why"` // why it is in that state
+	Since           time.Time  `json:"since"`
+	Until           time.Time  `json:"until,omitzero"`   // when the state, or a change of weight, ends by itself
+	PrimaryWeight   float64    `json:"primary_weight"`   // for new flows: the config's, times what agents say, made even
+	SecondaryWeight float64    `json:"secondary_weight"` // for established flows
+	Flows           *int       `json:"flows"`            // established, by the agent's count; null: no agent says
+	Slots           int        `json:"slots"`            // of bpf.Slots, for new flows
+	Share           float64    `json:"share"`            // of the farm's new flows, 0 to 1
+	NextHop         string     `json:"next_hop"`
+}
+
+// DrainStatus is one row of `show drain`: a real that is ordered to drain, until it is activated.
+type DrainStatus struct {
+	Farm      string    `json:"farm"`
+	Real      string    `json:"real"`
+	State     State     `json:"state"`
+	Why       string    `json:"why"`
+	Since     time.Time `json:"since"`
+	Deadline  time.Time `json:"deadline"`
+	FlowsLeft *int      `json:"flows_left"`   // null: no agent says
+	ETA       time.Time `json:"eta,omitzero"` // when none will be left if flows go on ending as they have; zero: unknown
+	Safe      bool      `json:"safe"`         // no LB of the site that is there sends it anything any more
+	WaitsFor  []string  `json:"waits_for"`    // LBs that still do
 }
 
 // FarmStatus is one row of `show farm`.
@@ -44,7 +64,8 @@ type FarmStatus struct {
 	Name        string   `json:"name"`
 	VIPs        []string `json:"vips"`
 	Reals       int      `json:"reals"`
-	ActiveReals int      `json:"active_reals"`
+	ActiveReals int      `json:"active_reals"`        // that take new flows
+	Moving      int      `json:"slots_in_transition"` // whose new and established flows are at different reals
 }
 
 // ProbeStatus is one row of `show probe`.
@@ -81,17 +102,21 @@ type view struct {
 	vips      map[vipKey]vipEntry // installed
 	announced []netip.Prefix
 	withheld  map[netip.Addr]string
-	reals     map[realID]RealStatus
+	reals     []RealStatus
+	drains    []DrainStatus
+	moving    map[string]int // by farm
 	results   map[targetID]probe.Result
 }
 
 func newView(cfg *Config) view {
-	v := view{reals: map[realID]RealStatus{}, results: map[targetID]probe.Result{}}
+	v := view{results: map[targetID]probe.Result{}}
 	now := time.Now()
-	for _, f := range cfg.Farms {
-		for _, r := range f.Reals {
-			v.reals[realID{f.Name, r.Name}] = RealStatus{Farm: f.Name, Name: r.Name, Address: r.Address, Weight: r.Weight,
-				State: "failed", Why: "first probe not finished", Since: now}
+	for i := range cfg.Farms {
+		f := &cfg.Farms[i]
+		for j := range f.Reals {
+			r := &f.Reals[j]
+			v.reals = append(v.reals, RealStatus{Farm: f.Name, Name: r.Name, Address: r.Address, Forward: f.forward(r), Weight: r.Weight,
+				State: StateFailed, Why: notProbed, Since: now})
 		}
 	}
 	return v
@@ -119,75 +144,17 @@ func (l *LB) showWithheld(withheld map[netip.Addr]string) {
 	l.view.withheld = withheld
 }
 
-// show publishes the loop's state, and logs the reals whose state is another than before.
-func (l *loop) show() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.view.vips = l.have.allVIPs()
-	l.view.announced = l.announced
-	for i := range l.cfg.Farms {
-		f := &l.cfg.Farms[i]
-		slots := l.slotsOf(f)
-		for j := range f.Reals {
-			r := &f.Reals[j]
-			id := realID{f.Name, r.Name}
-			s := l.view.reals[id]
-			old := s.State
-			s.State, s.Why = l.realState(f, r)
-			if s.State != old {
-				s.Since = time.Now()
-				l.log.Info("real changed", "farm", f.Name, "real", r.Name, "old", old, "new", s.State, "cause", s.Why)
-			}
-			s.Slots = slots[r.Address]
-			s.Share = float64(s.Slots) / bpf.Slots
-			s.NextHop = l.in.hops[r.Address].String()
-			l.view.reals[id] = s
-		}
-	}
-}
-
-// realState gives what Status says of a real. The caller holds mu.
-func (l *loop) realState(f *Farm, r *Real) (state, why string) {
-	ok, why := l.in.active(f, r)
-	if ok {
-		return "active", "probe passes"
-	}
-	for _, t := range l.cfg.targetsOf(f, r) {
-		if res := l.view.results[t.id]; res.State == probe.Failing && res.Err != nil {
-			return "failed", res.Err.Error()
-		}
-	}
-	return "failed", why
-}
-
-// slotsOf counts the installed slots of each real of a farm.
-func (l *loop) slotsOf(f *Farm) map[netip.Addr]int {
-	n := map[netip.Addr]int{}
-	installed := l.have.allVIPs()
-	for _, v := range l.cfg.VIPs {
-		e, ok := installed[v.key()]
-		if v.Farm != f.Name || !ok {
-			continue
-		}
-		for _, slot := range l.have.slots[e.farm] {
-			if slot.primary != none {
-				n[l.have.reals[uint32(slot.primary)].addr]++
-			}
-		}
-		break
-	}
-	return n
-}
-
 // Status gives what the role's socket answers, by path.
 func (l *LB) Status() map[string]func() any {
 	return map[string]func() any{
-		"/v1/vip":    func() any { return l.VIPs() },
-		"/v1/real":   func() any { return l.Reals() },
-		"/v1/farm":   func() any { return l.Farms() },
-		"/v1/probe":  func() any { return l.Probes() },
-		"/v1/drops":  func() any { return l.Drops() },
-		"/v1/uplink": func() any { return l.Uplinks() },
+		"/v1/vip":     func() any { return l.VIPs() },
+		"/v1/real":    func() any { return l.Reals() },
+		"/v1/farm":    func() any { return l.Farms() },
+		"/v1/probe":   func() any { return l.Probes() },
+		"/v1/drain":   func() any { return l.Drains() },
+		"/v1/drops":   func() any { return l.Drops() },
+		"/v1/uplink":  func() any { return l.Uplinks() },
+		"/v1/peer-lb": func() any { return l.Peers() },
 	}
 }
 
@@ -219,28 +186,38 @@ func (l *LB) VIPs() []VIPStatus {
 	return list
 }
 
-// activeReals counts the active reals of a farm. The caller holds mu.
+// activeReals counts the reals of a farm that take new flows. The caller holds mu.
 func (l *LB) activeReals(farm string) int {
 	n := 0
-	for id, r := range l.view.reals {
-		if id.farm == farm && r.State == "active" {
+	for _, r := range l.view.reals {
+		if r.Farm == farm && r.State.inService() {
 			n++
 		}
 	}
 	return n
 }
 
-// Reals gives the state of each real of each farm in the order of the config.
+// Reals gives the state of each real of each farm in the order of the config, and of those that have left it and still
+// have flows.
 func (l *LB) Reals() []RealStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []RealStatus
-	for _, f := range l.cfg.Farms {
-		for _, r := range f.Reals {
-			list = append(list, l.view.reals[realID{f.Name, r.Name}])
-		}
+	return append([]RealStatus{}, l.view.reals...)
+}
+
+// Drains gives the reals that are ordered to drain.
+func (l *LB) Drains() []DrainStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]DrainStatus{}, l.view.drains...)
+}
+
+// Peers gives the LBs of the site as the mesh sees them, this one among them; none if there is no mesh.
+func (l *LB) Peers() []mesh.Member {
+	if l.mesh == nil {
+		return []mesh.Member{}
 	}
-	return list
+	return l.mesh.Members()
 }
 
 // Farms gives the state of each farm in the order of the config.
@@ -249,7 +226,7 @@ func (l *LB) Farms() []FarmStatus {
 	defer l.mu.Unlock()
 	list := make([]FarmStatus, 0, len(l.cfg.Farms))
 	for _, f := range l.cfg.Farms {
-		s := FarmStatus{Name: f.Name, Reals: len(f.Reals), ActiveReals: l.activeReals(f.Name)}
+		s := FarmStatus{Name: f.Name, Reals: len(f.Reals), ActiveReals: l.activeReals(f.Name), Moving: l.view.moving[f.Name]}
 		for _, v := range l.cfg.VIPs {
 			if v.Farm == f.Name {
 				s.VIPs = append(s.VIPs, v.Name)
@@ -267,9 +244,10 @@ func (l *LB) Probes() []ProbeStatus {
 	var list []ProbeStatus
 	for i := range l.cfg.Farms {
 		f := &l.cfg.Farms[i]
+		vips := l.cfg.addressesOf(f)
 		for j := range f.Reals {
 			r := &f.Reals[j]
-			for _, t := range l.cfg.targetsOf(f, r) {
+			for _, t := range l.cfg.targetsOf(f, r, vips) {
 				s := ProbeStatus{Farm: f.Name, Real: r.Name, Type: t.config.Type, Target: t.addr}
 				if res, ok := l.view.results[t.id]; ok {
 					s.State, s.At, s.Last = res.State, res.At, "ok"

@@ -34,16 +34,35 @@ type vipEntry struct {
 	farm         uint32
 	index        uint32 // of its counters
 	secondChance bool   // how established flows are treated in slots in transition; else they are tracked
-	// followAll: stored flows are followed in every slot, also where primary and secondary are the same real. Only for
-	// tracked farms; see follow.
+	// followAll: stored flows are followed in every slot, also where primary and secondary are the same real; see
+	// rules.follow. Only for tracked farms.
 	followAll  bool
 	sourceBits uint8 // of the source address, which alone decides the slot; 0: the whole flow does
+}
+
+// mustFollow says whether the VIP stays with its farm and is to begin to follow stored flows everywhere.
+func (e vipEntry) mustFollow(want vipEntry) bool {
+	return want.followAll && !e.followAll && e.farm == want.farm
 }
 
 // addressEntry is what is known of an address of VIPs: it takes packets without ports, and echo requests.
 type addressEntry struct {
 	inService bool         // echo requests are answered
 	ranges    []rangeEntry // its VIPs of many ports, in the order in which a packet is offered to them
+}
+
+// mustFollow gives the entry with those of its VIPs following that are to begin to, if there is one.
+func (a addressEntry) mustFollow(want addressEntry) (addressEntry, bool) {
+	some := false
+	a.ranges = slices.Clone(a.ranges)
+	for i, r := range a.ranges {
+		for _, w := range want.ranges {
+			if w.key == r.key && r.mustFollow(w.vipEntry) {
+				a.ranges[i].followAll, some = true, true
+			}
+		}
+	}
+	return a, some
 }
 
 type rangeEntry struct {

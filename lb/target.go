@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -11,7 +12,8 @@ import (
 // targetID names one probe of one real.
 type targetID struct {
 	realID
-	probe int // its place among the farm's
+	probe int        // its place among the farm's
+	vip   netip.Addr // that it asks for; the zero Addr: it asks the real's own address
 }
 
 // target is one probe of one real, with what it asks.
@@ -21,37 +23,53 @@ type target struct {
 	config *probe.Config
 }
 
-// targetsOf are the probes of a real.
-func (c *Config) targetsOf(f *Farm, r *Real) []target {
-	targets := make([]target, len(f.Probes))
+// targetsOf are the probes of a real: each asks for every address of the farm's VIPs, those given, on that real, as a client's packets
+// would come to it. What cannot carry a mark, or asks the server itself, goes to its own address.
+func (c *Config) targetsOf(f *Farm, r *Real, vips []netip.Addr) []target {
+	var targets []target
 	for i := range f.Probes {
 		p := &f.Probes[i]
-		targets[i] = target{targetID{realID{f.Name, r.Name}, i}, netip.AddrPortFrom(r.Address, c.probePort(f, p)), p}
+		port := c.probePort(f, p)
+		if p.Type == agentCheck || p.Type == "exec" {
+			targets = append(targets, target{targetID{realID{f.Name, r.Name}, i, netip.Addr{}}, netip.AddrPortFrom(r.Address, port), p})
+			continue
+		}
+		for _, vip := range vips {
+			targets = append(targets, target{targetID{realID{f.Name, r.Name}, i, vip}, netip.AddrPortFrom(vip, port), p})
+		}
 	}
 	return targets
 }
 
-// targets are those of all reals, as a probe.Runner takes them.
-func (c *Config) targets() []probe.Target {
-	var list []probe.Target
-	for i := range c.Farms {
-		f := &c.Farms[i]
-		for j := range f.Reals {
-			for _, t := range c.targetsOf(f, &f.Reals[j]) {
-				list = append(list, probe.Target{Name: t.id.String(), Addr: t.addr, Config: t.config})
-			}
+// addressesOf are those of the farm's VIPs, each once, in the order of the config.
+func (c *Config) addressesOf(f *Farm) []netip.Addr {
+	var addrs []netip.Addr
+	seen := map[netip.Addr]bool{}
+	for _, v := range c.VIPs {
+		if v.Farm == f.Name && !seen[v.Address] {
+			seen[v.Address] = true
+			addrs = append(addrs, v.Address)
 		}
 	}
-	return list
+	return addrs
 }
 
 // String gives a name that is unique, since a slash is in no name of the config.
-func (id targetID) String() string { return id.farm + "/" + id.name + "/" + strconv.Itoa(id.probe) }
+func (id targetID) String() string {
+	s := fmt.Sprintf("%s/%s/%d", id.farm, id.name, id.probe)
+	if id.vip.IsValid() {
+		s += "/" + id.vip.String()
+	}
+	return s
+}
 
 // parseTargetID undoes String.
 func parseTargetID(s string) targetID {
-	farm, rest, _ := strings.Cut(s, "/")
-	name, n, _ := strings.Cut(rest, "/")
-	i, _ := strconv.Atoi(n) // of our own making
-	return targetID{realID{farm, name}, i}
+	parts := strings.Split(s, "/") // of our own making
+	id := targetID{realID: realID{parts[0], parts[1]}}
+	id.probe, _ = strconv.Atoi(parts[2])
+	if len(parts) > 3 {
+		id.vip, _ = netip.ParseAddr(parts[3])
+	}
+	return id
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -107,6 +108,22 @@ func ago(t time.Time) string {
 		return "-"
 	}
 	return time.Since(t).Round(time.Second).String()
+}
+
+// in says how long it is until something ends that may have no end.
+func in(t time.Time) string {
+	if left := time.Until(t); left > 0 {
+		return left.Round(time.Second).String()
+	}
+	return "-"
+}
+
+// count says how many there are, if anybody knows.
+func count(n *int) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.Itoa(*n)
 }
 
 func yes(b bool) string {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"anycastle/gss"
+	"anycastle/internal/mesh"
 	"anycastle/lb"
 	"anycastle/rhi"
 
@@ -66,19 +67,36 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[lb.RealStatus]{
 		noun: "real", short: "Reals: state, why, and their share of the flows", roles: onLB,
-		head: []string{"FARM", "REAL", "ADDRESS", "WEIGHT", "STATE", "FOR", "WHY", "SHARE", "NEXT HOP"},
+		head: []string{"FARM", "REAL", "ADDRESS", "WEIGHT", "STATE", "FOR", "UNTIL", "WHY", "FLOWS", "SHARE", "NEXT HOP"},
 		rows: one(func(r lb.RealStatus) []string {
 			return []string{
-				r.Farm, r.Name, r.Address.String(), strconv.Itoa(r.Weight), r.State, ago(r.Since), r.Why,
-				fmt.Sprintf("%.1f%%", 100*r.Share), r.NextHop,
+				r.Farm, r.Name, r.Address.String(), strconv.Itoa(r.Weight), string(r.State), ago(r.Since), in(r.Until), r.Why,
+				count(r.Flows), fmt.Sprintf("%.1f%%", 100*r.Share), r.NextHop,
 			}
 		}),
 	})
 	addView(cmd, e, f, view[lb.FarmStatus]{
-		noun: "farm", short: "Farms: how many reals are in service", roles: onLB,
-		head: []string{"FARM", "REALS", "IN SERVICE", "VIPS"},
+		noun: "farm", short: "Farms: how many reals are in service, and slots in transition", roles: onLB,
+		head: []string{"FARM", "REALS", "IN SERVICE", "SLOTS IN TRANSITION", "VIPS"},
 		rows: one(func(r lb.FarmStatus) []string {
-			return []string{r.Name, strconv.Itoa(r.Reals), strconv.Itoa(r.ActiveReals), words(r.VIPs)}
+			return []string{r.Name, strconv.Itoa(r.Reals), strconv.Itoa(r.ActiveReals), strconv.Itoa(r.Moving), words(r.VIPs)}
+		}),
+	})
+	addView(cmd, e, f, view[lb.DrainStatus]{
+		noun: "drain", short: "Reals that drain: flows left, deadline, and whether it is safe to stop the server", roles: onLB,
+		head: []string{"FARM", "REAL", "STATE", "FOR", "FLOWS LEFT", "DEADLINE IN", "DONE IN", "SAFE", "WAITS FOR", "WHY"},
+		rows: one(func(d lb.DrainStatus) []string {
+			return []string{
+				d.Farm, d.Real, string(d.State), ago(d.Since), count(d.FlowsLeft), in(d.Deadline), in(d.ETA), yes(d.Safe),
+				words(d.WaitsFor), d.Why,
+			}
+		}),
+	})
+	addView(cmd, e, f, view[mesh.Member]{
+		noun: "peer-lb", short: "The balancers of the site that share orders and states", roles: onLB,
+		head: []string{"BALANCER", "ADDRESS", "STATE", "FOR", "THIS ONE"},
+		rows: one(func(m mesh.Member) []string {
+			return []string{m.Name, m.Address.String(), m.State, ago(m.Since), yes(m.Self)}
 		}),
 	})
 	addView(cmd, e, f, view[lb.ProbeStatus]{

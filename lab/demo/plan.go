@@ -156,7 +156,7 @@ func (d *demo) out(ctx context.Context, node string) (string, error) {
 	}
 	var out []string
 	for _, r := range reals {
-		if r.State != "active" {
+		if r.State != "active" && r.State != "joining" {
 			out = append(out, r.Name)
 		}
 	}
