@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"anycastle/bpf"
 	"anycastle/internal/netnstest"
@@ -143,7 +144,8 @@ func TestSecondLBIsRefused(t *testing.T) {
 func BenchmarkOneRealChanges(b *testing.B) {
 	for _, n := range []int{2, 100} {
 		b.Run(fmt.Sprintf("of %d", n), func(b *testing.B) {
-			cfg := &Config{Farms: []Farm{{Name: "smtp"}}}
+			cfg := &Config{Farms: []Farm{{Name: "smtp", Probes: []probe.Config{{Type: "tcp", Port: 25}},
+				Transition: Transition{Method: Tracked, Time: time.Hour}}}}
 			cfg.VIPs = []VIP{{Name: "smtp", Address: addr("203.0.113.10"), Port: OnePort(25), Farm: "smtp"}}
 			for i := range n {
 				cfg.Farms[0].Reals = append(cfg.Farms[0].Reals,

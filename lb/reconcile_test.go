@@ -290,6 +290,14 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
+func TestAnnounceIPv6(t *testing.T) {
+	in := allPassing(mustParse(t, strings.Replace(twoFarms, "203.0.113.11", "2001:db8:25::11", 1)))
+	got, _ := in.announce()
+	if want := "[203.0.113.10/32 2001:db8:25::11/128]"; fmt.Sprint(got) != want {
+		t.Errorf("announced %v, want %s", got, want)
+	}
+}
+
 // TestSharedTableIsNotTakenOver moves one of two VIPs that have one table to another farm, and stops after each step.
 func TestSharedTableIsNotTakenOver(t *testing.T) {
 	before := allPassing(mustParse(t, strings.Replace(twoFarms, "imap, address: 203.0.113.10", "imap, address: 203.0.113.12", 1)))

@@ -312,6 +312,9 @@ func (r rules) follow(was, next farmState, now time.Time) {
 	}
 	for addr, old := range was {
 		old, rec := old.at(now), next[addr]
+		if old.State == rec.State {
+			continue
+		}
 		took := old.State.inService() || old.State == StateDraining // flows
 		takes := rec.State.inService() || rec.State == StateDraining
 		moving, end := next.others(was, addr, now)
