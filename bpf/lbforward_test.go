@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"anycastle/internal/pkttest"
@@ -171,6 +172,25 @@ func TestLBChecksum(t *testing.T) {
 	if diff := pkttest.Diff(want, out); diff != "" {
 		t.Errorf("a checksum that was wrong: %s", diff)
 	}
+}
+
+// TestLBOuterChecksum has the words of an outer header sum up such that what is carried over makes another carry.
+func TestLBOuterChecksum(t *testing.T) {
+	var cases []lbCase
+	f := with(tcp, payload(255-60), tos(0xff), ttl(0xff)) // 255 bytes with the outer header: large in the order of the machine
+	for last := range 1 << 16 {
+		to := ipip4
+		to.addr = netip.AddrFrom4([4]byte{198, 51, byte(last >> 8), byte(last)})
+		sum := uint32(OuterSum(lbAddr, to.addr)) + 0xff00 + uint32(Port(255)) + (0xfe | 4<<8)
+		if low := sum&0xffff + sum>>16; low > 0xffff {
+			cases = append(cases, lbCase{name: fmt.Sprintf("to %v", to.addr), prepare: func(t *testing.T, r *rig) { to.put(t, r) }, frame: f, verdict: xdpTX,
+				want: to.gets(f)})
+		}
+	}
+	if len(cases) == 0 {
+		t.Fatal("no address makes two carries")
+	}
+	runLB(t, cases[:min(len(cases), 8)])
 }
 
 // headerSum computes the checksum of the IPv4 header with another TTL.

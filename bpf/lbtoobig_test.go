@@ -191,12 +191,17 @@ func (r *rig) setTokens(t testing.TB, n uint64) {
 // tokens is how many answers all CPUs may give.
 func (r *rig) tokens(t testing.TB) (n uint64) {
 	t.Helper()
-	var buckets []lbBucket
-	put(t, r.objs.Buckets.Lookup(uint32(0), &buckets))
-	for _, b := range buckets {
+	for _, b := range r.buckets(t) {
 		n += b.Tokens
 	}
 	return n
+}
+
+// buckets gives that of each CPU.
+func (r *rig) buckets(t testing.TB) (all []lbBucket) {
+	t.Helper()
+	put(t, r.objs.Buckets.Lookup(uint32(0), &all))
+	return all
 }
 
 // TestTooBigLimit empties the bucket, of which the program fills up one token in each millisecond: it is tried again as
@@ -273,4 +278,34 @@ func TestTooBigTokens(t *testing.T) {
 	if got := r.tokens(t); got < 499 || got > most {
 		t.Errorf("half a second gives %d tokens, want 499 to %d", got, most)
 	}
+}
+
+// TestTooBigTokensAddUp has answers come so close together that none of them fills the bucket: the time between them must
+// not be lost. It is tried again as long as a millisecond has passed.
+func TestTooBigTokensAddUp(t *testing.T) {
+	r := newRig(t)
+	in := with(tcp, payload(1461))().Bytes(t)
+	for range 1000 {
+		r.setTokens(t, 5)
+		before := make(map[uint64]bool)
+		for _, b := range r.buckets(t) {
+			before[b.At] = true
+		}
+		if _, _, err := r.prog.Test(in); err != nil {
+			t.Fatal(err)
+		}
+		taken := 0
+		for _, b := range r.buckets(t) {
+			if b.Tokens == 4 {
+				taken++
+				if !before[b.At] {
+					t.Errorf("the bucket is as if filled at %d, when nothing was filled in", b.At)
+				}
+			}
+		}
+		if taken == 1 {
+			return
+		}
+	}
+	t.Error("no answer took a token within a millisecond")
 }

@@ -57,6 +57,7 @@ func TestRealTunnels(t *testing.T) {
 		add("error", about(t, response))
 		add("fragment", cutFlows()[0].piece(t, 1))
 		add("fragment in v6", cutFlows()[2].piece(t, 1))
+		add("without a transport header in v4", with(tcp, func(f *pkttest.Frame) { f.L4, f.Payload = nil, nil }))
 		add("without a transport header", with(tcp6, func(f *pkttest.Frame) { f.L4, f.Payload = nil, nil }))
 	}
 	runReal(t, cases)

@@ -116,6 +116,7 @@ func TestHopWithoutSocket(t *testing.T) {
 	r.takes(t, "sctp", with(tcp, func(f *pkttest.Frame) { f.IP.Protocol, f.L4 = 132, nil }))
 	r.takes(t, "tcp cut off", with(tcp, func(f *pkttest.Frame) { f.L4, f.Payload = nil, make([]byte, 15) }))
 	r.takes(t, "no more than ip", with(tcp6, func(f *pkttest.Frame) { f.L4, f.Payload = nil, nil }))
+	r.takes(t, "no more than ip of v4", with(tcp, func(f *pkttest.Frame) { f.L4, f.Payload = nil, nil }))
 	r.takes(t, "icmp cut off", with(echo4, func(f *pkttest.Frame) { f.L4, f.Payload = nil, []byte{3, 0, 0, 0, 0, 0, 0} }))
 	r.takes(t, "error about nothing", errorAbout(t, 3, response, 0))
 	r.takes(t, "error about ip alone", errorAbout(t, 3, response, 20))
@@ -136,6 +137,43 @@ func TestHopWithoutSocket(t *testing.T) {
 	r.passesOn(t, "classes", with(tcp, tos(0xb9)))
 	r.passesOn(t, "few hops", with(tcp, ttl(2)))
 	r.passesOn(t, "many hops", with(tcp6, ttl(255)))
+}
+
+// TestHopCutOff has the inner packet end before its flow is known, and the frame go on behind it as the packet would.
+func TestHopCutOff(t *testing.T) {
+	r := newHopRig(t)
+	for _, p := range []struct {
+		name  string
+		frame made
+		need  int // bytes behind the IP header
+	}{
+		{"tcp", tcp, 20},
+		{"tcp in v6", tcp6, 20},
+		{"tcp behind headers", with(tcp6, headers(pkttest.Destination(1), pkttest.FragmentAt(0, false, 7))), 16 + 8 + 20},
+		{"error", errorAbout(t, 3, response, -1), 8 + 20 + 4},
+		{"error in v6", errorAbout(t, 1, response6, -1), 8 + 40 + 4},
+		{"error about headers", errorAbout(t, 1, with(response6, headers(pkttest.HopByHop(0))), -1), 8 + 40 + 8 + 4},
+	} {
+		for n := range p.need {
+			r.takes(t, fmt.Sprintf("%s of %d bytes", p.name, n), cutOff(t, p.frame, n))
+		}
+		r.passesOn(t, p.name+" that is long enough", cutOff(t, p.frame, p.need))
+	}
+}
+
+// cutOff has a packet end n bytes behind its IP header, and what follows lie behind the packet.
+func cutOff(t testing.TB, f made, n int) made {
+	return func() *pkttest.Frame {
+		g := f()
+		packet := g.Packet(t)
+		if g.IP6 != nil {
+			g.IP6.NextHeader, g.Ext, packet = layers.IPProtocol(packet[6]), nil, packet[40:]
+		} else {
+			packet = packet[20:]
+		}
+		g.L4, g.Payload, g.Trailer = nil, packet[:n], packet[n:]
+		return g
+	}
 }
 
 // TestHopWays leaves for the second hop by ways that are known.

@@ -72,15 +72,15 @@ static __noinline int read_ports(struct xdp_md *ctx, const struct decap *d, stru
 	struct icmphdr icmp;
 	struct flow about = {};
 	__be16 *ports = (void *)tcp;
-	__u32 at = in->l4;
+	__u32 at = in->l4, end = d->inner + d->inner_len;
 
 	if (in->flow.proto == (d->inner_family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
-		if (bpf_xdp_load_bytes(ctx, at, &icmp, sizeof(icmp)) || !is_error(d->inner_family, icmp.type))
+		if (at + sizeof(icmp) > end || bpf_xdp_load_bytes(ctx, at, &icmp, sizeof(icmp)) ||
+		    !is_error(d->inner_family, icmp.type))
 			return 0;
 		at += sizeof(icmp);
-		at = d->inner_family == 4 ? embedded4(ctx, at, &about)
-					  : embedded6(ctx, at, d->inner + d->inner_len, &about);
-		if (!at || about.proto != IPPROTO_TCP || bpf_xdp_load_bytes(ctx, at, tcp, 4))
+		at = d->inner_family == 4 ? embedded4(ctx, at, &about) : embedded6(ctx, at, end, &about);
+		if (!at || at + 4 > end || about.proto != IPPROTO_TCP || bpf_xdp_load_bytes(ctx, at, tcp, 4))
 			return 0;
 		__builtin_memcpy(in->flow.src, about.dst, 16);
 		__builtin_memcpy(in->flow.dst, about.src, 16);
@@ -89,7 +89,7 @@ static __noinline int read_ports(struct xdp_md *ctx, const struct decap *d, stru
 		in->turned = 1;
 		return 1;
 	}
-	if (in->flow.proto != IPPROTO_TCP || bpf_xdp_load_bytes(ctx, at, tcp, sizeof(tcp)))
+	if (in->flow.proto != IPPROTO_TCP || at + TCP_HEADER_LEN > end || bpf_xdp_load_bytes(ctx, at, tcp, sizeof(tcp)))
 		return 0;
 	in->flow.src_port = ports[0];
 	in->flow.dst_port = ports[1];
