@@ -35,10 +35,11 @@ type loop struct {
 	announced []netip.Prefix
 	unsure    bool // the last Set did not succeed, so announced may not be what routers were told
 
-	changed bool // something has that watchers must be told
-	looked  bool // the first next hops are known
-	ready   bool // all is known that must be before anything is installed
-	alone   bool // there is no other LB, or peerGrace is over
+	changed bool         // something has that watchers must be told
+	looked  bool         // the first next hops are known
+	addrs   []netip.Addr // whose next hops are looked for
+	ready   bool         // all is known that must be before anything is installed
+	alone   bool         // there is no other LB, or peerGrace is over
 
 	counts  map[string]counted // of tables, by farm
 	started time.Time
@@ -202,7 +203,10 @@ func (l *loop) tellWatchers() error {
 	if !l.changed {
 		return nil
 	}
-	l.watch.hops.SetAddrs(l.in.addresses())
+	if addrs := l.in.addresses(); !slices.Equal(addrs, l.addrs) {
+		l.addrs = addrs
+		l.watch.hops.SetAddrs(addrs) // each call is answered with hops, whether they are others or not
+	}
 	if !l.looked {
 		return nil // what an earlier process has installed is better than reals without next hops
 	}

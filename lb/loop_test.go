@@ -35,6 +35,7 @@ type fakeWatchers struct {
 	mu      sync.Mutex
 	targets []probe.Target
 	addrs   []netip.Addr
+	asked   int   // calls of SetAddrs
 	fail    error // of SetTargets
 }
 
@@ -52,6 +53,7 @@ func (f *fakeWatchers) SetAddrs(addrs []netip.Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.addrs = addrs
+	f.asked++
 }
 
 func (f *fakeWatchers) names() []string {
@@ -247,6 +249,24 @@ func TestLoopWaitsForNextHop(t *testing.T) {
 		}
 		r.hops(hopsOfBoth)
 		r.expect("real 2 = 198.51.100.10", "table 0 of [1 2] before [1]")
+		r.end()
+	})
+}
+
+// TestLoopAsksForHopsOnce: a Resolver answers each time that it is given addresses, and an answer must not be a reason to
+// give them again.
+func TestLoopAsksForHopsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoop(t)
+		r.start()
+		for range 3 {
+			r.hops(hopsOfBoth)
+			r.hops(map[netip.Addr]Hop{addr("198.51.100.9"): testHop, addr("198.51.100.10"): {Why: "no route"}})
+		}
+		synctest.Wait()
+		if r.watch.asked != 1 {
+			t.Errorf("addresses were given %d times, want once", r.watch.asked)
+		}
 		r.end()
 	})
 }
