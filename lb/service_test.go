@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"testing"
 
@@ -28,6 +29,8 @@ func runService(text string) error {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
 	}
+	ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // a hung one waits for it
+	defer stop()
 	failed := make(chan error)
 	for _, addr := range s.Listen {
 		ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
@@ -52,7 +55,12 @@ func runService(text string) error {
 	if err := os.WriteFile(s.Ready, nil, 0o600); err != nil {
 		return err
 	}
-	return <-failed // and else until it is killed
+	select {
+	case err := <-failed:
+		return err
+	case <-ended.Done():
+		return nil
+	}
 }
 
 // hold takes connections and ends each when its client does.
