@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -19,6 +20,8 @@ const (
 	vipOrigin = 0xac
 	// vipLabel shows the same to whoever reads `ip address` for IPv4.
 	vipLabel = "lo:anycastle"
+
+	routePatience = 5 * time.Second
 
 	ifaProto = 11         // IFA_PROTO, which package unix lacks
 	forever  = 0xffffffff // INFINITY_LIFE_TIME
@@ -112,6 +115,28 @@ func (r *Role) addVIPs() error {
 			return fmt.Errorf("add VIP %v to lo (run as root): %w", vip, err)
 		}
 		r.log.Info("vip changed", "vip", vip, "old", "absent", "new", "on lo", "cause", "in the config")
+	}
+	return r.awaitRoutes()
+}
+
+// awaitRoutes waits until the stack takes packets for the VIPs: the kernel makes the route to an IPv6 address a little
+// after the address, and until then it would answer that there is none.
+func (r *Role) awaitRoutes() error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(routePatience)
+	for _, vip := range r.cfg.VIPs {
+		for {
+			routes, err := netlink.RouteGet(vip.AsSlice())
+			if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("VIP %v is on lo, and the kernel has no local route to it after %v; `ip route show table local` shows those there are",
+					vip, routePatience)
+			}
+			<-tick.C
+		}
 	}
 	return nil
 }

@@ -74,6 +74,32 @@ func TestVIPsOnLoopback(t *testing.T) {
 	}
 }
 
+// TestVIPsAreTakenAtOnce connects to each VIP as soon as it is added.
+func TestVIPsAreTakenAtOnce(t *testing.T) {
+	for range 10 {
+		ns := netnstest.New(t)
+		role := newRole(t, Config{VIPs: []netip.Addr{vip1, vip6}})
+		ns.Do(func() error {
+			if err := role.addVIPs(); err != nil {
+				return err
+			}
+			for _, vip := range role.cfg.VIPs {
+				ln, err := net.Listen("tcp", netip.AddrPortFrom(vip, 25).String())
+				if err != nil {
+					return err
+				}
+				conn, err := net.DialTimeout("tcp", ln.Addr().String(), patience)
+				if err != nil {
+					return err
+				}
+				conn.Close()
+				ln.Close()
+			}
+			return nil
+		})
+	}
+}
+
 // TestVIPOfAnEarlierVersion is marked by its label alone.
 func TestVIPOfAnEarlierVersion(t *testing.T) {
 	ns := netnstest.New(t)
