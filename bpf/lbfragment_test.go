@@ -239,6 +239,10 @@ func TestFragmentsBehindHeaders(t *testing.T) {
 	f.whole = with(f.whole, headers(pkttest.HopByHop(0), pkttest.Destination(1)))
 	inside := with(f.piece(t, 0), func(f *pkttest.Frame) { f.Ext = append(f.Ext, pkttest.Destination(0)) })
 	cases := []lbCase{{name: "options behind the fragment header", frame: inside, verdict: xdpTX, want: ipip4.getsBy(inside, f.hash), moves: f.kept(ipip4, none)}}
+	for name, ext := range map[string]pkttest.Ext{"behind": pkttest.FragmentAt(0, false, 99), "of 0 behind": pkttest.FragmentAt(0, false, 0)} {
+		f := with(f.piece(t, 0), func(f *pkttest.Frame) { f.Ext = append(f.Ext, ext) })
+		cases = append(cases, lbCase{name: "atomic fragment's header " + name, frame: f, verdict: xdpTX, want: ipip4.getsBy(f, hash6()), moves: cutFlows()[2].kept(ipip4, none)})
+	}
 	for i := range 3 {
 		c := lbCase{name: fmt.Sprintf("piece %d", i), frame: f.piece(t, i), verdict: xdpTX, want: ipip4.getsBy(f.piece(t, i), f.hash), moves: f.kept(ipip4, none)}
 		if i > 0 {

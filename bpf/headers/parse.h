@@ -74,13 +74,14 @@ static __always_inline enum reason step_fragment(struct walk *w, const __u8 *hea
 {
 	const struct fraghdr *f = (const void *)header;
 
+	if (!(f->offset & htons(IP6_OFFSET | IP6_MF)))
+		return REASON_NONE; /* atomic (RFC 6946): a part of nothing */
 	w->id = f->id;
 	if (f->offset & htons(IP6_OFFSET)) {
 		w->fragment = WALK_LATER;
 		return is_ext_header(f->next) ? REASON_EXT_HEADER : REASON_NONE;
 	}
-	if (f->offset & htons(IP6_MF))
-		w->fragment = WALK_FIRST;
+	w->fragment = WALK_FIRST;
 	return REASON_NONE;
 }
 
