@@ -1,0 +1,7 @@
+// Package lbbench measures the load balancer from end to end: the built binary in namespaces, with real connections,
+// beside an nftables DNAT balancer and HAProxy in the same namespaces. It holds benchmarks only: `make bench-lb` runs
+// them.
+//
+// The network is a client and a router, behind which two balancers (equal-cost routes in front of them) and the reals
+// are, each on a link of its own. A figure of one run is compared only with others of the same run.
+package lbbench
