@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"reflect"
 
 	"anycastle/gss"
 	"anycastle/internal/daemon"
@@ -38,9 +40,11 @@ func (f *roleFlags) logger(e env) *slog.Logger {
 
 // running is a role ready to run: what its process serves, and its task.
 type running struct {
-	status  map[string]func() any
-	healthy func() error
-	tasks   []daemon.Task
+	status   map[string]func() any
+	handlers map[string]http.HandlerFunc
+	reload   func(context.Context, *nodeFile) error // nil: it cannot
+	healthy  func() error
+	tasks    []daemon.Task
 }
 
 // roleCommand makes a command that runs one role as this process. build finds its own section in the node file, nil
@@ -67,6 +71,16 @@ func roleCommand(e env, role, use, short, long string, build func(*nodeFile, *sl
 				return usageError{fmt.Errorf("%s has no section for %s; its roles: %s", f.config, role, node.describe())}
 			}
 			p := daemon.Process{Role: role, RunDir: f.runDir, Log: log, Registry: reg, Status: r.status, Healthy: r.healthy}
+			p.Handlers = r.handlers
+			if r.reload != nil {
+				p.Reload = func(ctx context.Context) error {
+					node, err := loadNode(f.config)
+					if err != nil {
+						return err
+					}
+					return r.reload(ctx, node)
+				}
+			}
 			return daemon.Run(cmd.Context(), p, r.tasks...)
 		},
 	}
@@ -101,7 +115,17 @@ func buildLB(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*runni
 	if err != nil {
 		return nil, err
 	}
-	r := &running{status: balancer.Status(), tasks: []daemon.Task{balancer.Run}}
+	r := &running{status: balancer.Status(), handlers: balancer.Handlers(), tasks: []daemon.Task{balancer.Run}}
+	before := *node
+	r.reload = func(ctx context.Context, node *nodeFile) error {
+		if node.LB == nil {
+			return errors.New("the file has no lb section any more; stop the role instead")
+		}
+		if !reflect.DeepEqual(node.RHI, before.RHI) {
+			return errors.New("rhi: it cannot change while the balancer runs; restart the role")
+		}
+		return balancer.Reload(ctx, *node.LB)
+	}
 	if speaker != nil {
 		addRHIStatus(r.status, speaker)
 		r.tasks = []daemon.Task{beside(speaker.Run, balancer.Run)}

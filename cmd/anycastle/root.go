@@ -38,6 +38,7 @@ func newRoot(e env) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "see", Title: "See:"},
+		&cobra.Group{ID: "change", Title: "Change:"},
 		&cobra.Group{ID: "lab", Title: "Try:"},
 	)
 	for _, c := range []*cobra.Command{
@@ -48,6 +49,10 @@ func newRoot(e env) *cobra.Command {
 	}
 	for _, c := range []*cobra.Command{newShow(e), newCheck(e)} {
 		c.GroupID = "see"
+		root.AddCommand(c)
+	}
+	for _, c := range append(newOrders(e), newReload(e)) {
+		c.GroupID = "change"
 		root.AddCommand(c)
 	}
 	lab := newLab(e)
