@@ -17,7 +17,7 @@ func TestVethJoinsNamespaces(t *testing.T) {
 	})
 	defer ln.Close()
 	a.Do(func() error {
-		c, err := net.DialTimeout("tcp", "192.0.2.1:25", time.Second)
+		c, err := net.DialTimeout("tcp", "192.0.2.1:25", 20*time.Second)
 		if err == nil {
 			c.Close()
 		}
