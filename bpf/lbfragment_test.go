@@ -89,6 +89,12 @@ func TestLBFragments(t *testing.T) {
 			lbCase{name: f.name + ", last before the first", frame: last, verdict: xdpDrop, reason: "fragment_early", held: 1},
 			lbCase{name: f.name + ", second on its last hop", prepare: f.begun, frame: with(second, ttl(1)), verdict: xdpDrop, reason: "ttl_expired",
 				moves: f.kept(ipip4, none)},
+			lbCase{name: f.name + ", first of another packet with the same id", frame: first, verdict: xdpTX, want: ipip4.getsBy(first, f.hash),
+				prepare: func(t *testing.T, r *rig) {
+					r.setVIPs(t, steady(gue6), func(*VIP) {})
+					f.begun(t, r)
+					r.setVIPs(t, steady(ipip4), func(*VIP) {})
+				}, moves: f.kept(ipip4, none)},
 			lbCase{name: f.name + ", first for nobody", frame: first, verdict: xdpDrop, reason: "no_real",
 				prepare: func(t *testing.T, r *rig) { r.setVIPs(t, Slot{}, func(*VIP) {}) }},
 			lbCase{name: f.name + ", second for a real that is gone", frame: second, verdict: xdpDrop, reason: "no_real",

@@ -260,9 +260,15 @@ func TestTooBigTokens(t *testing.T) {
 			}
 		}
 		put(t, r.objs.Buckets.Put(uint32(0), buckets))
+		begin := uint64(monotonic())
 		answer()
 		if got, want := r.tokens(t), tc.after+(cpus-1)*tc.before; got != want {
 			t.Errorf("%d ns after there were %d in each, %d tokens are left, want %d", tc.ago, tc.before, got, want)
+		}
+		for _, b := range r.buckets(t) {
+			if b.Tokens == tc.after && b.At < begin {
+				t.Errorf("%d ns after there were %d in each, a bucket was filled and not marked with the time", tc.ago, tc.before)
+			}
 		}
 	}
 	// half a second gives 500 and no more; how much more time has passed, the clock says

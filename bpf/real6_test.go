@@ -137,6 +137,8 @@ func TestRealOuter6(t *testing.T) {
 	for _, header := range []byte{0, 43, 44, 50, 51, 60, 6, 58, 59, 1, 47, 132} {
 		add(fmt.Sprintf("next header %d", header), ipip, set(ipAt+6, header), xdpPass, "")
 	}
+	add("in a frame of arp", ipip, set(12, 0x08, 0x06), xdpPass, "")
+	add("in a frame of ipv4", ipip, set(12, 0x08, 0x00), xdpPass, "")
 	add("version 4", ipip, set(ipAt, 0x42), xdpDrop, "bad_header")
 	add("truncated after the outer header", ipip, cut(ipAt+40), xdpDrop, "truncated")
 	add("truncated in the payload", ipip, func(b []byte) []byte { return b[:len(b)-1] }, xdpDrop, "truncated")
