@@ -29,6 +29,7 @@ const (
 const (
 	VIPHashSource   = 1 // the slot depends on the source under the mask alone
 	VIPSecondChance = 2 // how established flows are treated in slots in transition; else they are tracked
+	VIPFollowAll    = 4 // flows are tracked in every slot
 )
 
 // AddressInService in Address.Flags: echo requests are answered.

@@ -216,6 +216,12 @@ func TestLBTrackedFlow(t *testing.T) {
 		expect("the flow after that", family.seg, gue4)
 		r.setVIPs(t, steady(l2), func(*VIP) {})
 		expect("the flow after the transition", family.seg, l2)
+		r.setVIPs(t, steady(l2), func(v *VIP) { v.Flags = VIPFollowAll })
+		expect("the flow where all are followed", family.seg, gue4)
+		expect("an error about it there", family.errors, gue4)
+		expect("the flow opened again there", family.syn, l2)
+		r.setVIPs(t, moving(ipip4, ipip6), func(*VIP) {})
+		expect("that flow in the next transition", family.seg, l2)
 	}
 }
 

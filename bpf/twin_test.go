@@ -85,6 +85,9 @@ func newVIP(v modeltest.VIP, v6 bool) VIP {
 	if v.SecondChance {
 		out.Flags = VIPSecondChance
 	}
+	if v.FollowAll {
+		out.Flags |= VIPFollowAll
+	}
 	if v.Source {
 		ones := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 		if v6 {

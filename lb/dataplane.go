@@ -102,7 +102,8 @@ func readReal(r bpf.Real) realEntry {
 }
 
 func readVIP(v bpf.VIP) vipEntry {
-	e := vipEntry{farm: v.Farm, index: v.Index, secondChance: v.Flags&bpf.VIPSecondChance != 0}
+	e := vipEntry{farm: v.Farm, index: v.Index, secondChance: v.Flags&bpf.VIPSecondChance != 0,
+		followAll: v.Flags&bpf.VIPFollowAll != 0}
 	if v.Flags&bpf.VIPHashSource != 0 {
 		for _, word := range v.Mask {
 			e.sourceBits += uint8(bits.OnesCount32(word))
@@ -115,6 +116,9 @@ func writeVIP(addr netip.Addr, e vipEntry) bpf.VIP {
 	v := bpf.VIP{Farm: e.farm, Index: e.index}
 	if e.secondChance {
 		v.Flags |= bpf.VIPSecondChance
+	}
+	if e.followAll {
+		v.Flags |= bpf.VIPFollowAll
 	}
 	if e.sourceBits > 0 {
 		v.Flags |= bpf.VIPHashSource

@@ -35,6 +35,7 @@ _Static_assert(sizeof(struct vip_key6) == 20, "vip_key6");
 enum {
 	VIP_HASH_SOURCE = 1,   /* the slot depends on the source under the mask, and on nothing else */
 	VIP_SECOND_CHANCE = 2, /* how the farm treats established flows in slots in transition; else it tracks them */
+	VIP_FOLLOW_ALL = 4,    /* a farm that tracks them does so in every slot: one that moved back may have some */
 };
 
 struct vip {

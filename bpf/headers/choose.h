@@ -115,7 +115,8 @@ static __always_inline int are_agents(const struct real *primary, const struct r
 
 static __noinline void choose_in_transition(struct packet *p, __u32 vip_flags)
 {
-	if (vip_flags & VIP_SECOND_CHANCE && are_agents(find_real(p->primary), find_real(p->secondary)))
+	if (vip_flags & VIP_SECOND_CHANCE && p->primary != p->secondary &&
+	    are_agents(find_real(p->primary), find_real(p->secondary)))
 		offer_both(p);
 	else
 		p->real = track(p);
@@ -140,7 +141,7 @@ static __always_inline enum reason choose(struct packet *p, const struct vip *vi
 	p->primary = slot->primary;
 	p->secondary = slot->secondary;
 	p->real = p->primary;
-	if (unlikely(p->primary != p->secondary))
+	if (unlikely(p->primary != p->secondary || vip->flags & VIP_FOLLOW_ALL))
 		choose_in_transition(p, vip->flags);
 	return REASON_NONE;
 }

@@ -70,8 +70,8 @@ func (m *LB) choose(v VIP, f Flow, opens bool) (Choice, string) {
 	slot := table[flowhash.Slot(hash)]
 	first, second := slot.Primary, uint16(0)
 	switch {
-	case slot.Primary == slot.Secondary:
-	case v.SecondChance && m.passOn(slot):
+	case slot.Primary == slot.Secondary && !v.FollowAll:
+	case v.SecondChance && slot.Primary != slot.Secondary && m.passOn(slot):
 		switch {
 		case opens:
 		case first == 0:

@@ -53,6 +53,7 @@ type VIP struct {
 	Source bool   // hash the source address alone
 	Prefix int    // as much of it
 
+	FollowAll    bool // flows are tracked in every slot
 	SecondChance bool // how established flows are kept while the farm's table moves; else they are tracked
 }
 

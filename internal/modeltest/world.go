@@ -125,6 +125,7 @@ func (w *World) addVIPs(rnd *rand.Rand) {
 		if rnd.IntN(12) == 0 {
 			v.Farm = missing + uint32(rnd.IntN(2))
 		}
+		v.FollowAll = rnd.IntN(4) == 0
 		v.SecondChance = v.Farm == secondChance || v.Farm == secondChanceMixed || v.Farm >= missing && rnd.IntN(2) == 0
 		if v.Source = rnd.IntN(3) == 0; v.Source {
 			v.Prefix = []int{0, 8, 24, 30, 32}[rnd.IntN(5)]
