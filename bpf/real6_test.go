@@ -214,9 +214,30 @@ func TestRealGUE(t *testing.T) {
 			private("of family 4 with the length of 6", slices.Concat([]byte{1, 1, 4, 0}, own6.AsSlice()))
 			cases = append(cases, realCase{name: tun.name + ", " + p.name + ", private data longer than the packet", frame: f, mangle: set(udpAt+8, 31),
 				verdict: xdpDrop, reason: "bad_inner"})
+			for _, family := range []byte{4, 6} {
+				cases = append(cases, realCase{name: fmt.Sprintf("%s, %s, second hop of family %d cut off", tun.name, p.name, family),
+					frame: f, mangle: hopCutOff(udpAt, family), verdict: xdpDrop, reason: "bad_inner"})
+			}
 			cases = append(cases, realCase{name: tun.name + ", " + p.name + ", with a checksum", frame: f, mangle: set(udpAt+6, 0x12, 0x34),
 				verdict: xdpPass, want: p.frame})
 		}
 	}
 	runReal(t, cases)
+}
+
+// hopCutOff has the frame and the outer packet end within the address of a second hop.
+func hopCutOff(udpAt int, family byte) func([]byte) []byte {
+	return func(b []byte) []byte {
+		const hopsAt = pkttest.UDPLen + pkttest.GUELen
+		words := map[byte]byte{4: 2, 6: 5}[family]
+		b = append(b[:udpAt+hopsAt], 1, 1, family, 0, 198, 51)
+		b[udpAt+8] = words
+		length := len(b) - ipAt
+		if b[ipAt]>>4 == 4 {
+			b[ipAt+2], b[ipAt+3] = 0, byte(length)
+		} else {
+			b[ipAt+4], b[ipAt+5] = 0, byte(length-pkttest.IP6Len)
+		}
+		return b
+	}
 }

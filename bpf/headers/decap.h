@@ -140,8 +140,9 @@ static __noinline int parse_gue(struct xdp_md *ctx, struct decap *d)
 	d->inner_family = h.gue.proto == IPPROTO_IPIP ? 4 : 6;
 	d->hops_len = h.gue.hlen * 4;
 	d->inner = at + sizeof(h) + d->hops_len;
-	if (!d->hops_len)
-		return OUTER_MINE;
+	if (!d->hops_len || d->inner > d->end)
+		return OUTER_MINE; /* without private data, or with less than it says: then there is no inner packet
+				      either */
 	at += sizeof(h);
 	if (bpf_xdp_load_bytes(ctx, at, &hops, sizeof(hops)) || hops.type != GUE_PRIVATE_HOPS || hops.hops != 1)
 		return OUTER_MINE; /* private data of a kind that is not known is passed over */
