@@ -1,5 +1,3 @@
-//go:build random
-
 package bpf
 
 import (
@@ -65,7 +63,7 @@ func TestRandomPacketsAtReal(t *testing.T) {
 // onRandomFrames compares in one world after the other, as many at a time as there are CPUs.
 func onRandomFrames(t *testing.T, begin begin, frames uint64) {
 	t.Helper()
-	seed := number(t, "ANYCASTLE_SEED", rand.Uint64())
+	seed := number(t, "ANYCASTLE_SEED", 1) // a change must not fail for a fault that it did not bring
 	t.Logf("%d frames; ANYCASTLE_SEED=%d repeats them", frames, seed)
 	for world := uint64(0); world*framesPerWorld < frames; world++ {
 		t.Run(fmt.Sprintf("world %d", world), func(t *testing.T) {
