@@ -1,12 +1,14 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
 
 	"anycastle/internal/pkttest"
 
+	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket/layers"
 )
 
@@ -252,6 +254,23 @@ func TestSteadyStateHasNoFlows(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+func TestForgetFlows(t *testing.T) {
+	r := newRig(t)
+	r.reset(t)
+	const flows = 3*forgetBatch + 7
+	key := flowKey(tcp())
+	for i := range uint32(flows) {
+		key.Src[1] = i
+		put(t, r.Flows.Put(key, uint32(mx1Index)))
+	}
+	for range 2 { // the second time there is none
+		put(t, r.ForgetFlows())
+		if err := r.Flows.NextKey(nil, &key); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			t.Fatalf("the first key after that: %v", err)
 		}
 	}
 }

@@ -112,6 +112,24 @@ func ReadTable(table *ebpf.Map) ([]Slot, error) {
 	return slots, nil
 }
 
+// forgetBatch is how many flows are removed in one call.
+const forgetBatch = 4096
+
+// ForgetFlows removes every tracked flow.
+func (lb *LB) ForgetFlows() error {
+	keys, reals := make([]Flow, forgetBatch), make([]uint32, forgetBatch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		_, err := lb.Flows.BatchLookupAndDelete(&cursor, keys, reals, nil)
+		switch {
+		case errors.Is(err, ebpf.ErrKeyNotExist):
+			return nil
+		case err != nil:
+			return fmt.Errorf("forget flows: %w", err)
+		}
+	}
+}
+
 // SetUplinkFlags says how the program's own answers leave by an interface: RealRedirect, or 0.
 func (lb *LB) SetUplinkFlags(ifindex int, flags uint32) error {
 	if err := lb.objs.Uplinks.Put(uint32(ifindex), flags); err != nil {

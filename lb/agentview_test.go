@@ -40,7 +40,7 @@ func TestAgentEndsDrain(t *testing.T) {
 		r.agentSays(0, 0)
 		r.agentSays(0, 0) // before the drain they say nothing
 		r.order("mx1", KindDrain, time.Hour)
-		r.expect("table 0 of [2] before [1 2]")
+		r.expect("forget flows", "table 0 of [2] before [1 2]")
 		r.agentSays(0, 100)
 		r.agentSays(0, 75)
 		r.expect()
@@ -70,7 +70,7 @@ func TestLostAgentKnowsNoFlows(t *testing.T) {
 		r := runLoopWith(t, withAgent(t, ""), newFakePlane(), nil)
 		r.start()
 		r.order("mx1", KindDrain, time.Hour)
-		r.expect("table 0 of [2] before [1 2]")
+		r.expect("forget flows", "table 0 of [2] before [1 2]")
 		r.agentSays(0, 0)
 		r.lb.events <- agentEvent(agentUpdate{Target: addrPort("198.51.100.9:6087"), Err: errors.New("no answer")})
 		synctest.Wait()
@@ -107,7 +107,7 @@ func TestAgentTakesRealOut(t *testing.T) {
 		result(nil, began)
 		r.expect()
 		result(nil, began)
-		r.expect("table 0 of [1 2] before [2]")
+		r.expect("forget flows", "table 0 of [1 2] before [2]")
 		r.end()
 	})
 }
@@ -117,7 +117,7 @@ func TestLoadMovesWeight(t *testing.T) {
 		r := runLoopWith(t, withAgent(t, "      weights: agent\n"), newFakePlane(), nil)
 		r.start()
 		r.agentSays(0.1, 0)
-		r.expect("table 0 of [1 2]")
+		r.expect("forget flows", "table 0 of [1 2]")
 		s := r.state("mx1")
 		if s.PrimaryWeight != 0.9 || s.SecondaryWeight != 1 || time.Until(s.Until) != time.Hour-time.Second {
 			t.Errorf("status %+v, want nine tenths of the weight", s)
@@ -196,7 +196,7 @@ func TestAgentCheckInTheLoop(t *testing.T) {
 			r.lb.events <- resultEvent(probe.Result{Target: check, State: probe.Passing, At: time.Now(), Advice: a})
 		}
 		say(probe.Advice{Weight: 100, Admin: probe.AdminDrain})
-		r.expect("table 0 of [2] before [1 2]")
+		r.expect("forget flows", "table 0 of [2] before [1 2]")
 		if s := r.state("mx1"); s.State != StateDraining || s.Why != "order drain by agent-check" || time.Until(s.Until) != time.Hour {
 			t.Errorf("status %+v", s)
 		}
@@ -205,7 +205,7 @@ func TestAgentCheckInTheLoop(t *testing.T) {
 		say(probe.Advice{Weight: 100, Admin: probe.AdminReady})
 		r.expect()
 		r.order("mx1", KindActivate, 0)
-		r.expect("table 0 of [1 2] before [2]")
+		r.expect("forget flows", "table 0 of [1 2] before [2]")
 		r.end()
 	})
 }

@@ -254,6 +254,9 @@ func (x *xdp) SetAddress(addr netip.Addr, e addressEntry) error {
 	return x.lb.Addresses.Put(bpf.AddressKey(addr), a)
 }
 
+// ForgetFlows implements dataplane.
+func (x *xdp) ForgetFlows() error { return x.lb.ForgetFlows() }
+
 // ClearAddress implements dataplane.
 func (x *xdp) ClearAddress(addr netip.Addr) error {
 	return ignoreMissing(x.lb.Addresses.Delete(bpf.AddressKey(addr)))

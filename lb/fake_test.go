@@ -141,6 +141,8 @@ func (f *fakePlane) ClearAddress(addr netip.Addr) error {
 	return f.change(fmt.Sprintf("address %v gone", addr), func() { delete(f.addresses, addr) })
 }
 
+func (f *fakePlane) ForgetFlows() error { return f.change("forget flows", func() {}) }
+
 func (f *fakePlane) ProbeFrom(ifindexes []int) error {
 	f.probeFrom = ifindexes
 	return nil

@@ -248,7 +248,7 @@ func TestLoopWaitsForNextHop(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		r.hops(hopsOfBoth)
-		r.expect("real 2 = 198.51.100.10", "table 0 of [1 2] before [1]")
+		r.expect("real 2 = 198.51.100.10", "forget flows", "table 0 of [1 2] before [1]")
 		r.end()
 	})
 }

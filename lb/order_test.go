@@ -43,7 +43,7 @@ func TestLoopDrains(t *testing.T) {
 		r := runLoop(t)
 		r.start()
 		r.order("mx1", KindDrain, 10*time.Minute)
-		r.expect("table 0 of [2] before [1 2]")
+		r.expect("forget flows", "table 0 of [2] before [1 2]")
 		if !r.logged("msg=order", "new=drain", "by root") {
 			t.Error("the order is not in the log")
 		}
@@ -63,7 +63,7 @@ func TestLoopDrains(t *testing.T) {
 			t.Error("the end of the drain is not in the log")
 		}
 		r.order("mx1", KindActivate, 0)
-		r.expect("table 0 of [1 2] before [2]")
+		r.expect("forget flows", "table 0 of [1 2] before [2]")
 		if s := r.state("mx1"); s.State != StateJoining || s.PrimaryWeight != 1 || s.SecondaryWeight != 0 || time.Until(s.Until) != time.Hour {
 			t.Errorf("status %+v", s)
 		}
@@ -83,7 +83,7 @@ func TestLoopTakesDrainBack(t *testing.T) {
 		r := runLoop(t)
 		r.start()
 		r.order("mx1", KindDrain, 10*time.Minute)
-		r.expect("table 0 of [2] before [1 2]")
+		r.expect("forget flows", "table 0 of [2] before [1 2]")
 		<-time.After(time.Minute)
 		r.order("mx1", KindActivate, 0)
 		r.expect("vip 203.0.113.10:25 to 0, following", "table 0 of [1 2]")
@@ -251,7 +251,7 @@ func TestReload(t *testing.T) {
 		r.hops(hops)
 		r.expect("real 3 = 198.51.100.11")
 		r.probe("mx3", probe.Passing)
-		r.expect("table 0 of [1 2 3] before [1 2]")
+		r.expect("forget flows", "table 0 of [1 2 3] before [1 2]")
 
 		// one goes, and drains
 		check(t, r.lb.Reload(t.Context(), with(mx1, "")))

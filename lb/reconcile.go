@@ -18,6 +18,7 @@ type dataplane interface {
 	ClearVIP(key vipKey) error
 	SetAddress(addr netip.Addr, e addressEntry) error
 	ClearAddress(addr netip.Addr) error
+	ForgetFlows() error // that were stored in transitions
 	// ProbeFrom has marked packets (bpf.Mark) that leave by exactly these interfaces go to the reals that they name.
 	ProbeFrom(ifindexes []int) error
 }
@@ -33,7 +34,8 @@ type step struct {
 // leads to it, and what goes, goes the other way round: a packet in between finds either the old or the new, never a
 // hole. A VIP of one port is written before the ranges of its address and goes after them, so that its packets are not
 // offered to a wider one meanwhile. That stored flows are to be followed is said before the table that needs it, and taken
-// back after the one that no longer does.
+// back after the one that no longer does. Flows stored in earlier transitions are forgotten before the first table that
+// would have them followed again: their connections have ended, and the same addresses and ports may be another's.
 func plan(have, want tables) []step {
 	var steps []step
 	add := func(what string, apply func(dataplane) error, record func(tables)) {
@@ -44,6 +46,9 @@ func plan(have, want tables) []step {
 			add(fmt.Sprintf("write real %v", r.addr),
 				func(dp dataplane) error { return dp.SetReal(i, r) }, func(t tables) { t.reals[i] = r })
 		}
+	}
+	if !have.tracks() && want.tracks() {
+		add("forget flows of earlier transitions", dataplane.ForgetFlows, func(tables) {})
 	}
 	have = have.clone()
 	for _, key := range slices.SortedFunc(maps.Keys(want.vips), vipKey.compare) {

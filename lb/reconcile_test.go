@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"anycastle/bpf"
 	"anycastle/internal/nexthop"
 	"anycastle/internal/probe"
 
@@ -320,5 +321,44 @@ func TestSharedTableIsNotTakenOver(t *testing.T) {
 		if got := reals(moves); done && !slices.Equal(got, []uint16{1}) {
 			t.Errorf("the VIP that moves has the reals %v, want [1]", got)
 		}
+	}
+}
+
+// TestOldFlowsAreForgottenBeforeATransition has the flows of one transition gone before the next one's first table.
+func TestOldFlowsAreForgottenBeforeATransition(t *testing.T) {
+	table := func(primary uint16) tables {
+		w := newTables()
+		w.reals[1] = realEntry{realKey: realKey{addr: addr("198.51.100.9")}}
+		w.reals[2] = realEntry{realKey: realKey{addr: addr("198.51.100.10")}}
+		w.slots[0] = slices.Repeat([]slotPair{{1, 1}}, bpf.Slots)
+		w.slots[0][7].primary = primary
+		return w
+	}
+	follow := table(1)
+	follow.vips[vipKey{addr("203.0.113.10"), 6, Ports{25, 25}}] = vipEntry{followAll: true}
+	f, have := newFakePlane(), newTables()
+	for _, tc := range []struct {
+		name    string
+		want    tables
+		forgets bool
+	}{
+		{"steady", table(1), false},
+		{"transition", table(2), true},
+		{"all followed", follow, false},
+		{"steady again", table(1), false},
+		{"the next transition", table(2), true},
+	} {
+		f.take()
+		check(t, reconcile(f, have, tc.want))
+		done := f.take()
+		at, swap := slices.Index(done, "forget flows"), slices.IndexFunc(done, func(s string) bool { return strings.HasPrefix(s, "table ") })
+		if (at >= 0) != tc.forgets || tc.forgets && at > swap {
+			t.Errorf("%s: %q", tc.name, done)
+		}
+	}
+	have.slots[0] = nil // as after a restart: what is installed may be in transition
+	check(t, reconcile(f, have, table(2)))
+	if done := f.take(); slices.Contains(done, "forget flows") {
+		t.Errorf("after a restart: %q", done)
 	}
 }

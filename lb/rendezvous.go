@@ -22,6 +22,9 @@ type candidate struct {
 // slotPair is one slot: indexes of the real for new flows and of that for established ones.
 type slotPair struct{ primary, secondary uint16 }
 
+// moving says whether new flows and established ones are at different reals.
+func (p slotPair) moving() bool { return p.primary != p.secondary }
+
 // tableBuilder computes the slot table of one farm by weighted rendezvous hashing: on each side, a slot goes to the
 // real with the least luck over weight, luck being a hash of slot and address. A real gets slots in proportion to its
 // weight; one that comes, goes or changes its weight moves slots to or from itself and no slot between others. The

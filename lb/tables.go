@@ -125,3 +125,24 @@ func (t tables) allVIPs() map[vipKey]vipEntry {
 func (t tables) clone() tables {
 	return tables{maps.Clone(t.reals), maps.Clone(t.vips), maps.Clone(t.addresses), maps.Clone(t.slots)}
 }
+
+// tracks says whether flows may be stored or followed: in a slot in transition, or everywhere. A table whose content is not
+// known may have such slots.
+func (t tables) tracks() bool {
+	for _, slots := range t.slots {
+		if slots == nil || slices.ContainsFunc(slots, slotPair.moving) {
+			return true
+		}
+	}
+	for _, e := range t.vips {
+		if e.followAll {
+			return true
+		}
+	}
+	for _, a := range t.addresses {
+		if slices.ContainsFunc(a.ranges, func(r rangeEntry) bool { return r.followAll }) {
+			return true
+		}
+	}
+	return false
+}
