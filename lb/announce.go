@@ -35,17 +35,29 @@ func (l *loop) announce(ctx context.Context, prefixes []netip.Prefix, withheld m
 		return fmt.Errorf("announce %v: %w", prefixes, err)
 	}
 	for _, p := range prefixes {
-		if !slices.Contains(l.announced, p) {
+		switch why := l.refuses(p); {
+		case slices.Contains(l.announced, p):
+		case why != "":
+			l.log.Warn("address cannot be announced", "vip", p.Addr(), "cause", why)
+		default:
 			l.log.Info("address announced", "vip", p.Addr(), "old", "withdrawn", "new", "announced", "cause", "enough reals in service")
 		}
 	}
 	for _, p := range l.announced {
-		if !slices.Contains(prefixes, p) {
+		if !slices.Contains(prefixes, p) && l.refuses(p) == "" {
 			l.log.Info("address withdrawn", "vip", p.Addr(), "old", "announced", "new", "withdrawn", "cause", withheld[p.Addr()])
 		}
 	}
 	l.announced = prefixes
 	return nil
+}
+
+// refuses says why the Announcer cannot announce a prefix; empty: it can.
+func (l *LB) refuses(p netip.Prefix) string {
+	if l.opts.Announcer == nil {
+		return ""
+	}
+	return l.opts.Announcer.Refuse(p)
 }
 
 // withdrawAll leaves the maps as they are: routers need a moment to follow, and the packets of that moment need a real.

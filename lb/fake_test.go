@@ -150,9 +150,17 @@ func (f *fakePlane) ProbeFrom(ifindexes []int) error {
 
 // fakeAnnouncer writes into the plane's journal, so that the order of both can be seen.
 type fakeAnnouncer struct {
-	plane *fakePlane
-	fail  bool          // the next Set fails
-	busy  chan struct{} // Set waits until it is closed; nil: it does not
+	plane  *fakePlane
+	fail   bool          // the next Set fails
+	busy   chan struct{} // Set waits until it is closed; nil: it does not
+	refuse string        // why IPv6 prefixes cannot be announced
+}
+
+func (f *fakeAnnouncer) Refuse(p netip.Prefix) string {
+	if p.Addr().Is6() {
+		return f.refuse
+	}
+	return ""
 }
 
 func (f *fakeAnnouncer) Set(_ context.Context, prefixes []netip.Prefix) error {

@@ -30,8 +30,11 @@ const (
 
 // Announcer tells routers which prefixes this LB takes packets for.
 type Announcer interface {
-	// Set makes prefixes all that is announced. It is called for each change, by one goroutine.
+	// Set makes prefixes all that is announced. It is called for each change, by one goroutine. One that Refuse has a
+	// reason against holds no other back.
 	Set(ctx context.Context, prefixes []netip.Prefix) error
+	// Refuse says why a prefix cannot be announced, always the same; empty: it can.
+	Refuse(prefix netip.Prefix) string
 }
 
 // Options are what an LB needs besides its config.

@@ -83,6 +83,8 @@ func runChild(text string) error {
 // recorder is an Announcer that leaves the last set in a file.
 type recorder string
 
+func (recorder) Refuse(netip.Prefix) string { return "" }
+
 func (r recorder) Set(_ context.Context, prefixes []netip.Prefix) error {
 	text, err := json.Marshal(prefixes)
 	if err != nil {

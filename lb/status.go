@@ -166,8 +166,13 @@ func (l *LB) VIPs() []VIPStatus {
 	for _, v := range l.cfg.VIPs {
 		s := VIPStatus{Name: v.Name, Address: v.Address, Protocol: v.Protocol, Port: v.Port, Farm: v.Farm,
 			ActiveReals: l.activeReals(v.Farm), MinReals: v.MinReals}
-		s.Announced = slices.Contains(l.view.announced, netip.PrefixFrom(v.Address, v.Address.BitLen()))
+		prefix := netip.PrefixFrom(v.Address, v.Address.BitLen())
+		set := slices.Contains(l.view.announced, prefix)
+		refused := l.refuses(prefix)
+		s.Announced = set && refused == ""
 		switch {
+		case set && refused != "":
+			s.Reason = refused
 		case s.Announced:
 			s.Reason = "enough reals in service"
 		case l.view.withheld[v.Address] != "":

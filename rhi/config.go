@@ -1,6 +1,7 @@
 package rhi
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -28,7 +29,7 @@ type Config struct {
 // Neighbor is one BGP peer on a link of the node.
 type Neighbor struct {
 	Name    string     `yaml:"name"`    // the peer's name in logs, metrics and `show peer`; required, unique
-	Address netip.Addr `yaml:"address"` // IPv4 address on a shared link; required, unique
+	Address netip.Addr `yaml:"address"` // address on a shared link, IPv4 or IPv6; required, unique. IPv4 routes go to IPv4 addresses and IPv6 routes to IPv6 ones, so a router that is to have both is two neighbors.
 	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
 	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
 	Prepend int        `yaml:"prepend"` // own AS this many more times (0 to 10) in what is sent to this peer, which makes this way the backup; default 0
@@ -36,7 +37,7 @@ type Neighbor struct {
 
 // Router says what a node that routes for others passes on.
 type Router struct {
-	Pass []netip.Prefix `yaml:"pass"` // learned routes inside one of these (equal or longer) are passed on, nothing else; default none
+	Pass []netip.Prefix `yaml:"pass"` // learned IPv4 routes inside one of these (equal or longer) are passed on, nothing else; default none
 }
 
 // SetDefaults implements config.Defaulter.
@@ -58,9 +59,14 @@ func (c *Config) Validate(at config.Cursor) {
 		at.Key("hold").Errorf("%v is not a whole number of seconds, which is all that BGP can say; use %v", c.Hold, c.Hold.Round(time.Second))
 	}
 	c.validateNeighbors(at.Key("neighbors"))
-	validatePrefixes(at.Key("announce"), c.Announce)
+	validatePrefixes(at.Key("announce"), c.Announce, c.refuse)
 	if c.Router != nil {
-		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass)
+		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(p netip.Prefix) string {
+			if p.Addr().Is4() {
+				return ""
+			}
+			return "it is IPv6, which this version does not route; use an IPv4 prefix"
+		})
 	}
 }
 
@@ -82,8 +88,10 @@ func (c *Config) validateNeighbors(at config.Cursor) {
 		switch a := n.Address; {
 		case !a.IsValid():
 			at.Key("address").Errorf("missing; give the peer's address on the shared link")
-		case !a.Is4():
-			at.Key("address").Errorf("%v is IPv6, which this version does not speak; use the peer's IPv4 address", a)
+		case a.Is4In6():
+			at.Key("address").Errorf("%v is an IPv4 address in IPv6 form; write %v", a, a.Unmap())
+		case a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast():
+			at.Key("address").Errorf("%v is link-local, which this version does not speak over; use the peer's global address", a)
 		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
 			at.Key("address").Errorf("%v is no address of another host; use the peer's address on the shared link", a)
 		case a == c.RouterID:
@@ -111,16 +119,32 @@ func checkASN(at config.Cursor, asn uint32) {
 	}
 }
 
-// validatePrefixes takes IPv4 prefixes, each once and without host bits.
-func validatePrefixes(at config.Cursor, prefixes []netip.Prefix) {
+// refuse says why no neighbor can be told of a prefix; empty: one can.
+func (c *Config) refuse(p netip.Prefix) string {
+	family := "IPv6"
+	if p.Addr().Is4() {
+		family = "IPv4"
+	}
+	for _, n := range c.Neighbors {
+		if n.Address.Is4() == p.Addr().Is4() {
+			return ""
+		}
+	}
+	return fmt.Sprintf("no rhi neighbor has an %s address, and %s routes go to no other; add one", family, family)
+}
+
+// validatePrefixes takes prefixes that nothing is said against, each once and without host bits.
+func validatePrefixes(at config.Cursor, prefixes []netip.Prefix, refuse func(netip.Prefix) string) {
 	seen := map[netip.Prefix]bool{}
 	for i, p := range prefixes {
 		at := at.Index(i)
 		switch {
 		case !p.IsValid():
 			at.Errorf("no prefix; write one such as 203.0.113.0/24")
-		case !p.Addr().Is4():
-			at.Errorf("%v is IPv6, which this version does not announce; use an IPv4 prefix", p)
+		case p.Addr().Is4In6():
+			at.Errorf("%v is an IPv4 prefix in IPv6 form; write it as IPv4", p)
+		case refuse(p) != "":
+			at.Errorf("%v: %s", p, refuse(p))
 		case p != p.Masked():
 			at.Errorf("%v has bits set beyond its length; write %v", p, p.Masked())
 		case seen[p]:

@@ -47,7 +47,8 @@ func TestConfigComplaints(t *testing.T) {
 		{"unnamed neighbor", "name: spare, ", "", "rhi.neighbors[1].name: missing"},
 		{"same name", "name: spare", "name: core", `"core" names two neighbors`},
 		{"no address", "address: 198.51.100.4, ", "", "rhi.neighbors[1].address: missing"},
-		{"IPv6 neighbor", "198.51.100.4", "2001:db8::4", "2001:db8::4 is IPv6, which this version does not speak"},
+		{"IPv4 neighbor in IPv6", "198.51.100.4", `"::ffff:198.51.100.4"`, "write 198.51.100.4"},
+		{"link-local neighbor", "198.51.100.4", "fe80::4", "fe80::4 is link-local"},
 		{"same address", "198.51.100.4", "198.51.100.2", "198.51.100.2 stands for two neighbors"},
 		{"itself", "198.51.100.4", "198.51.100.3", "a node is not its own neighbor"},
 		{"loopback neighbor", "198.51.100.4", "127.0.0.1", "127.0.0.1 is no address of another host"},
@@ -55,7 +56,8 @@ func TestConfigComplaints(t *testing.T) {
 		{"no peer asn", ", asn: 65001}", "}", "rhi.neighbors[1].asn: missing"},
 		{"much prepend", "prepend: 2", "prepend: 11", "node.yml:7: rhi.neighbors[0].prepend: 11 is out of range; use 0 to 10"},
 		{"host bits", "198.51.100.0/25", "198.51.100.1/25", "node.yml:9: rhi.announce[0]: 198.51.100.1/25 has bits set beyond its length; write 198.51.100.0/25"},
-		{"IPv6 announce", "198.51.100.0/25", "2001:db8::/32", "2001:db8::/32 is IPv6, which this version does not announce"},
+		{"IPv6 announce", "198.51.100.0/25", "2001:db8::/32", "node.yml:9: rhi.announce[0]: 2001:db8::/32: no rhi neighbor has an IPv6 address"},
+		{"IPv6 pass", "0.0.0.0/0", `"::/0"`, "::/0: it is IPv6, which this version does not route"},
 		{"pass twice", "0.0.0.0/0", "203.0.113.0/24", "node.yml:11: rhi.router.pass[1]: 203.0.113.0/24 is given twice"},
 		{"unknown key", "prepend", "prepends", `did you mean "prepend"?`},
 		{"no neighbors", goodNode[strings.Index(goodNode, "  neighbors:"):], "", "rhi.neighbors: none given"},
@@ -73,6 +75,7 @@ func TestConfigComplaints(t *testing.T) {
 // A node file is either refused or gives a config that the speaker can be started with.
 func FuzzConfig(f *testing.F) {
 	f.Add(goodNode)
+	f.Add(strings.ReplaceAll(goodNode, "198.51.100.4", "\"2001:db8::4\""))
 	f.Add("rhi:\n")
 	f.Add("rhi: {asn: 1, router_id: 192.0.2.1, hold: 3s, neighbors: [{name: a, address: 192.0.2.2, asn: 2}], router: }")
 	f.Add("rhi: {announce: [0.0.0.0/0, ::/0], neighbors: [{address: \"::1%eth0\"}, {}]}")

@@ -11,8 +11,9 @@
 // next hop that no link leads to is left out. The kernel drops routes by a link that goes down; they are set again as
 // soon as the link is back, and within five seconds should the news of it be lost.
 //
-// In this version it speaks eBGP for IPv4 unicast to peers on the same link. It has no BFD and no graceful restart:
-// with graceful restart a peer would keep sending to a dead balancer.
+// In this version it speaks eBGP to peers on the same link: IPv4 unicast to those with an IPv4 address, IPv6 unicast to
+// those with an IPv6 address. A router routes IPv4 only. It has no BFD and no graceful restart: with graceful restart a
+// peer would keep sending to a dead balancer.
 //
 // Only one Role with a `router` section may run in a network namespace. Nothing has to be closed; Run leaves neither
 // sessions nor kernel routes behind when its context ends.

@@ -69,14 +69,15 @@ func New(cfg Config, opts Options) *Role {
 
 // Set makes the given prefixes, and no others, the ones that health stands behind. They are withdrawn and announced
 // before it returns, and read back; before Run they are kept for it. Configured own routes stay whatever is set. The
-// same set again sends nothing. An error says that the announced set may differ; Run goes on trying.
+// same set again sends nothing. A prefix that Refuse has a reason against is kept and not announced, and holds no other
+// back. An error says that the announced set may differ; Run goes on trying.
 func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	for _, p := range prefixes {
-		if !p.IsValid() || !p.Addr().Is4() || p != p.Masked() {
-			return fmt.Errorf("announce %v: want an IPv4 prefix without host bits", p)
+		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
+			return fmt.Errorf("announce %v: want an IPv4 or IPv6 prefix without host bits", p)
 		}
 	}
 	r.mu.Lock()
@@ -91,9 +92,17 @@ func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
 	return r.announce()
 }
 
+// Refuse says why no peer can be told of a prefix, and what to do about it; empty: one can.
+func (r *Role) Refuse(p netip.Prefix) string { return r.cfg.refuse(p) }
+
 // announce brings the announced set to the wanted one and reads it back. The caller holds mu.
 func (r *Role) announce() error {
 	want := newPrefixSet(r.cfg.Announce, r.health.sorted())
+	for p := range want {
+		if r.cfg.refuse(p) != "" {
+			delete(want, p)
+		}
+	}
 	have, err := r.announced()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,8 +63,8 @@ func (s *speaker) start(ctx context.Context) error {
 		UseMultiplePaths: true,
 	}
 	for _, n := range s.cfg.Neighbors {
-		if n.Passive {
-			global.ListenPort, global.ListenAddresses = bgpPort, []string{"0.0.0.0"}
+		if any := unspecified(n.Address).String(); n.Passive && !slices.Contains(global.ListenAddresses, any) {
+			global.ListenPort, global.ListenAddresses = bgpPort, append(global.ListenAddresses, any)
 		}
 	}
 	if err := s.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: global}); err != nil {
@@ -133,7 +134,7 @@ func (s *speaker) setPolicy(ctx context.Context) error {
 		if n.Prepend == 0 {
 			continue
 		}
-		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: "to " + n.Name, List: []string{n.Address.String() + "/32"}}
+		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: "to " + n.Name, List: []string{netip.PrefixFrom(n.Address, n.Address.BitLen()).String()}}
 		if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
 			return fmt.Errorf("define neighbor %s: %w", n.Name, err)
 		}
@@ -217,34 +218,61 @@ func (s *speaker) withdraw(prefixes []netip.Prefix) error {
 }
 
 // ownPaths builds the same path for announce and withdraw: gobgp silently withdraws nothing when the identifiers differ.
-// Ours is always 0. The next hop 0.0.0.0 becomes the session's own address when it is sent.
+// Ours is always 0. The next hop 0.0.0.0 or :: becomes the session's own address when it is sent.
 func ownPaths(prefixes []netip.Prefix) ([]*apiutil.Path, error) {
-	nextHop, err := bgp.NewPathAttributeNextHop(netip.IPv4Unspecified())
-	if err != nil {
-		return nil, fmt.Errorf("build next hop: %w", err)
-	}
 	paths := make([]*apiutil.Path, len(prefixes))
 	for i, p := range prefixes {
 		nlri, err := bgp.NewIPAddrPrefix(p)
 		if err != nil {
 			return nil, fmt.Errorf("build route %v: %w", p, err)
 		}
+		family, nextHop, err := ownNextHop(p, nlri)
+		if err != nil {
+			return nil, fmt.Errorf("build next hop of %v: %w", p, err)
+		}
 		paths[i] = &apiutil.Path{
-			Family: bgp.RF_IPv4_UC, Nlri: nlri, Age: time.Now().Unix(),
+			Family: family, Nlri: nlri, Age: time.Now().Unix(),
 			Attrs: []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP), nextHop},
 		}
 	}
 	return paths, nil
 }
 
+func ownNextHop(p netip.Prefix, nlri bgp.NLRI) (bgp.Family, bgp.PathAttributeInterface, error) {
+	self := unspecified(p.Addr())
+	if self.Is4() {
+		a, err := bgp.NewPathAttributeNextHop(self)
+		return bgp.RF_IPv4_UC, a, err
+	}
+	a, err := bgp.NewPathAttributeMpReachNLRI(bgp.RF_IPv6_UC, []bgp.PathNLRI{{NLRI: nlri}}, self)
+	return bgp.RF_IPv6_UC, a, err
+}
+
+// unspecified is 0.0.0.0 or ::, of the family of a.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
 // paths reads the routing table back: per prefix the own path, or the next hops of all best learned paths.
 func (s *speaker) paths() ([]path, error) {
+	v4, err := s.pathsOf(bgp.RF_IPv4_UC)
+	if err != nil {
+		return nil, err
+	}
+	v6, err := s.pathsOf(bgp.RF_IPv6_UC)
+	return append(v4, v6...), err
+}
+
+func (s *speaker) pathsOf(family bgp.Family) ([]path, error) {
 	var list []path
-	err := s.bgp.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_GLOBAL, Family: bgp.RF_IPv4_UC},
+	err := s.bgp.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_GLOBAL, Family: family},
 		func(nlri bgp.NLRI, found []*apiutil.Path) {
 			prefix, err := netip.ParsePrefix(nlri.String())
 			if err != nil {
-				return // no IPv4 unicast prefix: nothing that we asked for
+				return // no unicast prefix: nothing that we asked for
 			}
 			p := path{prefix: prefix}
 			for _, f := range found {
@@ -264,8 +292,11 @@ func (s *speaker) paths() ([]path, error) {
 
 func nextHop(p *apiutil.Path) (netip.Addr, bool) {
 	for _, a := range p.Attrs {
-		if hop, ok := a.(*bgp.PathAttributeNextHop); ok {
+		switch hop := a.(type) {
+		case *bgp.PathAttributeNextHop:
 			return hop.Value, hop.Value.Is4() && !hop.Value.IsUnspecified()
+		case *bgp.PathAttributeMpReachNLRI:
+			return hop.Nexthop, hop.Nexthop.Is6() && !hop.Nexthop.IsUnspecified()
 		}
 	}
 	return netip.Addr{}, false

@@ -70,6 +70,11 @@ func (r *Role) Status() Status {
 	for _, p := range paths {
 		st.Routes = append(st.Routes, r.route(p))
 	}
+	for p := range r.health { // they are in no routing table
+		if why := r.cfg.refuse(p); why != "" {
+			st.Routes = append(st.Routes, Route{Prefix: p, NextHops: []netip.Addr{}, Source: Health, Why: why})
+		}
+	}
 	slices.SortFunc(st.Routes, func(a, b Route) int { return comparePrefixes(a.Prefix, b.Prefix) })
 	return st
 }
@@ -91,6 +96,8 @@ func (r *Role) route(p path) Route {
 	}
 	if by, ok := covering(r.cfg.Router.Pass, p.prefix); ok {
 		rt.PassedOn, rt.Why = true, fmt.Sprintf("inside %v of router.pass", by)
+	} else if p.prefix.Addr().Is6() {
+		rt.Why = "IPv6, which this version announces but does not route"
 	} else {
 		rt.Why = "outside all of router.pass"
 	}

@@ -1,0 +1,90 @@
+package rhi
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"anycastle/internal/netnstest"
+)
+
+const vip6 = "2001:db8:10::10/128"
+
+// dualStack is a router with a balancer behind it, over two links: an IPv4 one and an IPv6 one.
+func dualStack(t *testing.T, balancer string) (router, lb *node) {
+	t.Helper()
+	router, lb = newNode(t, "router"), newNode(t, "lb")
+	link(t, router, lb, 1)
+	netnstest.Veth(t, router.ns, "six", netip.MustParsePrefix("2001:db8:1::1/64"), lb.ns, "six", netip.MustParsePrefix("2001:db8:1::2/64"))
+	router.start(`
+rhi:
+  asn: 65001
+  router_id: 198.51.100.1
+  hold: 3s
+  neighbors:
+    - {name: lb, address: 192.0.2.3, asn: 65011, passive: true}
+    - {name: lb six, address: "2001:db8:1::2", asn: 65011, passive: true}
+  router:
+    pass: [203.0.113.0/24]
+`)
+	lb.start(balancer)
+	return router, lb
+}
+
+func TestIPv6PrefixOverIPv6Session(t *testing.T) {
+	t.Parallel()
+	router, lb := dualStack(t, `
+rhi:
+  asn: 65011
+  router_id: 198.51.100.11
+  hold: 3s
+  neighbors:
+    - {name: router, address: 192.0.2.2, asn: 65001}
+    - {name: router six, address: "2001:db8:1::1", asn: 65001, prepend: 2}
+  announce: ["2001:db8:11::/48"]
+`)
+	eventually(t, "sessions up", soon, func() bool { return router.up("lb") && router.up("lb six") })
+	lb.set(vip, vip6)
+	eventually(t, "IPv4 VIP in the kernel", soon, func() bool { return router.kernel(vip) == "192.0.2.3" })
+	for _, prefix := range []string{vip6, "2001:db8:11::/48"} {
+		eventually(t, prefix+" at the router", soon, func() bool {
+			r, _ := router.route(prefix)
+			return slices.Equal(r.NextHops, addrs("2001:db8:1::2"))
+		})
+	}
+	r, _ := router.route(vip6)
+	if r.Source != Learned || r.InKernel || r.PassedOn || !strings.Contains(r.Why, "does not route") {
+		t.Errorf("show route on the router: %+v", r)
+	}
+	r, _ = lb.route(vip6)
+	if r.Source != Health || !r.PassedOn {
+		t.Errorf("show route on lb: %+v", r)
+	}
+	if p := lb.peer("router six"); p.Sent != 2 {
+		t.Errorf("%d prefixes stand sent over the IPv6 session, want 2: %+v", p.Sent, p)
+	}
+
+	lb.set(vip)
+	eventually(t, "IPv6 VIP withdrawn", soon, func() bool { _, ok := router.route(vip6); return !ok })
+	if hops := router.kernel(vip); hops != "192.0.2.3" {
+		t.Errorf("the IPv4 VIP is via %q after the IPv6 one was withdrawn", hops)
+	}
+}
+
+// A prefix that no peer can be told of says why, and keeps no other from being announced.
+func TestIPv6PrefixWithoutIPv6Neighbor(t *testing.T) {
+	t.Parallel()
+	router, lb := dualStack(t, balancer(1, "192.0.2.2"))
+	eventually(t, "session up", soon, func() bool { return router.up("lb") })
+	lb.set(vip6, vip)
+	eventually(t, "IPv4 VIP in the kernel", soon, func() bool { return router.kernel(vip) == "192.0.2.3" })
+	r, ok := lb.route(vip6)
+	if want := "no rhi neighbor has an IPv6 address, and IPv6 routes go to no other; add one"; !ok || r.PassedOn || r.Source != Health || r.Why != want {
+		t.Errorf("show route on lb: %+v, want %q", r, want)
+	}
+	lb.set(vip)
+	if r, ok := lb.route(vip6); ok {
+		t.Errorf("still shown after it was taken back: %+v", r)
+	}
+}
