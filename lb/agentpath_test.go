@@ -60,7 +60,7 @@ func newPair(t *testing.T) *pairOfHosts {
 	files := ca.Host(t, "mx1", []netip.Addr{agentOn.Addr()})
 	p.config = fmt.Sprintf("real:\n  uplinks: [eth1]\n  vips: [%v, \"%v\"]\n  agent:\n    tls: {cert: %s, key: %s, ca: %s}\n",
 		agentVIP4.Addr(), agentVIP6.Addr(), files.Cert, files.Key, files.CA)
-	p.reader = newReading(t, agentOptions{TLS: loadMTLS(t, ca.Host(t, "lb1", nil)).Client(), Dial: p.dial})
+	p.reader = newReading(t, agentOptions{TLS: loadMTLS(t, ca.Host(t, "lb1", nil)).Client, Dial: p.dial})
 	p.reader.run([]netip.AddrPort{agentOn})
 	return p
 }

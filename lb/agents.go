@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,7 +41,7 @@ type agentUpdate struct {
 
 // agentOptions are what agents need besides their targets.
 type agentOptions struct {
-	TLS    *tls.Config
+	TLS    func() *tls.Config // of the next connection
 	Log    *slog.Logger
 	Report func(agentUpdate) // one call at a time for each target, but concurrently for different ones; may call SetTargets
 	// Dial nil: a plain one.
@@ -66,11 +67,31 @@ func newAgents(opts agentOptions) *agents {
 	return &agents{
 		opts: opts,
 		client: &http.Client{Transport: &http.Transport{
-			DialContext: opts.Dial, TLSClientConfig: opts.TLS, TLSHandshakeTimeout: agentPatience,
+			DialTLSContext:        opts.dialTLS,
 			ResponseHeaderTimeout: agentPatience, DisableKeepAlives: true, MaxResponseHeaderBytes: 16 << 10,
 		}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		readers: map[netip.AddrPort]context.CancelFunc{},
 	}
+}
+
+// dialTLS opens a connection to an agent, with certificates as they are now.
+func (o *agentOptions) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	raw, err := o.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	cfg := o.TLS()
+	if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, agentPatience, errHandshake)
+	defer cancel()
+	conn := tls.Client(raw, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	return conn, nil
 }
 
 // SetTargets makes targets all agents that are read. The streams of those that were there before go on. An update of one
@@ -167,6 +188,8 @@ type agentReader struct {
 	detector detector
 	last     agentUpdate // as it was reported
 }
+
+var errHandshake = fmt.Errorf("TLS handshake timeout: not within %v", agentPatience)
 
 var errSilent = errors.New("the agent says nothing")
 

@@ -104,7 +104,7 @@ type reading struct {
 	stop    func()
 }
 
-func readAgents(t *testing.T, with *tls.Config, targets ...netip.AddrPort) *reading {
+func readAgents(t *testing.T, with func() *tls.Config, targets ...netip.AddrPort) *reading {
 	t.Helper()
 	r := newReading(t, agentOptions{TLS: with})
 	r.run(targets)
@@ -155,7 +155,7 @@ func unknown(u agentUpdate) bool     { return u.Err != nil }
 
 func loadMTLS(t *testing.T, f mtls.Files) *mtls.Material {
 	t.Helper()
-	m, err := mtls.Load(f)
+	m, err := mtls.Load(f, nil)
 	check(t, err)
 	return m
 }
@@ -171,7 +171,7 @@ func TestAgentsReport(t *testing.T) {
 	onReal, onLB := pair(t)
 	f := newFakeAgent(t, onReal)
 	start := time.Now()
-	r := readAgents(t, onLB.Client(), f.target)
+	r := readAgents(t, onLB.Client, f.target)
 	u := r.next("a first report", func(agentUpdate) bool { return true })
 	if u.Err != nil || u.Target != f.target || u.At.Before(start) || len(u.Report.VIPs) != 1 || u.Verdicts != nil {
 		t.Errorf("first update %+v", u)
@@ -204,7 +204,7 @@ func TestAgentsReport(t *testing.T) {
 func TestLostAgentIsUnknown(t *testing.T) {
 	onReal, onLB := pair(t)
 	f := newFakeAgent(t, onReal)
-	r := readAgents(t, onLB.Client(), f.target)
+	r := readAgents(t, onLB.Client, f.target)
 	first := r.next("a first report", reportsCome)
 	f.CloseClientConnections()
 	gone := r.next("an end", unknown)
@@ -237,12 +237,12 @@ func TestAgentsProveThemselves(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		server *mtls.Material
-		client *tls.Config
+		client func() *tls.Config
 		want   string
 	}{
-		{"another CA", stranger, onLB.Client(), "unknown authority"},
-		{"another address", elsewhere, sameCA.Client(), "not 127.0.0.1"},
-		{"balancer without certificate", onReal, &tls.Config{RootCAs: onLB.Client().RootCAs}, "certificate required"},
+		{"another CA", stranger, onLB.Client, "unknown authority"},
+		{"another address", elsewhere, sameCA.Client, "not 127.0.0.1"},
+		{"balancer without certificate", onReal, func() *tls.Config { return &tls.Config{RootCAs: onLB.Client().RootCAs} }, "certificate required"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFakeAgent(t, tc.server)
@@ -254,6 +254,21 @@ func TestAgentsProveThemselves(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAgentsFollowCertificates replaces the CA and every certificate under streams that are open, and then ends those.
+func TestAgentsFollowCertificates(t *testing.T) {
+	ca := mtlstest.NewCA(t)
+	f := newFakeAgent(t, loadMTLS(t, ca.Node(t, "mx1")))
+	f.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	r := readAgents(t, loadMTLS(t, ca.Host(t, "lb1", nil)).Client, f.target)
+	r.next("reports", reportsCome)
+	ca.Replace(t)
+	f.CloseClientConnections()
+	r.next("an agent of the CA before", func(u agentUpdate) bool { return unknown(u) && strings.Contains(u.Err.Error(), "unknown authority") })
+	ca.Node(t, "mx1")
+	ca.Host(t, "lb1", nil)
+	r.next("reports with the certificates of the other CA", reportsCome)
 }
 
 func TestAgentThatRefuses(t *testing.T) {
@@ -269,7 +284,7 @@ func TestAgentThatRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeAgent(t, onReal)
 			f.Config.Handler = handler
-			r := readAgents(t, onLB.Client(), f.target)
+			r := readAgents(t, onLB.Client, f.target)
 			if u := r.next("an update", func(agentUpdate) bool { return true }); u.Err == nil || !strings.Contains(u.Err.Error(), "the agent answers ") {
 				t.Errorf("update %+v", u)
 			}
@@ -282,7 +297,7 @@ func TestAgentTargetsChange(t *testing.T) {
 	onReal, onLB := pair(t)
 	before := runtime.NumGoroutine()
 	first, second := newFakeAgent(t, onReal), newFakeAgent(t, onReal)
-	r := readAgents(t, onLB.Client(), first.target)
+	r := readAgents(t, onLB.Client, first.target)
 	from := func(f *fakeAgent) func(agentUpdate) bool {
 		return func(u agentUpdate) bool { return u.Target == f.target }
 	}
@@ -320,7 +335,7 @@ func TestAgentThatAnswersNothing(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	defer ln.Close()
-	r := readAgents(t, onLB.Client(), netip.MustParseAddrPort(ln.Addr().String()))
+	r := readAgents(t, onLB.Client, netip.MustParseAddrPort(ln.Addr().String()))
 	if u := r.next("an update", func(agentUpdate) bool { return true }); u.Err == nil || !strings.Contains(u.Err.Error(), "TLS handshake timeout") {
 		t.Errorf("update %+v", u)
 	}

@@ -191,11 +191,11 @@ func (l *LB) openAgents(cfg *Config) (*agents, error) {
 	if cfg.TLS == nil {
 		return nil, nil
 	}
-	material, err := mtls.Load(*cfg.TLS)
+	material, err := mtls.Load(*cfg.TLS, l.log)
 	if err != nil {
 		return nil, err
 	}
-	return newAgents(agentOptions{TLS: material.Client(), Log: l.log}), nil
+	return newAgents(agentOptions{TLS: material.Client, Log: l.log}), nil
 }
 
 // others are the names of the other LBs that are there.

@@ -55,7 +55,7 @@ func newBase(c Config, opt Options) (base, error) {
 	if err := config.Check("mail", c.Validate); err != nil {
 		return base{}, err
 	}
-	material, err := mtls.Load(c.TLS)
+	material, err := mtls.Load(c.TLS, opt.Log)
 	if err != nil {
 		return base{}, err
 	}

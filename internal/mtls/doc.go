@@ -6,5 +6,7 @@
 // service whose address moves from server to server: there, who holds any certificate of this CA with serverAuth is
 // trusted.
 //
-// Files are read once, by Load. Nothing has to be closed.
+// The files may be replaced while a process runs: each handshake looks whether one has changed, and then reads all three
+// again. What cannot be read, or does not fit yet, is told of and takes the place of nothing. A connection that is open
+// goes on, whatever the files say later. Nothing has to be closed.
 package mtls

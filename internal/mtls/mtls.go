@@ -5,7 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"sync"
+	"syscall"
+	"time"
 
 	"anycastle/internal/config"
 )
@@ -40,50 +44,157 @@ func (f Files) Validate(at config.Cursor) {
 	}
 }
 
-// Material is what Load read. It does not change and is safe for concurrent use.
+// Material is what the files say. It is safe for concurrent use.
 type Material struct {
+	files Files
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	read   content
+	marks  marks // of the files when read was read
+	young  bool  // the files were that new then: a later change may have left the same marks
+	failed marks // of files that could not be read, and were told of
+}
+
+// tick is more than the time in which two changes of a file may get the same time stamp.
+const tick = 100 * time.Millisecond
+
+// content is what was read of the files together.
+type content struct {
 	cert tls.Certificate
 	ca   *x509.CertPool
 }
 
-// Load reads the files.
-func Load(f Files) (*Material, error) {
+// marks tell one version of the three files from another.
+type marks [3]mark
+
+type mark struct {
+	changed time.Time
+	size    int64
+	inode   uint64
+}
+
+// Load reads the files, and has them read again when one of them has changed. log is told of that; nil: nobody is.
+func Load(f Files, log *slog.Logger) (*Material, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	m := &Material{files: f, log: log}
+	is, err := f.look() // before they are read: a change in between is seen the next time
+	if err != nil {
+		return nil, err
+	}
+	read, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	m.take(read, is)
+	return m, nil
+}
+
+// now gives what the files say now. While they cannot be read, or do not fit each other since only some are changed yet,
+// that is what they said before.
+func (m *Material) now() content {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	is, err := m.files.look()
+	if err == nil && is == m.marks && !m.young {
+		return m.read
+	}
+	var read content
+	if err == nil {
+		read, err = m.files.read()
+	}
+	switch {
+	case err == nil:
+		if is != m.marks {
+			m.log.Info("certificate files read again", "cert", m.files.Cert, "not_after", read.cert.Leaf.NotAfter)
+		}
+		m.take(read, is)
+	case m.failed != is:
+		m.failed = is
+		m.log.Warn("certificate files have changed and cannot be read; those from before stay in use", "cert", m.files.Cert, "err", err)
+	}
+	return m.read
+}
+
+func (m *Material) take(read content, is marks) {
+	m.read, m.marks, m.failed, m.young = read, is, marks{}, false
+	for _, mark := range is {
+		m.young = m.young || time.Since(mark.changed) < tick
+	}
+}
+
+func (f Files) look() (m marks, err error) {
+	for i, path := range []string{f.Cert, f.Key, f.CA} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return marks{1: {size: -1}}, err // no other files have such marks
+		}
+		m[i] = mark{changed: info.ModTime(), size: info.Size()}
+		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+			m[i].inode = sys.Ino
+		}
+	}
+	return m, nil
+}
+
+func (f Files) read() (content, error) {
 	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
-		return nil, fmt.Errorf("load certificate and key: %w", err)
+		return content{}, fmt.Errorf("load certificate and key: %w", err)
 	}
 	ca, err := loadCA(f.CA)
 	if err != nil {
-		return nil, fmt.Errorf("load CA: %w", err)
+		return content{}, fmt.Errorf("load CA: %w", err)
 	}
-	return &Material{cert: cert, ca: ca}, nil
+	return content{cert: cert, ca: ca}, nil
 }
 
-// Public gives the settings towards clients.
+// Public gives the settings towards clients. They follow the files.
 func (m *Material) Public() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{m.cert}, MinVersion: tls.VersionTLS12}
+	return &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert := m.now().cert
+			return &cert, nil
+		},
+		MinVersion: tls.VersionTLS12,
+	}
 }
 
-// Server gives the accepting side of a link.
+// Server gives the accepting side of a link. It follows the files.
 func (m *Material) Server() *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{m.cert},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    m.ca,
-		MinVersion:   tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			c := m.now()
+			return &tls.Config{
+				Certificates: []tls.Certificate{c.cert},
+				ClientAuth:   tls.RequireAndVerifyClientCert,
+				ClientCAs:    c.ca,
+				MinVersion:   tls.VersionTLS13,
+				// who is let in is decided by the CA of now, and not by that of the session before
+				SessionTicketsDisabled: true,
+			}, nil
+		},
+		MinVersion: tls.VersionTLS13,
 	}
 }
 
-// Client gives the calling side of a link to a server whose certificate names what is dialled.
+// Client gives the calling side of a link to a server whose certificate names what is dialled. It holds what the files say
+// now: ask for another one for each connection.
 func (m *Material) Client() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{m.cert}, RootCAs: m.ca, MinVersion: tls.VersionTLS13}
+	c := m.now()
+	return &tls.Config{Certificates: []tls.Certificate{c.cert}, RootCAs: c.ca, MinVersion: tls.VersionTLS13}
 }
 
-// ClientOfAny gives the calling side of a link to a server with any certificate of the CA.
+// ClientOfAny gives the calling side of a link to a server with any certificate of the CA. It follows the files.
 func (m *Material) ClientOfAny() *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{m.cert},
-		MinVersion:   tls.VersionTLS13,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert := m.now().cert
+			return &cert, nil
+		},
+		MinVersion: tls.VersionTLS13,
 		// The standard check would also compare names; VerifyConnection does the rest of it.
 		InsecureSkipVerify: true,
 		VerifyConnection:   m.verifyAny,
@@ -99,7 +210,7 @@ func (m *Material) verifyAny(state tls.ConnectionState) error {
 		between.AddCert(c)
 	}
 	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots:         m.ca,
+		Roots:         m.now().ca,
 		Intermediates: between,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})

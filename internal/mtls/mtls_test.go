@@ -1,11 +1,14 @@
 package mtls_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +20,7 @@ import (
 
 func load(t *testing.T, f mtls.Files) *mtls.Material {
 	t.Helper()
-	m, err := mtls.Load(f)
+	m, err := mtls.Load(f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,5 +94,75 @@ func TestLink(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestFilesAreReadAgain replaces a CA and what it has signed, file by file, under settings that are in use.
+func TestFilesAreReadAgain(t *testing.T) {
+	ca := mtlstest.NewCA(t)
+	var log bytes.Buffer
+	files := ca.Node(t, "server")
+	onServer, err := mtls.Load(files, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	onClient := load(t, ca.Node(t, "client"))
+	server, public, ofAny := onServer.Server(), onServer.Public(), onClient.ClientOfAny()
+	expect := func(when, want string) {
+		t.Helper()
+		named := onClient.Client()
+		named.ServerName = "127.0.0.1"
+		toPublic := &tls.Config{RootCAs: named.RootCAs, ServerName: "127.0.0.1"}
+		for how, err := range map[string]error{
+			"by name": greet(t, server, named), "any": greet(t, server, ofAny), "public": greet(t, public, toPublic),
+		} {
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %s: error %v, want %q", when, how, err, want)
+			}
+		}
+	}
+	expect("at first", "")
+	oldClient := onClient.Client()
+	oldClient.ServerName = "127.0.0.1"
+
+	old, err := os.ReadFile(files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca.Node(t, "server")
+	renewed, err := os.ReadFile(files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, files.Key, old)
+	expect("with a certificate that the key does not fit yet", "")
+	expect("and once more", "")
+	if n := strings.Count(log.String(), "stay in use"); n != 1 {
+		t.Errorf("told of files that do not fit %d times, want once:\n%s", n, log.String())
+	}
+	write(t, files.Key, renewed)
+	expect("with the key", "")
+	if !strings.Contains(log.String(), "read again") {
+		t.Errorf("new files are not in the log:\n%s", log.String())
+	}
+
+	ca.Replace(t)
+	expect("with another CA that has signed neither", "unknown")
+	ca.Node(t, "server")
+	ca.Node(t, "client")
+	expect("with certificates of the other CA", "")
+	if err := greet(t, server, oldClient); err == nil {
+		t.Error("a client of the CA before is let in")
+	}
+	if err := os.Remove(files.CA); err != nil {
+		t.Fatal(err)
+	}
+	expect("without the CA's file", "")
+}
+
+func write(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

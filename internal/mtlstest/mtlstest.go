@@ -31,6 +31,14 @@ type CA struct {
 func NewCA(t testing.TB) *CA {
 	t.Helper()
 	ca := &CA{dir: t.TempDir()}
+	ca.Replace(t)
+	return ca
+}
+
+// Replace makes another authority in the place of the one before: its file is that of the certificates made from now on, and
+// of those before.
+func (ca *CA) Replace(t testing.TB) {
+	t.Helper()
 	ca.key = newKey(t)
 	ca.cert = &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
@@ -46,10 +54,10 @@ func NewCA(t testing.TB) *CA {
 		t.Fatalf("make CA: %v", err)
 	}
 	writePEM(t, ca.path("ca.pem"), "CERTIFICATE", der)
-	return ca
 }
 
-// Node makes a certificate for 127.0.0.1 and mx.example.org with the given uses, both uses when none is given.
+// Node makes a certificate for 127.0.0.1 and mx.example.org with the given uses, both uses when none is given. It takes the
+// place of one of the same name.
 func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mtls.Files {
 	t.Helper()
 	return ca.Host(t, name, []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, uses...)

@@ -117,7 +117,7 @@ func script(conf *tls.Config, lines ...string) func(net.Conn) {
 func certificates(t testing.TB) (*tls.Config, mtls.Files) {
 	t.Helper()
 	files := mtlstest.NewCA(t).Node(t, "mx")
-	m, err := mtls.Load(files)
+	m, err := mtls.Load(files, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

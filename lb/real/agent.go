@@ -52,8 +52,8 @@ type server struct {
 }
 
 // listenAgent opens the socket of the agent and reads what it proves itself with.
-func listenAgent(ctx context.Context, cfg AgentConfig) (net.Listener, error) {
-	material, err := mtls.Load(cfg.TLS)
+func listenAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger) (net.Listener, error) {
+	material, err := mtls.Load(cfg.TLS, log)
 	if err != nil {
 		return nil, err
 	}

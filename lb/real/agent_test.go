@@ -78,7 +78,7 @@ func serveAgent(t *testing.T) *running {
 	t.Helper()
 	ca := mtlstest.NewCA(t)
 	cfg := AgentConfig{Listen: config.ListenAddr{Addr: loopback4}, TLS: ca.Host(t, "mx1", []netip.Addr{loopback4})}
-	ln, err := listenAgent(t.Context(), cfg)
+	ln, err := listenAgent(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func serveAgent(t *testing.T) *running {
 
 func clientTLS(t *testing.T, f mtls.Files) *tls.Config {
 	t.Helper()
-	m, err := mtls.Load(f)
+	m, err := mtls.Load(f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func TestAgentPortIsTaken(t *testing.T) {
 		Listen: config.ListenAddr{Addr: addr.Addr(), Port: addr.Port()},
 		TLS:    mtlstest.NewCA(t).Host(t, "mx1", []netip.Addr{loopback4}),
 	}
-	if _, err := listenAgent(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "real.agent.listen") {
+	if _, err := listenAgent(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "real.agent.listen") {
 		t.Errorf("error %v, want one that names the key", err)
 	}
 }

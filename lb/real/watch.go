@@ -60,7 +60,7 @@ func (r *Role) runAgent(ctx context.Context) (err error) {
 		<-ctx.Done()
 		return nil
 	}
-	ln, err := listenAgent(ctx, *r.cfg.Agent)
+	ln, err := listenAgent(ctx, *r.cfg.Agent, r.log)
 	if err != nil {
 		return err
 	}
