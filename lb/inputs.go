@@ -156,6 +156,8 @@ func (in *inputs) situations(f *Farm) map[netip.Addr]situation {
 		s := situation{name: rec.Name, forward: rec.Forward, base: rec.Base, percent: 100, gone: true, known: true}
 		if hop, looked := in.hops[addr]; looked && !hop.Resolved() {
 			s.fails = clip("next hop " + hop.String())
+		} else {
+			s.fails = unfit(rec.Forward, hop)
 		}
 		if o, ok := in.orders[realID{f.Name, rec.Name}]; ok && !names[rec.Name] && o.Kind != KindActivate {
 			s.order = &o
@@ -172,6 +174,7 @@ func (in *inputs) situation(f *Farm, r *Real) situation {
 	if f.Weights == weightsAgent && agent.percent > 0 {
 		s.percent = agent.percent
 	}
+	s.fails = unfit(s.forward, in.hops[r.Address]) // before what probes say of it, which is that they get no answer
 	for _, t := range in.farms[f.Name].targets[r.Name] {
 		p := in.probes[t.id]
 		switch {

@@ -23,7 +23,8 @@ type Hop struct {
 	Tags    [2]Tag // outermost first; the zero Tag is none
 	Veth    bool   // XDP_TX does not wake its far end, so frames leave by redirect
 
-	Why string // why it is not resolved
+	Gateway netip.Addr // that the address is behind; the zero Addr: it is on the link itself
+	Why     string     // why it is not resolved
 }
 
 // Resolved says whether frames can be sent.
@@ -31,7 +32,7 @@ func (h Hop) Resolved() bool { return h.Ifindex != 0 }
 
 // ToInstall leaves out what a data path has no place for.
 func (h Hop) ToInstall() Hop {
-	h.Why = ""
+	h.Why, h.Gateway = "", netip.Addr{}
 	return h
 }
 
@@ -46,5 +47,9 @@ func (h Hop) String() string {
 			fmt.Fprintf(&vlans, " vlan %d", t.TCI&0xfff)
 		}
 	}
-	return fmt.Sprintf("%s on interface %d%s, mtu %d", net.HardwareAddr(h.DstMAC[:]), h.Ifindex, vlans.String(), h.MTU)
+	behind := ""
+	if h.Gateway.IsValid() {
+		behind = fmt.Sprintf(" by gateway %v", h.Gateway)
+	}
+	return fmt.Sprintf("%s%s on interface %d%s, mtu %d", net.HardwareAddr(h.DstMAC[:]), behind, h.Ifindex, vlans.String(), h.MTU)
 }

@@ -44,6 +44,8 @@ func (k *kernel) resolve(addr netip.Addr, old Hop) (Hop, error) {
 	gateway := route.Gw
 	if gateway == nil {
 		gateway = addr.AsSlice()
+	} else if g, ok := netip.AddrFromSlice(gateway); ok {
+		hop.Gateway = g.Unmap()
 	}
 	mac, ok, err := k.neighbour(route.LinkIndex, gateway)
 	switch {
@@ -54,8 +56,8 @@ func (k *kernel) resolve(addr netip.Addr, old Hop) (Hop, error) {
 		return hop, nil
 	}
 	hop.DstMAC = old.DstMAC
-	if hop == old {
-		return old, nil
+	if hop.ToInstall() == old.ToInstall() { // an earlier process's has no gateway
+		return hop, nil
 	}
 	return Hop{}, fmt.Errorf("neighbour %v does not answer", gateway)
 }

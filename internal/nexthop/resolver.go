@@ -153,12 +153,15 @@ func (r *Resolver) look(ctx context.Context) {
 		if old == hop {
 			continue
 		}
+		changed = true
+		if hop.Resolved() && old.ToInstall() == hop.ToInstall() {
+			continue // what an earlier process has installed says no gateway
+		}
 		level := slog.LevelInfo
 		if errors.Is(err, errNoRedirect) {
 			level = slog.LevelWarn
 		}
 		r.opts.Log.Log(ctx, level, "next hop changed", "real", addr, "old", old, "new", hop, "cause", cause(err))
-		changed = true
 	}
 	r.hops = hops
 	if changed {

@@ -134,15 +134,20 @@ func TestNextHopFollowsTheKernel(t *testing.T) {
 	mac := [6]byte(link(t, r.a, "eth0").Attrs().HardwareAddr)
 	want := Hop{Source: addr("198.51.100.1"), Ifindex: eth1.Attrs().Index, MTU: 1500, DstMAC: mac,
 		SrcMAC: [6]byte(eth1.Attrs().HardwareAddr), Veth: true}
-	r.eventually("both resolved", func(near, far Hop) bool { return near == want && far == want })
+	behind := want
+	behind.Gateway = addr(nearReal)
+	r.eventually("both resolved", func(near, far Hop) bool { return near == want && far == behind })
+	if text := behind.String(); !strings.Contains(text, " by gateway "+nearReal+" on interface") {
+		t.Errorf("hop reads %q", text)
+	}
 
 	// the gateway gets another MAC address; the kernel notices by asking, or by being told
 	other := net.HardwareAddr{0x02, 0, 0x5e, 0, 0x53, 9}
 	check(t, r.a.Link.LinkSetHardwareAddr(link(t, r.a, "eth0"), other))
 	check(t, r.lb.Link.NeighSet(&netlink.Neigh{LinkIndex: eth1.Attrs().Index, IP: net.ParseIP(nearReal), HardwareAddr: other,
 		State: netlink.NUD_REACHABLE}))
-	want.DstMAC = [6]byte(other)
-	r.eventually("another MAC address", func(near, far Hop) bool { return near == want && far == want })
+	want.DstMAC, behind.DstMAC = [6]byte(other), [6]byte(other)
+	r.eventually("another MAC address", func(near, far Hop) bool { return near == want && far == behind })
 
 	check(t, r.lb.Link.LinkSetDown(eth1))
 	r.eventually("no route over a link that is down", func(near, far Hop) bool {
@@ -166,16 +171,19 @@ func TestNextHopIsKeptAcrossRestart(t *testing.T) {
 	installed := Hop{Source: addr("198.51.100.1"), Ifindex: eth1.Attrs().Index, MTU: 1500, DstMAC: [6]byte{2, 0, 0x5e, 0, 0x53, 9},
 		SrcMAC: [6]byte(eth1.Attrs().HardwareAddr), Veth: true}
 	check(t, r.a.Link.LinkSetARPOff(link(t, r.a, "eth0")))
-	r.start(map[netip.Addr]Hop{addr(nearReal): installed})
+	r.start(map[netip.Addr]Hop{addr(farReal): installed})
 	r.eventually("first report", func(near, far Hop) bool {
-		if near != installed {
-			t.Errorf("the installed hop became %v", near)
+		if far.ToInstall() != installed || far.Gateway != addr(nearReal) {
+			t.Errorf("the installed hop became %v", far)
 		}
-		if far.Resolved() || !strings.Contains(far.Why, "does not answer") {
-			t.Errorf("the other hop is %v, want unresolved", far)
+		if near.Resolved() || !strings.Contains(near.Why, "does not answer") {
+			t.Errorf("the other hop is %v, want unresolved", near)
 		}
 		return true
 	})
+	if log := r.log.String(); strings.Contains(log, farReal) {
+		t.Errorf("a hop that stays is said to change: %s", log)
+	}
 }
 
 // TestRedirectThatTheKernelWouldDrop switches the far end's GRO off and on.
@@ -261,8 +269,10 @@ func TestIPv6(t *testing.T) {
 	r.resolver.SetAddrs([]netip.Addr{addr("2001:db8::9"), addr("2001:db8:1::25")})
 	want := Hop{Source: addr("2001:db8::1"), Ifindex: eth1.Attrs().Index, MTU: 1500, Veth: true,
 		DstMAC: [6]byte(link(t, r.a, "eth0").Attrs().HardwareAddr), SrcMAC: [6]byte(eth1.Attrs().HardwareAddr)}
+	behind := want
+	behind.Gateway = addr("fe80::9")
 	r.eventually("IPv6", func(Hop, Hop) bool {
-		return len(r.hops) == 2 && r.hops[addr("2001:db8::9")] == want && r.hops[addr("2001:db8:1::25")] == want
+		return len(r.hops) == 2 && r.hops[addr("2001:db8::9")] == want && r.hops[addr("2001:db8:1::25")] == behind
 	})
 	check(t, r.lb.Link.LinkSetMTU(eth1, 1200))
 	r.eventually("an MTU that is too small", func(Hop, Hop) bool { return !r.hops[addr("2001:db8:1::25")].Resolved() })
