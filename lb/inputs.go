@@ -42,6 +42,7 @@ type farmBuilder struct {
 	source  string                // where weights come from
 	bases   map[netip.Addr]uint32 // what weigh gives
 	targets map[string][]target   // probes of each real, by its name
+	vip6    netip.Addr            // the first IPv6 address of its VIPs; the zero Addr: there is none
 	table   tableBuilder
 }
 
@@ -70,6 +71,9 @@ func (in *inputs) setConfig(cfg *Config) {
 			reals[j] = weighed{r.Address, r.Weight}
 		}
 		addrs := cfg.addressesOf(f)
+		if j := slices.IndexFunc(addrs, netip.Addr.Is6); j >= 0 {
+			b.vip6 = addrs[j]
+		}
 		for j, weight := range weigh(in.logs, reals) {
 			r := &f.Reals[j]
 			b.bases[r.Address] = weight
@@ -157,7 +161,7 @@ func (in *inputs) situations(f *Farm) map[netip.Addr]situation {
 		if hop, looked := in.hops[addr]; looked && !hop.Resolved() {
 			s.fails = clip("next hop " + hop.String())
 		} else {
-			s.fails = unfit(rec.Forward, hop)
+			s.fails = in.farms[f.Name].wayTo(addr, rec.Forward).unfit(hop)
 		}
 		if o, ok := in.orders[realID{f.Name, rec.Name}]; ok && !names[rec.Name] && o.Kind != KindActivate {
 			s.order = &o
@@ -174,7 +178,7 @@ func (in *inputs) situation(f *Farm, r *Real) situation {
 	if f.Weights == weightsAgent && agent.percent > 0 {
 		s.percent = agent.percent
 	}
-	s.fails = unfit(s.forward, in.hops[r.Address]) // before what probes say of it, which is that they get no answer
+	s.fails = in.farms[f.Name].wayTo(r.Address, s.forward).unfit(in.hops[r.Address]) // before what probes say of it, which is that they get no answer
 	for _, t := range in.farms[f.Name].targets[r.Name] {
 		p := in.probes[t.id]
 		switch {

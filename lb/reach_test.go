@@ -1,7 +1,11 @@
 package lb
 
 import (
+	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"anycastle/internal/probe"
 )
@@ -36,6 +40,86 @@ func TestReachable(t *testing.T) {
 			in.expectFailing(t, c.fails)
 		})
 	}
+}
+
+// TestIPv6Fits gives mx1 a way that takes one byte too little for an IPv6 VIP, and then enough.
+func TestIPv6Fits(t *testing.T) {
+	const vip6 = "    - {name: smtp6, address: \"2001:db8:25::25\", port: 25, farm: smtp}\n"
+	for _, c := range []struct {
+		name    string
+		forward Forward
+		second  bool
+		v6      bool // the real
+		grows   int
+	}{
+		{"l2", ForwardL2, false, false, 0},
+		{"ipip over IPv4", ForwardIPIP, false, false, 20},
+		{"ipip over IPv6", ForwardIPIP, false, true, 40},
+		{"gue over IPv4", ForwardGUE, false, false, 32},
+		{"gue over IPv6", ForwardGUE, false, true, 52},
+		{"gue with a second hop over IPv4", ForwardGUE, true, false, 40},
+		{"gue with a second hop over IPv6", ForwardGUE, true, true, 72},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := valid + vip6
+			if c.second {
+				text = strings.Replace(text, "- name: smtp\n", "- name: smtp\n      agent: {}\n      transition: {method: second-chance}\n", 1)
+				text = withTLS(t, text)
+			}
+			text = strings.Replace(text, "- name: smtp\n", fmt.Sprintf("- name: smtp\n      forward: %s\n", c.forward), 1)
+			mx1 := "198.51.100.9"
+			if c.v6 {
+				mx1 = "2001:db8:7::9"
+				text = strings.ReplaceAll(text, "198.51.100.9", `"2001:db8:7::9"`)
+				text = strings.ReplaceAll(text, "198.51.100.10", `"2001:db8:7::10"`)
+			}
+			in := allPassing(mustParse(t, text))
+			for _, mtu := range []int{1280 + c.grows - 1, 1280 + c.grows} {
+				hop, want, why := in.hops[addr(mx1)], StateActive, ""
+				hop.MTU = mtu
+				if mtu < 1280+c.grows {
+					want = StateFailed
+					why = fmt.Sprintf("mtu %d leaves 1279 bytes for IPv6 to 2001:db8:25::25, which needs 1280; raise the mtu towards the real to %d", mtu, mtu+1)
+				}
+				in.hops[addr(mx1)] = hop
+				in.evolve(epoch)
+				if rec := in.states["smtp"][addr(mx1)]; rec.State.inService() != (want == StateActive) || why != "" && rec.Why != why {
+					t.Errorf("mtu %d: mx1 is %s: %s; want %s: %s", mtu, rec.State, rec.Why, want, why)
+				}
+			}
+		})
+	}
+	t.Run("no IPv6 VIP", func(t *testing.T) {
+		in := allPassing(mustParse(t, valid))
+		hop := testHop
+		hop.MTU = 1280
+		in.hops[addr("198.51.100.9")] = hop
+		in.evolve(epoch)
+		if rec := in.states["smtp"][addr("198.51.100.9")]; rec.State != StateActive {
+			t.Errorf("mx1 is %s: %s", rec.State, rec.Why)
+		}
+	})
+}
+
+func TestRealThatDoesNotFitIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoopWith(t, valid+"    - {name: smtp6, address: \"2001:db8:25::25\", port: 25, farm: smtp}\n", newFakePlane(), nil)
+		small := testHop
+		small.MTU = 1290
+		r.hops(map[netip.Addr]Hop{addr("198.51.100.9"): small, addr("198.51.100.10"): testHop})
+		r.probe("mx1", probe.Passing)
+		r.probe("mx2", probe.Passing)
+		synctest.Wait()
+		if s := r.lb.Reals()[0]; s.State != StateFailed || !strings.Contains(s.Why, "raise the mtu towards the real to 1300") {
+			t.Errorf("show real: %+v", s)
+		}
+		r.hops(hopsOfBoth)
+		synctest.Wait()
+		if s := r.lb.Reals()[0]; !s.State.inService() {
+			t.Errorf("show real with a larger mtu: %+v", s)
+		}
+		r.end()
+	})
 }
 
 // expectFailing checks the state of mx1, and that it stays the same while the real leaves the config.
