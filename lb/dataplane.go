@@ -257,6 +257,20 @@ func (x *xdp) SetAddress(addr netip.Addr, e addressEntry) error {
 // ForgetFlows implements dataplane.
 func (x *xdp) ForgetFlows() error { return x.lb.ForgetFlows() }
 
+// Explain implements dataplane.
+func (x *xdp) Explain(frame []byte, ifindex int) (bpf.Trace, []byte, error) {
+	return x.lb.Explain(frame, ifindex)
+}
+
+// StoredFlow implements dataplane.
+func (x *xdp) StoredFlow(flow bpf.Flow) (uint16, error) {
+	var real uint32
+	if err := ignoreMissing(x.lb.Flows.Lookup(flow, &real)); err != nil {
+		return none, fmt.Errorf("look for the flow in the store: %w", err)
+	}
+	return uint16(real), nil
+}
+
 // ClearAddress implements dataplane.
 func (x *xdp) ClearAddress(addr netip.Addr) error {
 	return ignoreMissing(x.lb.Addresses.Delete(bpf.AddressKey(addr)))

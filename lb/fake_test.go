@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"anycastle/bpf"
 )
 
 var errFake = errors.New("refused")
@@ -147,6 +149,10 @@ func (f *fakePlane) ProbeFrom(ifindexes []int) error {
 	f.probeFrom = ifindexes
 	return nil
 }
+
+func (f *fakePlane) Explain([]byte, int) (bpf.Trace, []byte, error) { return bpf.Trace{}, nil, errFake }
+
+func (f *fakePlane) StoredFlow(bpf.Flow) (uint16, error) { return none, errFake }
 
 // fakeAnnouncer writes into the plane's journal, so that the order of both can be seen.
 type fakeAnnouncer struct {

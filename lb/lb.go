@@ -58,6 +58,8 @@ type LB struct {
 	events chan event
 	ended  chan struct{} // closed when Run takes no more events
 
+	questions chan func(*loop) // answered between changes, never in one
+
 	mu      sync.Mutex
 	cfg     *Config
 	view    view // what Status shows
@@ -66,7 +68,8 @@ type LB struct {
 
 // New makes an LB of a config that Validate found nothing wrong with.
 func New(cfg Config, opts Options) (*LB, error) {
-	l := &LB{cfg: &cfg, opts: opts, log: opts.Log, events: make(chan event), ended: make(chan struct{})}
+	l := &LB{cfg: &cfg, opts: opts, log: opts.Log, events: make(chan event), ended: make(chan struct{}),
+		questions: make(chan func(*loop))}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -39,6 +39,7 @@ type loop struct {
 	looked  bool         // the first next hops are known
 	addrs   []netip.Addr // whose next hops are looked for
 	ready   bool         // all is known that must be before anything is installed
+	failed  error        // of the last change: what is installed may not be what is desired
 	alone   bool         // there is no other LB, or peerGrace is over
 
 	counts  map[string]counted // of tables, by farm
@@ -78,6 +79,9 @@ func (l *loop) run(ctx context.Context) error {
 			return nil
 		case e := <-l.events:
 			changed = e(l)
+		case question := <-l.questions:
+			question(l)
+			continue // what waits is as new as it was
 		case <-l.watch.stored:
 			changed = l.takeStored()
 		case <-peers.C:
@@ -129,6 +133,7 @@ func (l *loop) act(ctx context.Context) (again time.Time) {
 	if l.mesh != nil {
 		again = sooner(again, now().Add(peerLook))
 	}
+	l.failed = err
 	if err != nil && ctx.Err() == nil {
 		l.log.Error("apply the desired state", "err", err)
 		again = sooner(again, now().Add(retryAfter+rand.N(retryAfter/4)))

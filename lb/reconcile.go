@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"anycastle/bpf"
 )
 
 // dataplane is where packets are forwarded: the XDP program's maps, or a fake in tests. Every method is idempotent.
@@ -21,6 +23,9 @@ type dataplane interface {
 	ForgetFlows() error // that were stored in transitions
 	// ProbeFrom has marked packets (bpf.Mark) that leave by exactly these interfaces go to the reals that they name.
 	ProbeFrom(ifindexes []int) error
+	// Explain has the program say what it would do with a frame, and gives the frame as it would leave.
+	Explain(frame []byte, ifindex int) (bpf.Trace, []byte, error)
+	StoredFlow(flow bpf.Flow) (real uint16, err error) // the real that a flow is stored with, or none
 }
 
 // step is one change of the data plane and of our knowledge of it.
