@@ -23,23 +23,47 @@ type agentView struct {
 // accusation takes a real out until its probes have passed as often as they must.
 type accusation struct {
 	why    string // empty: there is none
+	held   bool   // it does not take the real out: probes decide
 	at     time.Time
 	passes map[targetID]int // in a row, since then
 }
 
-// takeAgent notes what an agent says of a real of a farm. draining says since when the real drains; zero: it does not.
-func (v *agentView) takeAgent(cfg *Config, f *Farm, u agentUpdate, draining time.Time) {
+// fails says why the real is out by it; empty: it is not.
+func (a *accusation) fails() string {
+	if a.held {
+		return ""
+	}
+	return a.why
+}
+
+// shown is the reason of a real that is in service in spite of it; empty: there is none.
+func (a *accusation) shown() string {
+	if !a.held {
+		return ""
+	}
+	return a.why + "; in service until a probe fails: by agents' word half of a farm stays"
+}
+
+// takeAgent notes what an agent says of a real of a farm, and says whether the real is to be probed at once. draining says
+// since when the real drains; zero: it does not. spare says whether its farm can do without it.
+func (v *agentView) takeAgent(cfg *Config, f *Farm, u agentUpdate, draining time.Time, spare bool) (doubt bool) {
 	if u.Err != nil {
 		v.flows = flowCount{} // what it was says nothing of what it is
-		return
+		return false
 	}
 	v.percent = loadPercent(u.Report.Load, v.percent)
 	v.countFlows(cfg, f, u.Report, draining)
 	for _, verdict := range u.Verdicts {
-		if verdict.Conclusive && cfg.serves(f, verdict.Port) {
-			v.accused = accusation{why: verdict.Why, at: u.At, passes: map[targetID]int{}}
+		if !cfg.serves(f, verdict.Port) {
+			continue
 		}
+		if verdict.Conclusive {
+			out := spare || v.accused.fails() != ""
+			v.accused = accusation{why: verdict.Why, held: !out, at: u.At, passes: map[targetID]int{}}
+		}
+		doubt = doubt || !verdict.Conclusive || v.accused.held
 	}
+	return doubt
 }
 
 // countFlows counts reports of no flow only while the real drains, and one count once.

@@ -10,6 +10,8 @@ import (
 
 	"anycastle/internal/probe"
 	"anycastle/lb/agent"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // withAgent is the valid file with agents on the reals.
@@ -22,9 +24,13 @@ var vipPort = agent.Key{VIP: addrPort("203.0.113.10:25"), Protocol: agent.TCP}
 
 // agentSays hands over a report of mx1.
 func (r *running) agentSays(load float64, flows int, verdicts ...agentVerdict) {
+	r.agentSaysOf("198.51.100.9", load, flows, verdicts...)
+}
+
+func (r *running) agentSaysOf(real string, load float64, flows int, verdicts ...agentVerdict) {
 	now := time.Now()
 	r.lb.events <- agentEvent(agentUpdate{
-		Target: netip.AddrPortFrom(addr("198.51.100.9"), 6087), At: now, Verdicts: verdicts,
+		Target: netip.AddrPortFrom(addr(real), 6087), At: now, Verdicts: verdicts,
 		Report: agent.Report{At: now, Since: epoch, Load: load, Counted: now, VIPs: []agent.Port{
 			{Address: vipPort.VIP.Addr(), Protocol: agent.TCP, Port: 25, Flows: flows, Listening: true},
 			{Address: vipPort.VIP.Addr(), Protocol: agent.TCP, Port: 26, Flows: 1000}, // no VIP of ours
@@ -91,6 +97,9 @@ func TestAgentTakesRealOut(t *testing.T) {
 		r.agentSays(0, 3, agentVerdict{Port: vipPort, Kind: verdictUnanswered, Why: "agent: silence", Conclusive: false},
 			agentVerdict{Port: agent.Key{VIP: addrPort("203.0.113.10:26"), Protocol: agent.TCP}, Why: "agent: another port", Conclusive: true})
 		r.expect()
+		if diff := cmp.Diff([]string{"smtp/mx1/0/203.0.113.10"}, r.watch.probedNow()); diff != "" {
+			t.Errorf("probed at once (-want +got):\n%s", diff)
+		}
 		r.agentSays(0, 3, agentVerdict{Port: vipPort, Kind: verdictRefused, Why: "agent: refused 3 connections", Conclusive: true})
 		r.expect("table 0 of [2]")
 		if s := r.state("mx1"); s.State != StateFailed || s.Why != "agent: refused 3 connections" {
@@ -110,6 +119,68 @@ func TestAgentTakesRealOut(t *testing.T) {
 		r.expect("forget flows", "table 0 of [1 2] before [2]")
 		r.end()
 	})
+}
+
+// TestAgentsLeaveHalf has both agents speak against their reals: the second is left to its probes.
+func TestAgentsLeaveHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoopWith(t, withAgent(t, ""), newFakePlane(), nil)
+		r.start()
+		refused := agentVerdict{Port: vipPort, Kind: verdictRefused, Why: "agent: refused 3 connections", Conclusive: true}
+		r.agentSays(0, 3, refused)
+		r.expect("table 0 of [2]")
+		if names := r.watch.probedNow(); len(names) > 0 {
+			t.Errorf("%q are probed at once, though the agent was believed", names)
+		}
+		r.agentSaysOf("198.51.100.10", 0, 3, refused)
+		r.expect()
+		if diff := cmp.Diff([]string{"smtp/mx2/0/203.0.113.10"}, r.watch.probedNow()); diff != "" {
+			t.Errorf("probed at once (-want +got):\n%s", diff)
+		}
+		s := r.state("mx2")
+		if s.State != StateActive || !strings.HasPrefix(s.Why, "agent: refused 3 connections; in service until a probe fails") {
+			t.Errorf("status %+v", s)
+		}
+		if !r.logged("speaks against", "mx2", "out=false") {
+			t.Error("it is not in the log")
+		}
+		r.agentSays(0, 3, refused) // still
+		r.expect()
+		if s := r.state("mx1"); s.State != StateFailed {
+			t.Errorf("status %+v", s)
+		}
+		r.probe("mx2", probe.Failing)
+		r.expect("announce []", "table 0 of [0]", "address 203.0.113.10, out of service")
+		r.end()
+	})
+}
+
+// TestSpare counts the reals that agents must leave alone.
+func TestSpare(t *testing.T) {
+	for _, tc := range []struct {
+		reals, out int
+		want       bool
+	}{{1, 0, false}, {2, 0, true}, {2, 1, false}, {3, 0, true}, {3, 1, false}, {4, 1, true}, {4, 2, false}} {
+		cfg := mustParse(t, valid)
+		f := &cfg.Farms[0]
+		f.Reals = nil
+		for i := range tc.reals {
+			f.Reals = append(f.Reals, Real{Name: string(rune('a' + i)), Address: testAddr(i), Weight: 1})
+		}
+		in := newInputs(cfg)
+		for i := range f.Reals {
+			in.hops[f.Reals[i].Address] = testHop
+			for _, target := range in.farms[f.Name].targets[f.Reals[i].Name] {
+				in.probes[target.id] = probed{state: probe.Passing}
+				if i > 0 && i <= tc.out {
+					in.probes[target.id] = probed{state: probe.Failing, why: "refused"}
+				}
+			}
+		}
+		if got := in.spare(f, "a"); got != tc.want {
+			t.Errorf("%d reals of which %d others are out: %v, want %v", tc.reals, tc.out, got, tc.want)
+		}
+	}
 }
 
 func TestLoadMovesWeight(t *testing.T) {

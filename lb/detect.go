@@ -22,6 +22,7 @@ const (
 	verdictRefused    verdictKind = "refused"    // nobody listens, and clients are told so
 	verdictOverflow   verdictKind = "overflow"   // a process listens and takes no connections
 	verdictUnanswered verdictKind = "unanswered" // connections come, and nothing answers
+	verdictReset      verdictKind = "reset"      // connections come about, and the server breaks them off
 )
 
 // agentVerdict is what a detector finds in reports.
@@ -30,7 +31,8 @@ type agentVerdict struct {
 	Kind verdictKind
 	Why  string // as `show real` says it
 	// Conclusive says that the real is out for this port. What is not conclusive is reason enough to probe at once: SYNs
-	// without an answer may be those of one client that the server's firewall ignores.
+	// without an answer may be those of one client that the server's firewall ignores, and a server may have its reasons to
+	// break off connections.
 	Conclusive bool
 }
 
@@ -47,13 +49,13 @@ type sample struct {
 }
 
 // counts are those counters of a port that a verdict comes from.
-type counts struct{ syns, answers, refused, overflows uint64 }
+type counts struct{ syns, answers, refused, overflows, resets uint64 }
 
 // add takes a report in and gives what it speaks against. The same connections are held against a port once.
 func (d *detector) add(r agent.Report) []agentVerdict {
 	now := sample{at: r.At, ports: make(map[agent.Key]counts, len(r.VIPs))}
 	for _, p := range r.VIPs {
-		now.ports[p.Key()] = counts{p.SYNs, p.SYNACKs, p.Refused, p.Overflows}
+		now.ports[p.Key()] = counts{p.SYNs, p.SYNACKs, p.Refused, p.Overflows, p.Resets}
 	}
 	if !r.Since.Equal(d.since) || len(d.history) > 0 && !r.At.After(d.history[len(d.history)-1].at) {
 		// another process counts from 0, and a clock that was set back measures nothing
@@ -96,6 +98,8 @@ func (d *detector) judge(p agent.Port, now sample) (agentVerdict, bool) {
 			// with a full queue there is no doubt whose silence it is
 			return agentVerdict{p.Key(), verdictUnanswered, fmt.Sprintf("agent: %d connections to %v without answer in %v",
 				grown.syns-grown.refused, p.Key(), in), full}, true
+		case grown.resets >= detectThreshold && 2*grown.resets >= grown.answers && p.Protocol == agent.TCP:
+			return agentVerdict{p.Key(), verdictReset, fmt.Sprintf("agent: reset %d connections to %v in %v", grown.resets, p.Key(), in), false}, true
 		}
 	}
 	return agentVerdict{}, false
@@ -103,8 +107,8 @@ func (d *detector) judge(p agent.Port, now sample) (agentVerdict, bool) {
 
 // since gives what was counted after c was, and whether counts only rose.
 func (c counts) since(was counts) (grown counts, rose bool) {
-	if c.syns < was.syns || c.answers < was.answers || c.refused < was.refused || c.overflows < was.overflows {
+	if c.syns < was.syns || c.answers < was.answers || c.refused < was.refused || c.overflows < was.overflows || c.resets < was.resets {
 		return counts{}, false
 	}
-	return counts{c.syns - was.syns, c.answers - was.answers, c.refused - was.refused, c.overflows - was.overflows}, true
+	return counts{c.syns - was.syns, c.answers - was.answers, c.refused - was.refused, c.overflows - was.overflows, c.resets - was.resets}, true
 }

@@ -48,6 +48,9 @@ func TestDetector(t *testing.T) {
 	udp := func(n uint64) agent.Port {
 		return portWith(func(p *agent.Port) { p.Protocol, p.Overflows, p.Refused = agent.UDP, n, n })
 	}
+	reset := func(answers, n uint64) agent.Port {
+		return portWith(func(p *agent.Port) { p.SYNs, p.SYNACKs, p.Resets = answers, answers, n })
+	}
 	imap := portWith(func(p *agent.Port) { p.Port, p.Listening, p.Refused = 143, false, 9 })
 	imapBefore := portWith(func(p *agent.Port) { p.Port, p.Listening = 143, false })
 
@@ -94,6 +97,9 @@ func TestDetector(t *testing.T) {
 		{name: "silence that lasts", said: []said{at(0, asked(5, 5)), at(300, asked(6, 5)), at(500, asked(8, 5))}, want: []agentVerdict{{smtpPort.Key(),
 			verdictUnanswered, "agent: 3 connections to 203.0.113.25:25 without answer in 500ms", false}}},
 		{name: "one is answered", said: []said{at(0, asked(5, 5)), at(300, asked(6, 5)), at(500, asked(90, 6))}},
+		{name: "resets", said: []said{at(0, reset(0, 0)), at(50, reset(4, 3))}, want: []agentVerdict{{smtpPort.Key(), verdictReset,
+			"agent: reset 3 connections to 203.0.113.25:25 in 50ms", false}}},
+		{name: "few of many are reset", said: []said{at(0, reset(0, 0)), at(50, reset(10, 3)), at(100, reset(20, 7))}},
 		{name: "what is refused is answered", said: []said{at(0, smtpPort), at(500, portWith(func(p *agent.Port) { p.SYNs, p.Refused = 9, 7 }))}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

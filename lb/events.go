@@ -51,6 +51,15 @@ func (l *loop) clearAccusation(id targetID, r probe.Result) bool {
 	return true
 }
 
+// probeNow has a real probed before its turn.
+func (l *loop) probeNow(id realID) {
+	var names []string
+	for _, t := range l.in.farms[id.farm].targets[id.name] {
+		names = append(names, t.id.String())
+	}
+	l.watch.probes.ProbeNow(names)
+}
+
 // agentEvent tells what an agent says.
 func agentEvent(u agentUpdate) event {
 	return func(l *loop) bool {
@@ -68,12 +77,15 @@ func agentEvent(u agentUpdate) event {
 			if rec.State == StateDraining {
 				since = rec.Since
 			}
-			is.takeAgent(l.in.cfg, f, u, since)
-			if is.accused.why != old.accused.why {
-				l.log.Warn("agent speaks against the real", "farm", f.Name, "real", rec.Name, "cause", is.accused.why)
+			if is.takeAgent(l.in.cfg, f, u, since, len(u.Verdicts) > 0 && l.in.spare(f, rec.Name)) {
+				l.probeNow(id)
+			}
+			accused := is.accused.why != old.accused.why || is.accused.held != old.accused.held
+			if accused {
+				l.log.Warn("agent speaks against the real", "farm", f.Name, "real", rec.Name, "cause", is.accused.why, "out", !is.accused.held)
 			}
 			l.in.agents[id] = is
-			changed = changed || is.percent != old.percent || is.flows != old.flows || is.accused.why != old.accused.why
+			changed = changed || is.percent != old.percent || is.flows != old.flows || accused
 		}
 		return changed
 	}

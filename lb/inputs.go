@@ -192,7 +192,7 @@ func (in *inputs) situation(f *Farm, r *Real) situation {
 		}
 	}
 	if s.fails == "" {
-		s.fails = clip(agent.accused.why)
+		s.fails = clip(agent.accused.fails())
 	}
 	if hop := in.hops[r.Address]; s.fails == "" && !hop.Resolved() {
 		s.fails = clip("next hop " + hop.String())
@@ -273,6 +273,22 @@ func (in *inputs) inService(farm string) int {
 		}
 	}
 	return n
+}
+
+// spare says whether agents may take a real out: at least half of the farm's other reals could still take flows then. What
+// all agents say at once is rather a mistake, or too many clients for all of them, than the death of a whole farm; probes
+// find that out, and they may take out all.
+func (in *inputs) spare(f *Farm, name string) bool {
+	fit := 0
+	for i := range f.Reals {
+		if f.Reals[i].Name == name {
+			continue
+		}
+		if s := in.situation(f, &f.Reals[i]); s.known && s.fails == "" && s.order == nil {
+			fit++
+		}
+	}
+	return 2*fit >= len(f.Reals)
 }
 
 // announce gives the prefixes, /32 or /128, that are to be announced, sorted, and for every other address of a VIP the

@@ -53,6 +53,7 @@ type loop struct {
 type watchers struct {
 	probes interface {
 		SetTargets(targets []probe.Target) error
+		ProbeNow(names []string)
 	}
 	hops   interface{ SetAddrs(addrs []netip.Addr) }
 	agents interface {

@@ -37,6 +37,21 @@ type fakeWatchers struct {
 	addrs   []netip.Addr
 	asked   int   // calls of SetAddrs
 	fail    error // of SetTargets
+	hurried []string
+}
+
+func (f *fakeWatchers) ProbeNow(names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hurried = append(f.hurried, names...)
+}
+
+// probedNow gives the targets that were to be probed at once since the last call.
+func (f *fakeWatchers) probedNow() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() { f.hurried = nil }()
+	return f.hurried
 }
 
 func (f *fakeWatchers) SetTargets(targets []probe.Target) error {

@@ -82,6 +82,9 @@ func (l *loop) showReals(f *Farm, table counted) []RealStatus {
 		if fails := is[addr].fails; rec.State == StateFailed && fails != "" {
 			s.Why = fails // as it is now, and not as it was when it failed
 		}
+		if accused := l.in.agents[realID{f.Name, name}].accused; rec.State.inService() && accused.held {
+			s.Why = accused.shown()
+		}
 		list = append(list, s)
 	}
 	for i := range f.Reals {

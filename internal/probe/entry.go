@@ -26,6 +26,9 @@ type entry struct {
 	phase   float64            // 0 to 1: the target's place among those that came with it
 	settled uint8              // gaps since then, up to settleIn
 	passed  uint8              // passes in a row while passing, up to steady; then one more for the first slow gap
+	urgent  int                // probes that follow soon unless one passes; see ProbeNow
+	calm    time.Duration      // until when no other doubt counts
+	turn    time.Duration      // when it would be due if nothing were urgent; 0: when it is due
 	gone    bool               // removed while its probe ran
 }
 
@@ -65,6 +68,9 @@ func (e *entry) part(d time.Duration) time.Duration {
 
 // took notes a result for the choice between the interval and the slow one.
 func (e *entry) took(err error) {
+	if err == nil {
+		e.urgent = 0
+	}
 	switch {
 	case err != nil || e.counter.state != Passing:
 		e.passed = 0
@@ -87,16 +93,6 @@ func (e *entry) gap() time.Duration {
 		return c.Interval + e.part(c.Interval/10)
 	}
 	return c.Interval
-}
-
-// advance makes the entry due after a probe. It keeps its place however long that took; of the probes that were missed
-// one is made up for.
-func (e *entry) advance(now time.Duration) {
-	gap := e.gap()
-	e.due += gap
-	if late := now - e.due; late > 0 {
-		e.due += late / gap * gap
-	}
 }
 
 // queue is a heap of entries by when they are due.

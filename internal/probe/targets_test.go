@@ -200,6 +200,37 @@ func TestSlowIntervalWhileSteady(t *testing.T) {
 }
 
 // What this machine lacks is shown and takes nothing out.
+// TestProbeNow casts doubt on targets that fail from then on, on one that passes, and on one whose probe runs.
+func TestProbeNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refuses, slow atomic.Bool
+		a, b := target("a", 1, 10*time.Second, time.Second), target("b", 2, 10*time.Second, time.Second)
+		r := startRunner(t, func(_ context.Context, t Target, _ *Advice) error {
+			if slow.Load() {
+				<-time.After(500 * time.Millisecond)
+			}
+			if refuses.Load() && t.Name == "a" {
+				return errRefused
+			}
+			return nil
+		}, a, b)
+		r.after(3*time.Second, "0s a passing changed", "500ms b passing changed")
+		r.ProbeNow([]string{"b", "nobody"})
+		r.after(2*time.Second, "3s b passing")
+		refuses.Store(true)
+		r.ProbeNow([]string{"a", "b"}) // b has just shown that it is well
+		r.ProbeNow([]string{"a"})
+		r.after(4*time.Second, "5s a passing: refused", "6s a failing changed: refused")
+		refuses.Store(false)
+		r.after(16*time.Second, "10s a failing", "11s b passing", "20s a passing changed", "21.5s b passing") // as if nothing had been
+		refuses.Store(true)
+		slow.Store(true)
+		r.after(5200 * time.Millisecond)
+		r.ProbeNow([]string{"a"}) // while its probe runs
+		r.after(2*time.Second, "30s a passing: refused", "31.5s a failing changed: refused")
+	})
+}
+
 func TestOwnWantIsNoEvidence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lack atomic.Bool
