@@ -9,6 +9,7 @@
 #include "headers/flow.h"
 #include "headers/choose.h"
 #include "headers/encap.h"
+#include "headers/fast.h"
 #include "headers/reply.h"
 #include "headers/icmp.h"
 #include "headers/trace.h"
@@ -19,17 +20,6 @@ __separate int refuse(struct packet *p, __u32 why)
 	if (!p)
 		return XDP_DROP;
 	return find_address(p) ? refused(p, why) : XDP_PASS;
-}
-
-static __always_inline void count_packet(const struct packet *p)
-{
-	__u32 index = p->vip - 1;
-	struct count *count = bpf_map_lookup_elem(&counts, &index);
-
-	if (!count || p->dry)
-		return;
-	count->packets++;
-	count->bytes += p->len;
 }
 
 /* One hop less, as a router does it. Gives what is left, 0 if it may not be forwarded. */
@@ -108,7 +98,8 @@ static __always_inline int send(struct xdp_md *ctx, struct packet *p, const stru
 	why = wrap(ctx, p, &o, real, grows);
 	if (why != REASON_NONE)
 		return refused(p, why);
-	count_packet(p);
+	if (!p->dry)
+		count_sent(p->vip - 1, p->len);
 	if (real->ifindex == ctx->ingress_ifindex && !(real->flags & REAL_REDIRECT))
 		return XDP_TX;
 	return bpf_redirect(real->ifindex, 0);
@@ -214,11 +205,11 @@ static __always_inline int balance(struct xdp_md *ctx, struct packet *p)
 	return verdict >= 0 ? verdict : forward(ctx, p);
 }
 
-SEC("xdp")
-int lb(struct xdp_md *ctx)
+/* The long way, of which a trace can be had. */
+__separate int go_long_way(struct xdp_md *ctx)
 {
-	struct packet p = {};
 	int capturing = capture.until != 0, verdict;
+	struct packet p = {};
 
 	p.dry = is_dry(ctx);
 	if (unlikely(capturing))
@@ -229,6 +220,19 @@ int lb(struct xdp_md *ctx)
 	else if (unlikely(capturing))
 		capture_out(ctx, &p, verdict);
 	return verdict;
+}
+
+SEC("xdp")
+int lb(struct xdp_md *ctx)
+{
+	int verdict;
+
+	if (likely(!capture.until && !is_dry(ctx))) {
+		verdict = balance_plain(ctx);
+		if (likely(verdict != LONG_WAY))
+			return verdict;
+	}
+	return go_long_way(ctx);
 }
 
 char program_license[] SEC("license") = "Dual BSD/GPL";

@@ -122,22 +122,27 @@ static __noinline void choose_in_transition(struct packet *p, __u32 vip_flags)
 		p->real = track(p);
 }
 
+/* NULL if the farm has no table. */
+static __always_inline struct slot *find_slot(__u32 farm, __u32 hash)
+{
+	__u32 index = (hash & (SLOTS - 1)) / SLOTS_PER_BLOCK;
+	void *table = bpf_map_lookup_elem(&farms, &farm);
+	struct block *block;
+
+	if (!table)
+		return NULL;
+	block = bpf_map_lookup_elem(table, &index);
+	return block ? &block->slot[hash & (SLOTS_PER_BLOCK - 1)] : NULL;
+}
+
 static __always_inline enum reason choose(struct packet *p, const struct vip *vip)
 {
-	__u32 farm = vip->farm, index;
-	struct block *block;
 	struct slot *slot;
-	void *table;
 
 	p->hash = hash_packet(p, vip);
-	table = bpf_map_lookup_elem(&farms, &farm);
-	if (!table)
+	slot = find_slot(vip->farm, p->hash);
+	if (!slot)
 		return REASON_NO_TABLE;
-	index = (p->hash & (SLOTS - 1)) / SLOTS_PER_BLOCK;
-	block = bpf_map_lookup_elem(table, &index);
-	if (!block)
-		return REASON_NO_TABLE;
-	slot = &block->slot[p->hash & (SLOTS_PER_BLOCK - 1)];
 	p->primary = slot->primary;
 	p->secondary = slot->secondary;
 	p->real = p->primary;

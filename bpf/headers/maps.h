@@ -90,6 +90,16 @@ struct {
 	__uint(pinning, PIN_BY_NAME);
 } counts SEC(".maps");
 
+static __always_inline void count_sent(__u32 vip_index, __u32 len)
+{
+	struct count *count = bpf_map_lookup_elem(&counts, &vip_index);
+
+	if (!count)
+		return;
+	count->packets++;
+	count->bytes += len;
+}
+
 enum reply {
 	REPLY_ECHO,
 	REPLY_TOO_BIG,
