@@ -1,10 +1,12 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +35,16 @@ const (
 type Uplink struct {
 	Name string `json:"name"`
 	Mode Mode   `json:"mode"`
+	Why  string `json:"why,omitempty"` // why it is not in native mode
+}
+
+// Log tells of the program on the uplink, and warns of generic mode.
+func (u Uplink) Log(log *slog.Logger) {
+	if u.Mode == Generic {
+		log.Warn("program attached in generic mode, which is slow", "uplink", u.Name, "mode", u.Mode, "cause", u.Why)
+		return
+	}
+	log.Info("program attached", "uplink", u.Name, "mode", u.Mode)
 }
 
 // program is what both programs have in common.
@@ -41,12 +53,13 @@ type program struct {
 	drops *ebpf.Map
 	dir   string
 	links map[int]link.Link // by interface index
+	falls map[int]string    // why a link is in generic mode, by interface index
 	objs  io.Closer
 	lock  io.Closer // of dir
 }
 
 func newProgram(prog *ebpf.Program, drops *ebpf.Map, dir string, objs, lock io.Closer) program {
-	return program{prog: prog, drops: drops, dir: dir, links: map[int]link.Link{}, objs: objs, lock: lock}
+	return program{prog: prog, drops: drops, dir: dir, links: map[int]link.Link{}, falls: map[int]string{}, objs: objs, lock: lock}
 }
 
 // Attach puts the program on exactly the named interfaces: it takes over pinned links without losing a packet, and
@@ -71,7 +84,11 @@ func (p *program) Attach(names []string) ([]Uplink, error) {
 		if err != nil {
 			return nil, err
 		}
-		uplinks = append(uplinks, Uplink{Name: name, Mode: mode})
+		u := Uplink{Name: name, Mode: mode}
+		if mode == Generic {
+			u.Why = cmp.Or(p.falls[iface.Attrs().Index], "an earlier process has attached it so")
+		}
+		uplinks = append(uplinks, u)
 	}
 	if err := p.detachOthers(wanted); err != nil {
 		return uplinks, err
@@ -126,7 +143,7 @@ func (p *program) attachNew(iface *netlink.LinkAttrs) (link.Link, error) {
 	case native == nil:
 		return l, nil
 	case errors.Is(native, unix.EBUSY):
-		return nil, fmt.Errorf("attach XDP to %s: another program is there; remove it with `ip link set dev %s xdp off`: %w",
+		return nil, fmt.Errorf("attach XDP to %s: another program is there; stop what has put it there, or remove it with `ip link set dev %s xdp off`: %w",
 			iface.Name, iface.Name, native)
 	case errors.Is(native, unix.EPERM):
 		return nil, fmt.Errorf("attach XDP to %s (run as root, or with CAP_NET_ADMIN): %w", iface.Name, native)
@@ -134,8 +151,9 @@ func (p *program) attachNew(iface *netlink.LinkAttrs) (link.Link, error) {
 	opts.Flags = link.XDPGenericMode
 	l, err := link.AttachXDP(opts)
 	if err != nil {
-		return nil, fmt.Errorf("attach XDP to %s, native and then generic: %w", iface.Name, errors.Join(native, err))
+		return nil, fmt.Errorf("attach XDP to %s, native and then generic: %w", iface.Name, fmt.Errorf("%w; %w", native, err))
 	}
+	p.falls[iface.Index] = fmt.Sprintf("its driver does not take the program: %v", native)
 	return l, nil
 }
 

@@ -194,6 +194,8 @@ func load(spec *ebpf.CollectionSpec, objs any, dir string) (io.Closer, error) {
 	err = os.Mkdir(maps, 0o700)
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		err = loadObjects(spec, objs, maps)
+	} else {
+		err = pinError("make a directory for pinned maps", err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -267,19 +269,30 @@ func prepare(dir string) (io.Closer, error) {
 		return nil, fmt.Errorf("pin directory %s is not in a bpf file system; mount one with `mount -t bpf bpf /sys/fs/bpf`", dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make pin directory (run as root): %w", err)
+		return nil, pinError("make pin directory", err)
 	}
 	lock, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open pin directory (run as root): %w", err)
+		return nil, pinError("open pin directory", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errors.New("another process has it; stop that one, or give each its own")
+			err = errors.New("another process has it; stop that one, or run this one where another bpf file system is mounted")
 		}
 		return nil, errors.Join(fmt.Errorf("lock pin directory %s: %w", dir, err), lock.Close())
 	}
 	return lock, nil
+}
+
+// pinError says what to do about a bpf file system that nothing can be made in.
+func pinError(what string, err error) error {
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%s: %w; make it writable with `mount -o remount,rw %s`", what, err, FSPath)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w; run as root, or make %s/anycastle and give it to the user that runs this", what, err, FSPath)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // Unload removes what is pinned in dir, and dir: the program leaves its interfaces at once. A directory that does not

@@ -118,7 +118,7 @@ func (l *LB) Run(ctx context.Context) (err error) {
 		err = errors.Join(err, plane.Close())
 	}()
 	for _, u := range uplinks {
-		l.log.Info("program attached", "uplink", u.Name, "mode", u.Mode)
+		u.Log(l.log)
 	}
 	have, err := plane.Read()
 	if err != nil {
@@ -186,7 +186,15 @@ func (l *LB) loadState(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of orders and states: %w; give another with lb.state_dir", err)
 	}
-	return l.data.Load(filepath.Join(dir, stateFile))
+	path := filepath.Join(dir, stateFile)
+	if err := l.data.Load(path); err != nil {
+		return err
+	}
+	// it would fail soon after, with the program attached
+	if err := l.data.Save(path); err != nil {
+		return fmt.Errorf("write orders and states: %w; let this user write there, or give another directory with lb.state_dir", err)
+	}
+	return nil
 }
 
 // openAgents gives what reads the reals' agents, or nil if no farm can have one.

@@ -66,6 +66,8 @@ func (c *Config) validateUplinks(at config.Cursor) {
 		switch {
 		case name == "" || len(name) > 15:
 			at.Key("uplinks").Index(i).Errorf("%q is no interface name; it has 1 to 15 characters", name)
+		case name == "lo":
+			at.Key("uplinks").Index(i).Errorf("lo is no uplink; name the interface that packets for VIPs come in by")
 		case slices.Contains(c.Uplinks[:i], name):
 			at.Key("uplinks").Index(i).Errorf("uplink %q is named twice; keep one", name)
 		}

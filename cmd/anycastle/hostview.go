@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"anycastle/lb/agent"
 	"anycastle/lb/real"
@@ -23,7 +24,7 @@ func addHostView(cmd *cobra.Command, e env, f *showFlags) {
 func hostRows(s real.Status) [][]string {
 	var uplinks []string
 	for _, u := range s.Uplinks {
-		uplinks = append(uplinks, fmt.Sprintf("%s (%s)", u.Name, u.Mode))
+		uplinks = append(uplinks, fmt.Sprintf("%s (%s)", u.Name, strings.TrimSuffix(fmt.Sprintf("%s: %s", u.Mode, u.Why), ": ")))
 	}
 	host := []string{
 		words(s.VIPs), words(s.Addresses), words(uplinks), strconv.FormatUint(s.Decapsulated, 10), strconv.FormatUint(s.Bytes, 10),

@@ -29,6 +29,8 @@ func TestHostRows(t *testing.T) {
 	if diff := cmp.Diff([]string{host + "-|-|-|-|-|-|-|-"}, show()); diff != "" {
 		t.Errorf("without an agent (-want +got):\n%s", diff)
 	}
+	s.Uplinks = append(s.Uplinks, bpf.Uplink{Name: "br0", Mode: bpf.Generic, Why: "its driver does not"})
+	host = strings.Replace(host, "(native)", "(native), br0 (generic: its driver does not)", 1)
 	s.Agent = &real.AgentStatus{State: "ok", Readers: 2, Report: agent.Report{Load: 0.5, VIPs: []agent.Port{
 		{Address: vip, Port: 25, Protocol: "tcp", Listening: true, Flows: 30, Refused: 3, Resets: 4, Overflows: 5},
 		{Address: vip, Port: 53, Protocol: "udp"},

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // env is the world as a command sees it, so that tests can run commands in their own process.
@@ -53,10 +54,11 @@ func run(ctx context.Context, e env, args []string) int {
 	if code, ok := err.(exitCode); ok {
 		return int(code) // a command run inside a lab node has said its own piece
 	}
-	fmt.Fprintln(e.stderr, err)
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
-		fmt.Fprintln(e.stderr, "this needs root; run it again with sudo")
+	hint := ""
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && !strings.Contains(err.Error(), "root") {
+		hint = "; this needs root: run it again with sudo"
 	}
+	fmt.Fprintf(e.stderr, "%v%s\n", err, hint)
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage

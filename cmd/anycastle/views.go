@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -116,8 +117,8 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[lb.UplinkStatus]{
 		noun: "uplink", short: "Interfaces with a program, native or generic", roles: onLB,
-		head: []string{"UPLINK", "MODE"},
-		rows: one(func(u lb.UplinkStatus) []string { return []string{u.Name, string(u.Mode)} }),
+		head: []string{"UPLINK", "MODE", "WHY"},
+		rows: one(func(u lb.UplinkStatus) []string { return []string{u.Name, string(u.Mode), cmp.Or(u.Why, "-")} }),
 	})
 }
 

@@ -102,7 +102,7 @@ func (p Process) runDir() string {
 // listen takes over the socket path. A live process of the same role is an error; a socket left by a dead one is not.
 func listen(runDir, role string) (net.Listener, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the run directory: %w", err)
+		return nil, fmt.Errorf("make the run directory: %w; give another with --run-dir", err)
 	}
 	path := SocketPath(runDir, role)
 	c, err := net.DialTimeout("unix", path, time.Second)
@@ -114,11 +114,11 @@ func listen(runDir, role string) (net.Listener, error) {
 		return nil, fmt.Errorf("is another %s on %s: %w", role, path, err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove stale socket: %w", err)
+		return nil, fmt.Errorf("remove stale socket: %w; give another folder with --run-dir", err)
 	}
 	ln, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on status socket: %w", err)
+		return nil, fmt.Errorf("listen on status socket: %w; give another folder with --run-dir", err)
 	}
 	if err := os.Chmod(path, 0o660); err != nil {
 		ln.Close()

@@ -28,9 +28,14 @@ func (f Files) Validate(at config.Cursor) {
 		if e.path == "" {
 			at.Key(e.key).Errorf("missing; name the PEM file with `%s:`", e.key)
 			named = false
-		} else if _, err := os.Stat(e.path); err != nil {
+		} else if f, err := os.Open(e.path); errors.Is(err, os.ErrPermission) {
+			at.Key(e.key).Errorf("%v; let the user that runs this read it", err)
+			named = false
+		} else if err != nil {
 			at.Key(e.key).Errorf("%v; make the file or correct its name", err)
 			named = false
+		} else {
+			f.Close()
 		}
 	}
 	if !named {

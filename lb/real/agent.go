@@ -59,7 +59,7 @@ func listenAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger) (net.Li
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen for load balancers (real.agent.listen): %w", err)
+		return nil, fmt.Errorf("listen for load balancers (real.agent.listen): %w; stop what listens there, or give another address or port", err)
 	}
 	return tls.NewListener(&boundedListener{Listener: ln, free: make(chan struct{}, maxConns)}, material.Server()), nil
 }

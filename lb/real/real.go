@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -80,24 +81,37 @@ func (r *Role) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.setUp(host)
-	if err == nil {
-		err = r.serve(ctx, host)
-	}
+	err = r.listenAndServe(ctx, host)
 	r.show(nil, nil, nil)
 	// the program goes first, so that it hands no packet to a stack that has lost the VIP
 	return errors.Join(err, host.Close(), bpf.Unload(r.opts.PinDir), r.removeVIPs())
 }
 
+// listenAndServe takes the agent's port before anything is set up: a server that cannot have it takes no packet.
+func (r *Role) listenAndServe(ctx context.Context, host *bpf.RealHost) error {
+	var ln net.Listener
+	if r.cfg.Agent != nil {
+		var err error
+		if ln, err = listenAgent(ctx, *r.cfg.Agent, r.log); err != nil {
+			return err
+		}
+		defer ln.Close() // the server does so too, if it comes to run
+	}
+	if err := r.setUp(host); err != nil {
+		return err
+	}
+	return r.serve(ctx, host, ln)
+}
+
 // serve does what goes on as long as the role runs, and ends with ctx.
-func (r *Role) serve(ctx context.Context, host *bpf.RealHost) error {
+func (r *Role) serve(ctx context.Context, host *bpf.RealHost, ln net.Listener) error {
 	if err := host.ClearHops(); err != nil { // an earlier process's, which nobody keeps fresh
 		return err
 	}
 	wanted := make(chan netip.Addr)
 	k := hopKeeper{host: host, log: r.log, asked: map[netip.Addr]time.Time{}, have: map[netip.Addr]bpf.Hop{}}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.runAgent(ctx) })
+	g.Go(func() error { return r.runAgent(ctx, ln) })
 	g.Go(func() error { return k.run(ctx, r.uplinks, wanted) })
 	g.Go(func() error {
 		return host.Wanted(ctx, func(to netip.Addr) {
@@ -135,7 +149,7 @@ func (r *Role) setUp(host *bpf.RealHost) error {
 		return err
 	}
 	for _, u := range uplinks {
-		r.log.Info("program attached", "uplink", u.Name, "mode", u.Mode)
+		u.Log(r.log)
 	}
 	r.show(host, uplinks, own)
 	return nil

@@ -3,6 +3,7 @@ package real
 import (
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -51,8 +52,8 @@ func (a *agentRun) status() *AgentStatus {
 
 func (r *Role) watchDir() string { return filepath.Join(r.opts.PinDir, "watch") }
 
-// runAgent runs the agent until ctx is done. Without one in the config it removes what is left of one, and waits.
-func (r *Role) runAgent(ctx context.Context) (err error) {
+// runAgent runs the agent on ln until ctx is done. Without one in the config it removes what is left of one, and waits.
+func (r *Role) runAgent(ctx context.Context, ln net.Listener) (err error) {
 	if r.cfg.Agent == nil {
 		if err := bpf.UnloadWatch(r.watchDir()); err != nil {
 			return err
@@ -60,20 +61,16 @@ func (r *Role) runAgent(ctx context.Context) (err error) {
 		<-ctx.Done()
 		return nil
 	}
-	ln, err := listenAgent(ctx, *r.cfg.Agent, r.log)
-	if err != nil {
-		return err
-	}
 	watch, err := bpf.LoadWatch(r.watchDir())
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return err
 	}
 	defer func() {
 		r.showAgent(nil)
 		err = errors.Join(err, watch.Detach(), watch.Close(), bpf.Unload(r.watchDir()))
 	}()
 	if err := errors.Join(watch.SetVIPs(r.cfg.VIPs), watch.Attach(r.cfg.Uplinks)); err != nil {
-		return errors.Join(err, ln.Close())
+		return err
 	}
 	keeper := &keeper{watch: watch, role: r}
 	sampler := newSampler(r.cfg.VIPs, watch, r.log)
