@@ -119,6 +119,9 @@ func (l *loop) showDrains(f *Farm) []DrainStatus {
 		id := realID{f.Name, s.name}
 		d := DrainStatus{Farm: f.Name, Real: s.name, State: rec.State, Why: rec.Why, Since: rec.Since, Deadline: rec.Until,
 			FlowsLeft: l.flows(id), WaitsFor: []string{}}
+		if ordered {
+			d.Ordered = s.order.Since
+		}
 		if ordered && d.Deadline.IsZero() {
 			d.Deadline = s.order.Deadline
 		}

@@ -52,6 +52,7 @@ type DrainStatus struct {
 	State     State     `json:"state"`
 	Why       string    `json:"why"`
 	Since     time.Time `json:"since"`
+	Ordered   time.Time `json:"ordered,omitzero"` // when the order was given that this is about; zero: nobody gave one
 	Deadline  time.Time `json:"deadline"`
 	FlowsLeft *int      `json:"flows_left"`   // null: no agent says
 	ETA       time.Time `json:"eta,omitzero"` // when none will be left if flows go on ending as they have; zero: unknown

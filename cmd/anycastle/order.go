@@ -1,27 +1,33 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os/user"
 	"strings"
 	"time"
 
 	"anycastle/internal/daemon"
+	"anycastle/internal/mesh"
 	"anycastle/lb"
 
 	"github.com/spf13/cobra"
 )
 
-// drainPoll is how often a waiting drain asks how far it is.
-const drainPoll = 500 * time.Millisecond
+const (
+	// drainPoll is how often a waiting drain asks how far it is.
+	drainPoll = 500 * time.Millisecond
+	// drainBegins is how many times it asks until the drain must have begun.
+	drainBegins = 20
+)
 
 // orderFlags are those of every order about a real.
 type orderFlags struct {
 	runDir, why string
 	deadline    time.Duration
 	wait        bool
+	poll        time.Duration // 0: drainPoll
 }
 
 func newOrders(e env) []*cobra.Command {
@@ -29,8 +35,12 @@ func newOrders(e env) []*cobra.Command {
 		newOrder(e, lb.KindDrain, "Have a real get no new flows, and keep those that it has",
 			`Gives a real no new flows; those that it has stay with it. The drain ends when the real's agent
 says that no flow is left, or at the deadline, and then the real is suspended: show drain tells
-how far it is. With --wait the command ends with status 0 when no balancer of the site sends the
-real anything any more, so that its server can be stopped.`),
+how far it is. Flows that are left at the deadline are broken off.
+
+With --wait the command says how many flows are left, and ends with status 0 when no balancer of
+the site sends the real anything any more, so that its server can be stopped without harm to anyone:
+also after the deadline, and then it says how many flows were left. It ends with status 1 when
+another order takes the place of the drain, and when it is interrupted; the order stands then.`),
 		newOrder(e, lb.KindSuspend, "Take a real out at once", `Takes a real out at once. Its flows are answered by another real, which resets them.`),
 		newOrder(e, lb.KindActivate, "Undo a drain or a suspend", `Gives a real flows again, as soon as its probes pass.`),
 	}
@@ -90,24 +100,27 @@ func (f *orderFlags) give(ctx context.Context, e env, o lb.Order) error {
 
 // await prints how far the drain is whenever that changes, until it is safe to stop the server.
 func (f *orderFlags) await(ctx context.Context, e env, o lb.Order) error {
-	tick := time.NewTicker(drainPoll)
+	tick := time.NewTicker(cmp.Or(f.poll, drainPoll))
 	defer tick.Stop()
-	said := ""
-	for {
+	said, begun := "", false
+	for asked := 1; ; asked++ {
 		var drains []lb.DrainStatus
 		if err := daemon.Get(ctx, f.runDir, "lb", "/v1/drain", &drains); err != nil {
 			return err
 		}
 		d, ok := findDrain(drains, o)
+		begun = begun || ok
 		switch {
-		case !ok:
-			return errors.New("the drain was taken back")
-		case d.Safe:
+		case !ok && begun:
+			return fmt.Errorf("another order has taken the place of the drain of %s/%s; `anycastle show real` says what it does now", o.Farm, o.Real)
+		case !ok && asked == drainBegins:
+			return fmt.Errorf("the balancer has not begun to drain %s/%s; `anycastle show real` says what it does", o.Farm, o.Real)
+		case ok && d.Safe:
 			fmt.Fprintf(e.stdout, "%s/%s: safe to stop: %s\n", d.Farm, d.Real, d.Why)
-			return nil
+			return f.tellLost(ctx, e)
 		}
-		if line := drainLine(d); line != said {
-			fmt.Fprintln(e.stdout, line)
+		if line := drainLine(d); ok && line != said {
+			fmt.Fprintln(e.stdout, line+doneIn(d))
 			said = line
 		}
 		select {
@@ -118,9 +131,24 @@ func (f *orderFlags) await(ctx context.Context, e env, o lb.Order) error {
 	}
 }
 
+// tellLost names the balancers that nothing is known of: they may send the real something all the same.
+func (f *orderFlags) tellLost(ctx context.Context, e env) error {
+	var peers []mesh.Member
+	if err := daemon.Get(ctx, f.runDir, "lb", "/v1/peer-lb", &peers); err != nil {
+		return err
+	}
+	for _, p := range peers {
+		if p.State == mesh.Lost {
+			fmt.Fprintf(e.stderr, "%s is lost since %s: if it still gets packets, it may send the real some\n", p.Name, p.Since.Local().Format(time.DateTime))
+		}
+	}
+	return nil
+}
+
+// findDrain finds the drain that an order asks for, or a later one: another operator may have given it another deadline.
 func findDrain(drains []lb.DrainStatus, o lb.Order) (lb.DrainStatus, bool) {
 	for _, d := range drains {
-		if d.Farm == o.Farm && d.Real == o.Real {
+		if d.Farm == o.Farm && d.Real == o.Real && !d.Ordered.Before(o.Since) {
 			return d, true
 		}
 	}
@@ -137,6 +165,15 @@ func drainLine(d lb.DrainStatus) string {
 		line += ", waits for " + words(d.WaitsFor)
 	}
 	return line
+}
+
+// doneIn says when no flow will be left, if that can be told.
+func doneIn(d lb.DrainStatus) string {
+	left := time.Until(d.ETA).Round(time.Second)
+	if d.ETA.IsZero() || left <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", done in about %v", left)
 }
 
 func newReload(e env) *cobra.Command {

@@ -4,8 +4,9 @@
 // Counter is the pure part: results in, state out. Runner is the loop around it: it probes every target at its interval
 // and reports each result with the state after it. The first probes of targets that come together start within a
 // tenth of their interval; later ones keep their places, which spread over all of it within the first ten gaps. The
-// owner may change the targets while the Runner runs, and have some probed before their turn. A probe returns an error; nil means healthy, and the error is
-// the reason: short, printable, and with nothing in it that a target could use to deceive a terminal or a log.
+// owner may change the targets while the Runner runs, and have some probed before their turn. A probe returns an error; nil
+// means healthy, and the error is the reason: short, printable, and with nothing in it that a target could use to deceive a
+// terminal or a log.
 //
 // The types of probes, and what passes:
 //
