@@ -48,7 +48,7 @@ demo: build ## two sites in namespaces, mail through the VIP, faults, a table (r
 	./anycastle lab demo $(if $(REPORT),--report "$(REPORT)")
 
 bench: ## benchmarks beside the code (root for the packet ones); REPORT=DIR writes DIR/bench.json
-	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf ./lb ./internal/probe >.bench.txt; status=$$?; cat .bench.txt; exit $$status
+	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf ./lb ./lb/real/sockets ./internal/probe >.bench.txt; status=$$?; cat .bench.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -f .ci/bench.awk .bench.txt >"$(REPORT)/bench.json"; }
 	@rm -f .bench.txt
 
@@ -56,7 +56,7 @@ bench: ## benchmarks beside the code (root for the packet ones); REPORT=DIR writ
 bench-lb: BENCHTIME = 5s
 bench-lb: ## the balancer's figures beside a peer's, some minutes (root); REPORT=DIR writes DIR/bench-lb.json
 	@.ci/packages haproxy nftables
-	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 1h ./bpf ./lb ./internal/probe ./lab/lbbench >.bench-lb.txt; status=$$?; cat .bench-lb.txt; exit $$status
+	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 1h ./bpf ./lb ./lb/real/sockets ./internal/probe ./lab/lbbench >.bench-lb.txt; status=$$?; cat .bench-lb.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-lb.txt >"$(REPORT)/bench-lb.json"; }
 	@rm -f .bench-lb.txt
 

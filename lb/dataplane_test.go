@@ -143,7 +143,7 @@ func TestSecondLBIsRefused(t *testing.T) {
 // of it is the kernel's wait, after a swap, for packets that still use the old table.
 func BenchmarkOneRealChanges(b *testing.B) {
 	for _, n := range []int{2, 100} {
-		b.Run(fmt.Sprintf("of %d", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("table/change-in-kernel/reals=%d", n), func(b *testing.B) {
 			cfg := &Config{Farms: []Farm{{Name: "smtp", Probes: []probe.Config{{Type: "tcp", Port: 25}},
 				Transition: Transition{Method: Tracked, Time: time.Hour}}}}
 			cfg.VIPs = []VIP{{Name: "smtp", Address: addr("203.0.113.10"), Port: OnePort(25), Farm: "smtp"}}
@@ -160,6 +160,7 @@ func BenchmarkOneRealChanges(b *testing.B) {
 					in.probe("smtp", "0", state)
 					check(b, reconcile(x, have, in.desired(have, epoch)))
 				}
+				b.ReportMetric(milliseconds(b, 1), "ms")
 			})
 		})
 	}

@@ -214,11 +214,65 @@ func probeBench(b *testing.B, run runner, targets []Target) (perCPU, bytes float
 	return float64(n) / used.Seconds(), bytes
 }
 
+// oneCore probes 10,000 targets by SMTP as fast as one processor can, and gives how many probes end in a minute and the
+// memory that the whole process has at that time. The targets are another process, on another processor.
+func oneCore(b *testing.B, addr netip.AddrPort) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	cfg := &Config{}
+	cfg.SetDefaults()
+	cfg.Type, cfg.Interval, cfg.Timeout = "smtp", time.Second, time.Minute // more than it can do
+	targets := make([]Target, 10_000)
+	for i := range targets {
+		targets[i] = Target{Name: fmt.Sprintf("farm/real%d", i), Addr: addr, Config: cfg}
+	}
+	results := make(chan Result, 256)
+	ctx, cancel := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = Run(ctx, targets, nil, func(r Result) { results <- r })
+		close(results)
+	})
+	for range targets {
+		<-results
+	}
+	n, start, used := max(b.N, len(targets)), time.Now(), cpu(b)
+	for range n {
+		if r := <-results; r.Err != nil {
+			b.Error(r.Err)
+		}
+	}
+	took := time.Since(start)
+	b.ReportMetric(float64(n)/took.Minutes(), "probes_per_minute")
+	b.ReportMetric((cpu(b)-used).Seconds()/took.Seconds(), "cores")
+	b.ReportMetric(float64(len(targets)), "targets")
+	b.ReportMetric(resident(b), "rss_bytes")
+	b.ReportMetric(memory(), "heap_bytes")
+	b.ReportMetric(float64(took.Nanoseconds())/float64(n), "ns/op")
+	cancel()
+	for range results {
+	}
+	running.Wait()
+}
+
+// resident is the memory of this process that the kernel counts.
+func resident(b *testing.B) float64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		b.Fatal(err)
+	}
+	return float64(pages * os.Getpagesize())
+}
+
 // BenchmarkProbes probes 5,000 targets at a pace of 1,000 a second. ns/op is CPU time of the probing process, its half
 // of the loopback included; the targets are a process of their own. The peers: the same probes with a goroutine and a
 // timer for each target, and a program that does nothing, forked and executed for each probe.
 func BenchmarkProbes(b *testing.B) {
 	addrs := startBenchServer(b)
+	b.Run("probes", func(b *testing.B) { oneCore(b, addrs["smtp"]) })
 	peers := map[string]float64{}
 	for _, bc := range []struct {
 		kind, how string

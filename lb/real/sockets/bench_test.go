@@ -57,7 +57,7 @@ func fill(b *testing.B, connections int) func() (*Reader, error) {
 				}
 			}
 			b.StopTimer()
-			b.ReportMetric(float64(cpuTime(b)-used)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(cpuTime(b)-used)/float64(b.N), "cpu_ns_per_op")
 			return nil
 		})
 		return r, err
@@ -76,7 +76,7 @@ func cpuTime(b *testing.B) int64 {
 // BenchmarkCount counts the flows of a VIP among twice as many sockets of other work.
 func BenchmarkCount(b *testing.B) {
 	for _, n := range []int{1000, 100000} {
-		b.Run(fmt.Sprintf("flows=%d", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("sockets/count/flows=%d", n), func(b *testing.B) {
 			if _, err := fill(b, n)(); err != nil {
 				b.Fatal(err)
 			}
@@ -85,7 +85,9 @@ func BenchmarkCount(b *testing.B) {
 }
 
 // BenchmarkListeners is what is read every few milliseconds.
-func BenchmarkListeners(b *testing.B) {
+func BenchmarkListeners(b *testing.B) { b.Run("sockets/listeners", benchListeners) }
+
+func benchListeners(b *testing.B) {
 	ns := host(b)
 	for port := range 20 {
 		listen(b, ns, "tcp4", net.JoinHostPort(vip4.String(), fmt.Sprint(1000+port)), 0)
