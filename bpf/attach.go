@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -49,22 +51,25 @@ func (u Uplink) Log(log *slog.Logger) {
 
 // program is what both programs have in common.
 type program struct {
+	pins
 	prog  *ebpf.Program
 	drops *ebpf.Map
-	dir   string
 	links map[int]link.Link // by interface index
 	falls map[int]string    // why a link is in generic mode, by interface index
 	objs  io.Closer
-	lock  io.Closer // of dir
+	// behind are interfaces where the program of another layout forwards packets until TakeOver, by index
+	behind map[int]string
 }
 
-func newProgram(prog *ebpf.Program, drops *ebpf.Map, dir string, objs, lock io.Closer) program {
-	return program{prog: prog, drops: drops, dir: dir, links: map[int]link.Link{}, falls: map[int]string{}, objs: objs, lock: lock}
+func newProgram(prog *ebpf.Program, drops *ebpf.Map, objs io.Closer, at pins) program {
+	return program{pins: at, prog: prog, drops: drops, links: map[int]link.Link{}, falls: map[int]string{}, objs: objs,
+		behind: map[int]string{}}
 }
 
 // Attach puts the program on exactly the named interfaces: it takes over pinned links without losing a packet, and
 // takes the program off interfaces that are no longer named. Where the driver cannot run XDP it falls back to generic
-// mode, which the result shows.
+// mode, which the result shows. Where a program with maps of another layout is, that one forwards packets until TakeOver:
+// by the maps of ours there is nothing to forward yet.
 func (p *program) Attach(names []string) ([]Uplink, error) {
 	uplinks := make([]Uplink, 0, len(names))
 	wanted := map[int]bool{}
@@ -90,10 +95,37 @@ func (p *program) Attach(names []string) ([]Uplink, error) {
 		}
 		uplinks = append(uplinks, u)
 	}
-	if err := p.detachOthers(wanted); err != nil {
+	if err := p.detachOthers(wanted); err != nil || len(p.behind) > 0 {
 		return uplinks, err
 	}
-	return uplinks, removeOtherLayouts(p.dir)
+	return uplinks, p.finish()
+}
+
+// TakeOver puts the program in the place of those of another layout, without losing a packet, and gives the names of their
+// interfaces. The caller has filled the maps. Without such programs it does nothing.
+func (p *program) TakeOver() ([]string, error) {
+	var names []string
+	for _, index := range slices.Sorted(maps.Keys(p.behind)) {
+		name := p.behind[index]
+		err := p.links[index].Update(p.prog)
+		if err != nil && !errors.Is(err, unix.ENOLINK) { // the interface is gone
+			return names, fmt.Errorf("take over XDP on %s: %w", name, err)
+		}
+		delete(p.behind, index)
+		if err == nil {
+			names = append(names, name)
+		}
+	}
+	if !p.late {
+		return nil, nil
+	}
+	return names, p.finish()
+}
+
+// finish removes what no program needs once ours is everywhere.
+func (p *program) finish() error {
+	p.late = false
+	return removeOtherLayouts(p.dir)
 }
 
 func (p *program) attachOne(iface *netlink.LinkAttrs) error {
@@ -101,7 +133,7 @@ func (p *program) attachOne(iface *netlink.LinkAttrs) error {
 		return nil
 	}
 	path := p.linkPath(iface.Index)
-	l, err := p.takeOver(path, iface.Index)
+	l, err := p.takeOver(path, iface)
 	if err != nil {
 		return fmt.Errorf("take over XDP on %s: %w", iface.Name, err)
 	}
@@ -117,8 +149,9 @@ func (p *program) attachOne(iface *netlink.LinkAttrs) error {
 	return nil
 }
 
-// takeOver replaces the program of a pinned link. It gives no link when there is none that is still attached.
-func (p *program) takeOver(path string, index int) (link.Link, error) {
+// takeOver replaces the program of a pinned link, or leaves that to TakeOver. It gives no link when there is none that is
+// still attached.
+func (p *program) takeOver(path string, iface *netlink.LinkAttrs) (link.Link, error) {
 	l, err := link.LoadPinnedLink(path, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -127,7 +160,11 @@ func (p *program) takeOver(path string, index int) (link.Link, error) {
 		return nil, err
 	}
 	info, err := l.Info()
-	if err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == index {
+	if err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == iface.Index {
+		if p.late {
+			p.behind[iface.Index] = iface.Name
+			return l, nil
+		}
 		if err = l.Update(p.prog); err == nil {
 			return l, nil
 		}
@@ -164,14 +201,13 @@ func (p *program) attachedMode(name string) (Mode, error) {
 	if err != nil {
 		return "", fmt.Errorf("look at %s: %w", name, err)
 	}
-	info, err := p.prog.Info()
+	info, err := p.links[iface.Attrs().Index].Info()
 	if err != nil {
-		return "", fmt.Errorf("look at the program: %w", err)
+		return "", fmt.Errorf("look at the XDP link of %s: %w", name, err)
 	}
-	id, _ := info.ID()
 	xdp := iface.Attrs().Xdp
 	switch {
-	case xdp == nil || xdp.ProgId != uint32(id):
+	case xdp == nil || xdp.ProgId != uint32(info.Program):
 		return "", fmt.Errorf("attach XDP to %s: the pins in %s are another network namespace's; give each its own", name, p.dir)
 	case xdp.AttachMode == nl.XDP_ATTACHED_SKB:
 		return Generic, nil
@@ -190,6 +226,7 @@ func (p *program) detachOthers(wanted map[int]bool) error {
 			continue
 		}
 		delete(p.links, index)
+		delete(p.behind, index)
 		if err := l.Close(); err != nil {
 			return fmt.Errorf("close XDP link: %w", err)
 		}

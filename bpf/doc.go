@@ -15,7 +15,9 @@
 //
 // LoadLB and LoadReal load a program and its maps; Attach puts it on interfaces. Maps and links are pinned in a
 // directory that the caller names, so that packets flow on while the process is restarted or dead: the next Load finds
-// the maps filled, and Attach replaces the program in place. Close releases what the process holds and leaves the pins;
+// the maps filled, and Attach replaces the program in place. Maps of another version may have another shape; then Load
+// makes new ones, and Attach leaves the program that is there until the caller has filled them and calls TakeOver. Flows
+// that were tracked in a transition are not carried over. Close releases what the process holds and leaves the pins;
 // Unload removes the pins, which takes the programs off the interfaces. A directory belongs to one network namespace, and to one
 // process at a time: Load locks it until Close.
 //

@@ -59,12 +59,12 @@ func loadLBSpec(spec *ebpf.CollectionSpec, dir string, hashKey [16]byte) (*LB, e
 	if err := spec.Variables[lbVarExplainToken].Set(lb.token); err != nil {
 		return nil, fmt.Errorf("set the token: %w", err)
 	}
-	lock, err := load(spec, &lb.objs, dir)
+	at, err := load(spec, &lb.objs, dir)
 	if err != nil {
 		return nil, err
 	}
 	objs := &lb.objs
-	lb.program = newProgram(objs.Lb, objs.lbMaps.Drops, dir, objs, lock)
+	lb.program = newProgram(objs.Lb, objs.lbMaps.Drops, objs, at)
 	lb.VIPs4, lb.VIPs6, lb.Addresses = objs.Vips4, objs.Vips6, objs.Addresses
 	lb.Farms, lb.Reals, lb.Counts = objs.Farms, objs.Reals, objs.Counts
 	lb.Flows, lb.Fragments = objs.Flows, objs.Fragments
@@ -181,50 +181,72 @@ func SumCount(m *ebpf.Map, index uint32) (Count, error) {
 	return sum, nil
 }
 
-// load gives the lock on dir, which the caller closes after everything else.
-func load(spec *ebpf.CollectionSpec, objs any, dir string) (io.Closer, error) {
+// pins is where the maps and links of a program are pinned.
+type pins struct {
+	dir  string
+	lock io.Closer // of dir, to be closed after everything else
+	// late: the maps are new, so a program that is attached has others, and ours would know no VIP yet
+	late bool
+}
+
+func load(spec *ebpf.CollectionSpec, objs any, dir string) (pins, error) {
 	if err := checkKernel(); err != nil {
-		return nil, err
+		return pins{}, err
 	}
 	lock, err := prepare(dir)
 	if err != nil {
-		return nil, err
+		return pins{}, err
 	}
+	at := pins{dir: dir, lock: lock}
 	maps := filepath.Join(dir, layout)
-	err = os.Mkdir(maps, 0o700)
-	if err == nil || errors.Is(err, fs.ErrExist) {
+	if err = os.Mkdir(maps, 0o700); err == nil {
+		at.late = true
+	} else if errors.Is(err, fs.ErrExist) {
+		// an earlier start may have ended before its program was in place
+		var others []string
+		others, err = otherLayouts(dir)
+		at.late = len(others) > 0
+	}
+	if err == nil {
 		err = loadObjects(spec, objs, maps)
 	} else {
 		err = pinError("make a directory for pinned maps", err)
 	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return pins{}, errors.Join(err, lock.Close())
 	}
-	return lock, nil
+	return at, nil
 }
 
 // layout names the folder of the pinned maps in a pin directory. It changes whenever the shape of a pinned map does: then
-// a new binary fills maps of its own while the program of the old one forwards packets by those that it has, until Attach
+// a new binary fills maps of its own while the program of the old one forwards packets by those that it has, until TakeOver
 // puts the new program in its place.
 const layout = "maps-2"
 
 // before2 are the maps of the first layout, which had no folder.
 var before2 = []string{"vips", "farms", "reals", "counts", "drops", "own_addresses", "vip_addresses", "decapsulated"}
 
-// removeOtherLayouts unpins the maps that no attached program uses any more.
-func removeOtherLayouts(dir string) error {
-	var errs []error
-	for _, name := range before2 {
-		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+// otherLayouts gives what is pinned in dir of maps that are not of our layout: folders, and maps of the first one.
+func otherLayouts(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read pin directory: %w", err)
+	}
+	var others []string
+	for _, e := range entries {
+		if name := e.Name(); name != layout && strings.HasPrefix(name, "maps-") || slices.Contains(before2, name) {
+			others = append(others, filepath.Join(dir, name))
 		}
 	}
-	folders, err := filepath.Glob(filepath.Join(dir, "maps-*"))
-	errs = append(errs, err)
-	for _, folder := range folders {
-		if filepath.Base(folder) != layout {
-			errs = append(errs, os.RemoveAll(folder))
-		}
+	return others, nil
+}
+
+// removeOtherLayouts unpins the maps that no attached program uses any more.
+func removeOtherLayouts(dir string) error {
+	others, err := otherLayouts(dir)
+	errs := []error{err}
+	for _, path := range others {
+		errs = append(errs, os.RemoveAll(path))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("unpin the maps of another version: %w", err)

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -150,6 +151,52 @@ func TestAttachRestartUnload(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("pin directory after Unload: %v", err)
+	}
+}
+
+// TestProgramOfAnotherLayoutStaysUntilTakeOver also has a process end before it takes over.
+func TestProgramOfAnotherLayoutStaysUntilTakeOver(t *testing.T) {
+	dir := pinDir(t)
+	ns, peer := netnstest.New(t), netnstest.New(t)
+	netnstest.Veth(t, ns, "eth1", noPrefix, peer, "eth0", noPrefix)
+	netnstest.Veth(t, ns, "eth2", noPrefix, peer, "eth3", noPrefix)
+	_, err := attachIn(ns, dir, 1, "eth1")
+	put(t, err)
+	old := attached(t, ns, "eth1")
+	put(t, os.Rename(filepath.Join(dir, layout), filepath.Join(dir, "maps-1")))
+	for range 2 {
+		uplinks, err := attachIn(ns, dir, 1, "eth1", "eth2")
+		put(t, err)
+		if diff := cmp.Diff([]Uplink{{Name: "eth1", Mode: Native}, {Name: "eth2", Mode: Native}}, uplinks); diff != "" {
+			t.Errorf("uplinks (-want +got):\n%s", diff)
+		}
+		if id := attached(t, ns, "eth1"); id != old {
+			t.Fatalf("program %d is attached with empty maps, in the place of %d", id, old)
+		}
+		if attached(t, ns, "eth2") == 0 {
+			t.Error("an interface that had no program waits for one")
+		}
+	}
+	ns.Do(func() error {
+		lb, err := loadSmall(dir)
+		if err != nil {
+			return err
+		}
+		_, err = lb.Attach([]string{"eth1", "eth2"})
+		for _, want := range [][]string{{"eth1", "eth2"}, nil} { // the second time there is nothing to take over
+			names, failed := lb.TakeOver()
+			if diff := cmp.Diff(want, names); diff != "" {
+				t.Errorf("taken over (-want +got):\n%s", diff)
+			}
+			err = errors.Join(err, failed)
+		}
+		return errors.Join(err, lb.Close())
+	})
+	if id := attached(t, ns, "eth1"); id == 0 || id == old {
+		t.Errorf("program %d is attached after the take-over; the one before was %d", id, old)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "maps-1")); !os.IsNotExist(err) {
+		t.Errorf("the maps of the other layout: %v", err)
 	}
 }
 

@@ -33,11 +33,11 @@ func LoadReal(dir string) (*RealHost, error) {
 
 func loadRealSpec(spec *ebpf.CollectionSpec, dir string) (*RealHost, error) {
 	r := &RealHost{}
-	lock, err := load(spec, &r.objs, dir)
+	at, err := load(spec, &r.objs, dir)
 	if err != nil {
 		return nil, err
 	}
-	r.program = newProgram(r.objs.Real, r.objs.realMaps.Drops, dir, &r.objs, lock)
+	r.program = newProgram(r.objs.Real, r.objs.realMaps.Drops, &r.objs, at)
 	return r, nil
 }
 

@@ -45,9 +45,11 @@ func LoadWatch(dir string) (*Watch, error) {
 		return nil, err
 	}
 	w := &Watch{dir: dir}
-	if w.lock, err = load(spec, &w.objs, dir); err != nil {
+	at, err := load(spec, &w.objs, dir)
+	if err != nil {
 		return nil, err
 	}
+	w.lock = at.lock
 	if err := w.adoptRecords(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}

@@ -19,6 +19,13 @@ func (l *loop) apply(ctx context.Context) error {
 	if err := reconcile(l.plane, l.have, l.in.desired(l.have, now())); err != nil {
 		return errors.Join(withdrawn, fmt.Errorf("change the data plane: %w", err))
 	}
+	replaced, err := l.plane.TakeOver()
+	for _, name := range replaced {
+		l.log.Info("program replaced", "uplink", name, "old", "of another version", "new", "of this one", "cause", "its tables are filled")
+	}
+	if err != nil {
+		return errors.Join(withdrawn, err)
+	}
 	if withdrawn != nil {
 		return withdrawn
 	}

@@ -40,6 +40,9 @@ func openXDP(cfg *Config, pinDir string) (*xdp, []bpf.Uplink, error) {
 // Close leaves what is pinned in place.
 func (x *xdp) Close() error { return errors.Join(x.marked.Close(), x.lb.Close()) }
 
+// TakeOver implements dataplane.
+func (x *xdp) TakeOver() ([]string, error) { return x.lb.TakeOver() }
+
 // ProbeFrom implements dataplane.
 func (x *xdp) ProbeFrom(ifindexes []int) error { return x.marked.Attach(ifindexes) }
 

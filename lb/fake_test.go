@@ -45,6 +45,7 @@ type fakePlane struct {
 	tables
 	failAt int // the n-th change from now fails; 0: none
 
+	behind    bool // packets are forwarded by another version's tables
 	probeFrom []int
 	broken    []string
 }
@@ -144,6 +145,13 @@ func (f *fakePlane) ClearAddress(addr netip.Addr) error {
 }
 
 func (f *fakePlane) ForgetFlows() error { return f.change("forget flows", func() {}) }
+
+func (f *fakePlane) TakeOver() ([]string, error) {
+	if !f.behind {
+		return nil, nil
+	}
+	return []string{"eth1"}, f.change("take over", func() { f.behind = false })
+}
 
 func (f *fakePlane) ProbeFrom(ifindexes []int) error {
 	f.probeFrom = ifindexes

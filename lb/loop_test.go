@@ -222,6 +222,29 @@ func TestLoopAnnouncesLastAndWithdrawsFirst(t *testing.T) {
 	})
 }
 
+// TestLoopTakesOverLast has the program of another version forward packets until all tables are filled, also when one
+// cannot be filled at first.
+func TestLoopTakesOverLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plane := newFakePlane()
+		plane.behind = true
+		r := runLoopWith(t, valid, plane, nil)
+		r.hops(hopsOfBoth)
+		r.expect(realSteps...)
+		r.probe("mx1", probe.Passing)
+		r.expect()
+		plane.failAt = 2
+		r.probe("mx2", probe.Passing)
+		r.expect(installed[0])
+		<-time.After(2 * retryAfter)
+		r.expect(installed[1], installed[2], "take over", installed[3])
+		if !r.logged("program replaced", "uplink=eth1") {
+			t.Error("it is not logged")
+		}
+		r.end()
+	})
+}
+
 // TestLoopStartsWithoutHops must not install reals that lead nowhere over those that an earlier process has left.
 func TestLoopStartsWithoutHops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,6 +21,9 @@ type dataplane interface {
 	SetAddress(addr netip.Addr, e addressEntry) error
 	ClearAddress(addr netip.Addr) error
 	ForgetFlows() error // that were stored in transitions
+	// TakeOver has packets forwarded by what is installed, where the program of another version still forwards them by what
+	// that had installed, and gives the names of these uplinks.
+	TakeOver() ([]string, error)
 	// ProbeFrom has marked packets (bpf.Mark) that leave by exactly these interfaces go to the reals that they name.
 	ProbeFrom(ifindexes []int) error
 	// Explain has the program say what it would do with a frame, and gives the frame as it would leave.

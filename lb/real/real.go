@@ -148,6 +148,9 @@ func (r *Role) setUp(host *bpf.RealHost) error {
 	if err := setUplinkFlags(host, uplinks); err != nil {
 		return err
 	}
+	if _, err := host.TakeOver(); err != nil {
+		return err
+	}
 	for _, u := range uplinks {
 		u.Log(r.log)
 	}
