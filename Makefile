@@ -55,7 +55,7 @@ bench: ## benchmarks beside the code (root for the packet ones); REPORT=DIR writ
 # Another balancer is measured too if ANYCASTLE_BENCH_PEER=NAME=PATH is set: see bpf/peer_test.go.
 bench-lb: BENCHTIME = 5s
 bench-lb: ## the balancer's figures beside a peer's, some minutes (root); REPORT=DIR writes DIR/bench-lb.json
-	@.ci/packages haproxy nftables
+	@.ci/packages haproxy nftables clang-14
 	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 1h ./bpf ./lb ./lb/real/sockets ./internal/probe ./lab/lbbench >.bench-lb.txt; status=$$?; cat .bench-lb.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-lb.txt >"$(REPORT)/bench-lb.json"; }
 	@rm -f .bench-lb.txt

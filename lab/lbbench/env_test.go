@@ -67,6 +67,7 @@ type site struct {
 	addr   map[string]netip.Addr
 	dir    string // a folder for each process, with its node file and socket
 	pins   string
+	binary string // what the next role is started from
 
 	running map[string]*process // by host
 }
@@ -75,7 +76,8 @@ type site struct {
 func newSite(t testing.TB, lbs, reals int) *site {
 	t.Helper()
 	s := &site{t: t, client: netnstest.New(t), router: netnstest.New(t), hosts: map[string]*netnstest.NS{},
-		addr: map[string]netip.Addr{}, dir: t.TempDir(), pins: t.TempDir(), running: map[string]*process{}}
+		addr: map[string]netip.Addr{}, dir: t.TempDir(), pins: t.TempDir(), binary: binary,
+		running: map[string]*process{}}
 	check(t, unix.Mount("bpf", s.pins, "bpf", 0, ""))
 	t.Cleanup(func() { check(t, unix.Unmount(s.pins, unix.MNT_DETACH)) })
 	s.join(s.client, 0, "client")
@@ -178,7 +180,7 @@ func (s *site) role(host, role, node string) *process {
 	file := filepath.Join(dir, "node.yml")
 	check(s.t, os.WriteFile(file, []byte(node), 0o600))
 	const enter = `mount --bind "$0" /sys/fs/bpf && exec "$@"`
-	p := s.prepare(host, "sh", "-c", enter, pins, binary, role, "--config", file, "--run-dir", dir)
+	p := s.prepare(host, "sh", "-c", enter, pins, s.binary, role, "--config", file, "--run-dir", dir)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	return s.start(p)
 }
