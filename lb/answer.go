@@ -26,12 +26,12 @@ type Answer struct {
 	Reason   string   `json:"reason,omitempty"` // of a drop, as `show drops` has it
 	Mend     string   `json:"mend,omitempty"`
 
-	VIP     *ToVIP     `json:"vip"`     // null: the program looked for no VIP, or found none
-	Address []ToVIP    `json:"address"` // the VIPs on the address that it is for
-	Slot    *ToSlot    `json:"slot"`    // null: it has no slot
-	Real    *ToReal    `json:"real"`    // that it goes to
-	Second  *ToReal    `json:"second"`  // that the first passes it on to if the flow is not its own
-	Sent    *SentFrame `json:"sent"`    // null: it goes to no real
+	VIP       *ToVIP     `json:"vip"`             // null: the program looked for no VIP, or found none
+	OnAddress []ToVIP    `json:"vips_on_address"` // the VIPs on the address that it is for
+	Slot      *ToSlot    `json:"slot"`            // null: it has no slot
+	Real      *ToReal    `json:"real"`            // that it goes to
+	Second    *ToReal    `json:"second"`          // that the first passes it on to if the flow is not its own
+	Sent      *SentFrame `json:"sent"`            // null: it goes to no real
 
 	// Behind says why the tables are not what they should be by now; empty: they are.
 	Behind string `json:"behind,omitempty"`

@@ -75,7 +75,7 @@ func (l *loop) explain(q Question) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	a := Answer{Question: q, Address: l.vipsOn(q.To.Addr()), Behind: l.behind()}
+	a := Answer{Question: q, OnAddress: l.vipsOn(q.To.Addr()), Behind: l.behind()}
 	e, err := l.place(&a, trace)
 	if err != nil {
 		return a, err

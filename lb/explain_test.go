@@ -353,7 +353,7 @@ func TestExplainAfterRealsAreGone(t *testing.T) {
 			}
 			break
 		}
-		if a := e.ask(tcpTo("203.0.113.10:25")); a.Fate != Passed || len(a.Address) != 1 || a.Address[0].Name != "imap" {
+		if a := e.ask(tcpTo("203.0.113.10:25")); a.Fate != Passed || len(a.OnAddress) != 1 || a.OnAddress[0].Name != "imap" {
 			t.Errorf("%+v", a)
 		}
 	})

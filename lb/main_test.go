@@ -76,7 +76,7 @@ func runChild(text string) error {
 	if err != nil {
 		return err
 	}
-	p.Status = l.Status()
+	p.Status, p.Handlers = l.Status(), l.Handlers()
 	return daemon.Run(context.Background(), p, l.Run)
 }
 

@@ -203,7 +203,7 @@ func serve(t *testing.T, ns *netnstest.NS, name string) *server {
 	s := &server{}
 	ns.Do(func() error {
 		var err error
-		s.ln, err = net.Listen("tcp4", ":25")
+		s.ln, err = net.Listen("tcp", ":25")
 		return err
 	})
 	s.wg.Go(func() {

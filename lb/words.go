@@ -104,7 +104,7 @@ func (l *loop) dropDetail(a *Answer) string {
 func (a *Answer) passedWords() {
 	to := a.Question.To.Addr()
 	switch {
-	case len(a.Address) == 0:
+	case len(a.OnAddress) == 0:
 		a.Why = fmt.Sprintf("%v is no VIP's address, so the packet is for this machine or to be routed by it", to)
 	default:
 		a.Why = fmt.Sprintf("no VIP on %v takes %s port %d", to, a.Question.Protocol, a.Question.To.Port())

@@ -102,15 +102,15 @@ func vipRows(a lb.Answer) [][]string {
 	switch {
 	case a.VIP != nil:
 		return [][]string{{"vip", fmt.Sprintf("%s, farm %s", vipTitle(*a.VIP), a.VIP.Farm)}}
-	case len(a.Address) == 0:
+	case len(a.OnAddress) == 0:
 		return [][]string{{"vip", "none has this address"}}
 	}
 	service := "in service"
-	if !a.Address[0].InService {
+	if !a.OnAddress[0].InService {
 		service = "out of service"
 	}
 	var names []string
-	for _, v := range a.Address {
+	for _, v := range a.OnAddress {
 		names = append(names, vipTitle(v))
 	}
 	if a.Question.Protocol == lb.EchoRequest {

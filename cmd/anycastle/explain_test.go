@@ -105,14 +105,14 @@ secondary  none
 verdict    dropped (no_real): nobody
 mend       mend one
 `},
-		{name: "another port", args: "--protocol udp 198.51.100.7:4242 203.0.113.10:26", answer: lb.Answer{Fate: lb.Passed, Why: "no VIP", Address: []lb.ToVIP{smtp, imap}},
+		{name: "another port", args: "--protocol udp 198.51.100.7:4242 203.0.113.10:26", answer: lb.Answer{Fate: lb.Passed, Why: "no VIP", OnAddress: []lb.ToVIP{smtp, imap}},
 			want: `STEP     WHAT
 packet   198.51.100.7:4242 to 203.0.113.10:26, udp, 28 bytes, in by eth1
 vip      none; on this address, which is out of service: smtp (tcp 25), imap (tcp 100-200)
 verdict  passed: no VIP
 `},
 		{name: "ping", args: "--protocol icmp-echo 198.51.100.7 203.0.113.10", answer: lb.Answer{Fate: lb.Answered, Why: "a ping",
-			Address: []lb.ToVIP{{Name: "smtp", Protocol: "tcp", Port: lb.OnePort(25), InService: true}}},
+			OnAddress: []lb.ToVIP{{Name: "smtp", Protocol: "tcp", Port: lb.OnePort(25), InService: true}}},
 			want: `STEP     WHAT
 packet   198.51.100.7 to 203.0.113.10, icmp-echo, 28 bytes, in by eth1
 vip      the address, in service, of smtp (tcp 25)
