@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -168,7 +169,7 @@ func (s *site) start(p *process) *process {
 	return p
 }
 
-// role starts a role of the binary with a node file of its own, in a mount namespace where /sys/fs/bpf is the host's: what
+// role starts a role of the binary, such as "lb" or "mail smtp", with a node file of its own, in a mount namespace where /sys/fs/bpf is the host's: what
 // is pinned there outlives the process.
 func (s *site) role(host, role, node string) *process {
 	s.t.Helper()
@@ -180,7 +181,8 @@ func (s *site) role(host, role, node string) *process {
 	file := filepath.Join(dir, "node.yml")
 	check(s.t, os.WriteFile(file, []byte(node), 0o600))
 	const enter = `mount --bind "$0" /sys/fs/bpf && exec "$@"`
-	p := s.prepare(host, "sh", "-c", enter, pins, s.binary, role, "--config", file, "--run-dir", dir)
+	argv := append([]string{"sh", "-c", enter, pins, s.binary}, strings.Fields(role)...)
+	p := s.prepare(host, append(argv, "--config", file, "--run-dir", dir)...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	return s.start(p)
 }
