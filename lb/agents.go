@@ -27,7 +27,6 @@ const (
 	agentPatience   = 3 * time.Second // for a connection, a handshake and the first byte each
 	agentRetryFirst = 100 * time.Millisecond
 	agentRetryLast  = 5 * time.Second
-	flowsPatience   = 15 * time.Second
 )
 
 // agentUpdate is what is known of a real by its agent.
@@ -149,16 +148,15 @@ func (a *agents) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Flows asks an agent for at most limit flows.
-func (a *agents) Flows(ctx context.Context, t netip.AddrPort, limit int) ([]agent.Flow, error) {
-	ctx, cancel := context.WithTimeout(ctx, flowsPatience)
-	defer cancel()
+// Flows asks an agent for at most limit flows, and gives each to take as it comes, until ctx is done. It gives how many
+// came.
+func (a *agents) Flows(ctx context.Context, t netip.AddrPort, limit int, take func(agent.Flow) error) (int, error) {
 	body, err := a.get(ctx, t, fmt.Sprintf("/v1/flows?limit=%d", limit))
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer body.Close()
-	return agent.ParseFlows(body, limit)
+	return agent.ReadFlows(body, limit, take)
 }
 
 // get asks an agent. The caller closes the answer.

@@ -104,6 +104,17 @@ type reading struct {
 	stop    func()
 }
 
+// flows asks an agent for flows.
+func (r *reading) flows(of netip.AddrPort, limit int) (list []agent.Flow, err error) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	_, err = r.Flows(ctx, of, limit, func(f agent.Flow) error {
+		list = append(list, f)
+		return nil
+	})
+	return list, err
+}
+
 func readAgents(t *testing.T, with func() *tls.Config, targets ...netip.AddrPort) *reading {
 	t.Helper()
 	r := newReading(t, agentOptions{TLS: with})
@@ -188,7 +199,7 @@ func TestAgentsReport(t *testing.T) {
 	if u.Verdicts != nil || u.Err != nil {
 		t.Errorf("it was said before: %+v", u)
 	}
-	flows, err := r.Flows(t.Context(), f.target, 5)
+	flows, err := r.flows(f.target, 5)
 	want := []agent.Flow{{Client: netip.MustParseAddrPort("192.0.2.7:4242"), VIP: smtpPort.Key().VIP, Protocol: agent.TCP}}
 	if diff := cmp.Diff(want, flows, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" || err != nil {
 		t.Errorf("flows, %v (-want +got):\n%s", err, diff)

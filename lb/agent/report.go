@@ -178,25 +178,3 @@ func (s *Stream) Next() (Report, error) {
 	}
 	return ParseReport(s.lines.Bytes())
 }
-
-// maxFlowSize bounds the bytes that one flow takes: two IPv6 addresses with ports, and the keys.
-const maxFlowSize = 160
-
-// ParseFlows reads a list of at most limit flows.
-func ParseFlows(from io.Reader, limit int) ([]Flow, error) {
-	limit = min(limit, MaxFlows)
-	var list []Flow
-	if err := strict(io.LimitReader(from, int64(limit+1)*maxFlowSize), &list); err != nil {
-		return nil, fmt.Errorf("read flows: %w", err)
-	}
-	if len(list) > limit {
-		return nil, fmt.Errorf("read flows: %d are more than the %d asked for", len(list), limit)
-	}
-	for _, f := range list {
-		err := errors.Join(checkAddr(f.Client.Addr()), checkAddr(f.VIP.Addr()), checkProtocol(f.Protocol))
-		if err != nil {
-			return nil, fmt.Errorf("read flows: %w", err)
-		}
-	}
-	return list, nil
-}

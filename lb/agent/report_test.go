@@ -2,9 +2,7 @@ package agent
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"strings"
@@ -92,48 +90,6 @@ func TestStream(t *testing.T) {
 	}
 }
 
-func TestFlows(t *testing.T) {
-	text := `[{"client":"192.0.2.7:4242","vip":"203.0.113.25:25","protocol":"tcp"},` +
-		`{"client":"[2001:db8::7]:4242","vip":"[2001:db8::25]:25","protocol":"udp"}]`
-	want := []Flow{
-		{netip.MustParseAddrPort("192.0.2.7:4242"), netip.MustParseAddrPort("203.0.113.25:25"), TCP},
-		{netip.MustParseAddrPort("[2001:db8::7]:4242"), netip.MustParseAddrPort("[2001:db8::25]:25"), UDP},
-	}
-	got, err := ParseFlows(strings.NewReader(text), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got, addrs); diff != "" {
-		t.Errorf("flows (-want +got):\n%s", diff)
-	}
-	for _, tc := range []struct{ name, text, want string }{
-		{"more than asked for", text, "2 are more than the 1"},
-		{"without end", "[" + strings.Repeat(" ", 1<<20), "unexpected EOF"},
-		{"no client", `[{"client":"","vip":"203.0.113.25:25","protocol":"tcp"}]`, "no address"},
-		{"protocol", `[{"client":"192.0.2.7:1","vip":"203.0.113.25:25","protocol":""}]`, "neither tcp nor udp"},
-		{"unknown key", `[{"real":"mx1"}]`, "unknown field"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if _, err := ParseFlows(strings.NewReader(tc.text), 1); err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("error %v, want %s", err, tc.want)
-			}
-		})
-	}
-}
-
-// TestFlowFits holds maxFlowSize against the longest flow there is.
-func TestFlowFits(t *testing.T) {
-	longest := netip.MustParseAddrPort("[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
-	b, err := json.Marshal(Flow{longest, longest, TCP})
-	if err != nil || len(b)+2 > maxFlowSize {
-		t.Errorf("%d bytes, %v", len(b), err)
-	}
-	list := fmt.Sprintf("[%s,%s,%s]", b, b, b)
-	if got, err := ParseFlows(strings.NewReader(list), 3); err != nil || len(got) != 3 {
-		t.Errorf("%d flows, %v", len(got), err)
-	}
-}
-
 // TestLargestReportFits holds maxLine against a report with all the ports there may be.
 func TestLargestReportFits(t *testing.T) {
 	r := parsed
@@ -175,17 +131,6 @@ func FuzzReport(f *testing.F) {
 		same := cmp.Options{addrs, cmpopts.EquateEmpty(), cmp.Comparer(time.Time.Equal)}
 		if diff := cmp.Diff(r, back, same); diff != "" {
 			t.Errorf("%s is taken as another (-first +second):\n%s", line, diff)
-		}
-	})
-}
-
-// FuzzFlows looks for panics, and for more than was asked for.
-func FuzzFlows(f *testing.F) {
-	f.Add([]byte(`[{"client":"192.0.2.7:4242","vip":"203.0.113.25:25","protocol":"tcp"}]`), 1)
-	f.Fuzz(func(t *testing.T, text []byte, limit int) {
-		list, err := ParseFlows(bytes.NewReader(text), limit)
-		if err == nil && len(list) > max(limit, 0) {
-			t.Errorf("%d flows, asked for %d", len(list), limit)
 		}
 	})
 }
