@@ -11,7 +11,10 @@ const maxOrderSize = 4096
 
 // Handlers are what the role's socket takes beside what Status answers, by pattern.
 func (l *LB) Handlers() map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{"POST /v1/order": l.serveOrder, "POST /v1/explain": l.serveExplain}
+	return map[string]http.HandlerFunc{
+		"POST /v1/order": l.serveOrder, "POST /v1/explain": l.serveExplain,
+		"GET /v1/flow": l.serveFlows,
+	}
 }
 
 // serveOrder takes an Order as JSON and answers with it as it is kept. What cannot be done is told with status 422.

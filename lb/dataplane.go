@@ -274,6 +274,11 @@ func (x *xdp) StoredFlow(flow bpf.Flow) (uint16, error) {
 	return uint16(real), nil
 }
 
+// TrackedFlows implements dataplane.
+func (x *xdp) TrackedFlows(from *bpf.TrackedCursor) ([]bpf.TrackedFlow, bool, error) {
+	return x.lb.TrackedFlows(from)
+}
+
 // ClearAddress implements dataplane.
 func (x *xdp) ClearAddress(addr netip.Addr) error {
 	return ignoreMissing(x.lb.Addresses.Delete(bpf.AddressKey(addr)))

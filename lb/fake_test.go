@@ -47,6 +47,7 @@ type fakePlane struct {
 
 	behind    bool // packets are forwarded by another version's tables
 	probeFrom []int
+	tracked   []bpf.TrackedFlow
 	broken    []string
 }
 
@@ -160,7 +161,18 @@ func (f *fakePlane) ProbeFrom(ifindexes []int) error {
 
 func (f *fakePlane) Explain([]byte, int) (bpf.Trace, []byte, error) { return bpf.Trace{}, nil, errFake }
 
-func (f *fakePlane) StoredFlow(bpf.Flow) (uint16, error) { return none, errFake }
+func (f *fakePlane) StoredFlow(key bpf.Flow) (uint16, error) {
+	for _, t := range f.tracked {
+		if (flow{t.Client, t.VIP, t.Proto}).key() == key {
+			return t.Real, nil
+		}
+	}
+	return none, nil
+}
+
+func (f *fakePlane) TrackedFlows(*bpf.TrackedCursor) ([]bpf.TrackedFlow, bool, error) {
+	return f.tracked, false, nil
+}
 
 // fakeAnnouncer writes into the plane's journal, so that the order of both can be seen.
 type fakeAnnouncer struct {

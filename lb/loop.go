@@ -58,6 +58,7 @@ type watchers struct {
 	hops   interface{ SetAddrs(addrs []netip.Addr) }
 	agents interface {
 		SetTargets(targets []netip.AddrPort)
+		flowLists
 	}
 	stored <-chan struct{} // orders or states of LBs have changed
 }

@@ -77,6 +77,18 @@ func runChild(text string) error {
 		return err
 	}
 	p.Status, p.Handlers = l.Status(), l.Handlers()
+	p.Reload = func(ctx context.Context) error {
+		doc, err := config.Load(c.Dir + "/node.yml")
+		if err != nil {
+			return err
+		}
+		var cfg Config
+		cfg.Validate(doc.Decode("lb", &cfg))
+		if err := doc.Err(); err != nil {
+			return err
+		}
+		return l.Reload(ctx, cfg)
+	}
 	return daemon.Run(context.Background(), p, l.Run)
 }
 

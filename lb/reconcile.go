@@ -29,6 +29,7 @@ type dataplane interface {
 	// Explain has the program say what it would do with a frame, and gives the frame as it would leave.
 	Explain(frame []byte, ifindex int) (bpf.Trace, []byte, error)
 	StoredFlow(flow bpf.Flow) (real uint16, err error) // the real that a flow is stored with, or none
+	TrackedFlows(from *bpf.TrackedCursor) (flows []bpf.TrackedFlow, more bool, err error)
 }
 
 // step is one change of the data plane and of our knowledge of it.

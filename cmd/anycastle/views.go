@@ -19,6 +19,7 @@ import (
 // addViews adds every noun of `show`.
 func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addLBViews(cmd, e, f)
+	addFlowView(cmd, e, f)
 	addHostView(cmd, e, f)
 	addRouteViews(cmd, e, f)
 	addGSSViews(cmd, e, f)
