@@ -112,6 +112,29 @@ func TestRunCountsAndGivesReasons(t *testing.T) {
 	})
 }
 
+// A service that fails every second time is never down for two in a row; the window finds it.
+func TestRunTripsOverAnAlternatingService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, n := target("a", 1, time.Second, time.Second), 0
+		windowed := *a.Config
+		windowed.Window = Window{Size: 6, Fail: 3}
+		a.Config = &windowed
+		got := runFor(t, 7500*time.Millisecond, []Target{a}, func(context.Context, Target, *Advice) error {
+			if n++; n%2 == 0 {
+				return errRefused
+			}
+			return nil
+		})
+		want := []string{
+			"0s a passing changed", "1s a passing: refused", "2s a passing", "3s a passing: refused", "4s a passing",
+			"5s a failing changed: refused", "6s a failing", "7s a failing: refused",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestRunEndsAProbeAtItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took []time.Duration

@@ -77,6 +77,7 @@ func TestSMTP(t *testing.T) {
 		"implicit TLS":          {implicit: true, config: Config{TLS: "implicit", CA: files.CA, ServerName: "mx.example.org", Rcpt: "postmaster@example.org"}},
 		"implicit TLS to plain": {config: Config{TLS: "implicit", Insecure: true}, want: "handshake: tls: first record does not look like a TLS handshake"},
 		"LMTP":                  {lmtp: true, config: Config{Type: "lmtp", Rcpt: "postmaster@example.org"}},
+		"LMTP, no recipient":    {lmtp: true, config: Config{Type: "lmtp", Rcpt: "nobody@example.org"}, want: "RCPT TO:<nobody@example.org> 550 5.1.1 no such user, want 250"},
 		"LMTP, STARTTLS":        {lmtp: true, config: Config{Type: "lmtp", TLS: "starttls", Insecure: true}},
 		"LMTP to SMTP":          {config: Config{Type: "lmtp"}, want: "LHLO 500 5.5.1 This is not a LMTP server, want 250"},
 		"SMTP to LMTP":          {lmtp: true, config: Config{}, want: "EHLO 500 5.5.1 This is a LMTP server, use LHLO, want 250"},
