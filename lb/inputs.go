@@ -124,7 +124,7 @@ func (in *inputs) targets(index map[realKey]uint32, probing map[realID]bool) []p
 			}
 			for _, t := range in.farms[f.Name].targets[r.Name] {
 				p := probe.Target{Name: t.id.String(), Addr: t.addr, Config: t.config}
-				if t.id.vip.IsValid() {
+				if p.VIP = t.id.vip; p.VIP.IsValid() {
 					p.Mark = bpf.Mark(index[f.realKey(r)])
 				}
 				list = append(list, p)

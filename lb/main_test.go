@@ -26,6 +26,13 @@ type child struct {
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == execProbe {
+		if err := runExecProbe(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if text := os.Getenv(serviceEnv); text != "" {
 		if err := runService(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)

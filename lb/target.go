@@ -23,19 +23,24 @@ type target struct {
 	config *probe.Config
 }
 
-// targetsOf are the probes of a real: each asks for every address of the farm's VIPs, those given, on that real, as a client's packets
-// would come to it. What cannot carry a mark, or asks the server itself, goes to its own address.
+// targetsOf are the probes of a real: each asks for every address of the farm's VIPs, those given, on that real, as a client's
+// packets would come to it. agent-check asks the server itself, at its own address. So does exec unless it sets the mark
+// that it is told, with the VIP, on its sockets.
 func (c *Config) targetsOf(f *Farm, r *Real, vips []netip.Addr) []target {
 	var targets []target
 	for i := range f.Probes {
 		p := &f.Probes[i]
 		port := c.probePort(f, p)
-		if p.Type == agentCheck || p.Type == "exec" {
+		if p.Type == agentCheck {
 			targets = append(targets, target{targetID{realID{f.Name, r.Name}, i, netip.Addr{}}, netip.AddrPortFrom(r.Address, port), p})
 			continue
 		}
 		for _, vip := range vips {
-			targets = append(targets, target{targetID{realID{f.Name, r.Name}, i, vip}, netip.AddrPortFrom(vip, port), p})
+			addr := vip
+			if p.Type == "exec" {
+				addr = r.Address
+			}
+			targets = append(targets, target{targetID{realID{f.Name, r.Name}, i, vip}, netip.AddrPortFrom(addr, port), p})
 		}
 	}
 	return targets

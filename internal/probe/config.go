@@ -44,7 +44,7 @@ type Config struct {
 	RCode     string `yaml:"rcode" takes:"dns"`      // default NOERROR
 	Answer    string `yaml:"answer" takes:"dns"`     // data of a record that must be among the answers; default any
 
-	Command []string `yaml:"command" takes:"exec"` // program and arguments; exit status 0 passes
+	Command []string `yaml:"command" takes:"exec"` // program and arguments; exit status 0 passes. For the mark of other types it sets SO_MARK to ANYCASTLE_PROBE_MARK itself
 }
 
 // SetDefaults implements config.Defaulter.

@@ -18,13 +18,13 @@
 //	lmtp         the same with LHLO
 //	imap         greeting, STARTTLS or implicit TLS if wanted, and LOGIN and SELECT if a user is given
 //	dns          a reply to a query with an expected code, and an answer if one is given
-//	exec         a program that exits with 0; it finds the target in ANYCASTLE_PROBE_ADDRESS, _PORT and _MARK
+//	exec         a program that exits with 0; it finds the target in ANYCASTLE_PROBE_ADDRESS, _PORT, _VIP and _MARK
 //	agent-check  an agent that speaks HAProxy's agent-check protocol and does not call itself down. Its weight, and its
 //	             ready, drain and maint, come with the result. An agent that is not reached has failed.
 //
 // Everything that a target sends is read up to a bound and a deadline. A target that has a mark is probed with it on
 // every socket (SO_MARK), so that a program on the way out can tell the packets of one probe from those of another; exec
-// is told the mark. Connections are closed by a reset, after the protocol's own farewell, so that no port waits.
+// is told the mark and has to set it itself. Connections are closed by a reset, after the protocol's own farewell, so that no port waits.
 //
 // Files that a config names are read when its targets are set. Nothing has to be closed; Run ends with its context and
 // leaves no probe, socket or process behind.

@@ -21,7 +21,8 @@ const (
 )
 
 // run runs the config's program. Its exit status is the result and the first line that it writes to stderr the reason.
-// It runs in a process group of its own, of which nothing is left when the probe ends.
+// It runs in a process group of its own, of which nothing is left when the probe ends. Its sockets carry no mark unless it
+// sets SO_MARK: what else it talks to, such as a resolver, must not be taken for the target.
 func run(ctx context.Context, t Target, _ *Advice) error {
 	argv := t.Config.Command
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -31,6 +32,9 @@ func run(ctx context.Context, t Target, _ *Advice) error {
 		"ANYCASTLE_PROBE_ADDRESS=" + t.Addr.Addr().String(),
 		fmt.Sprintf("ANYCASTLE_PROBE_PORT=%d", t.Addr.Port()),
 		fmt.Sprintf("ANYCASTLE_PROBE_MARK=%d", t.Mark),
+	}
+	if t.VIP.IsValid() {
+		cmd.Env = append(cmd.Env, "ANYCASTLE_PROBE_VIP="+t.VIP.String())
 	}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

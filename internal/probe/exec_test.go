@@ -29,6 +29,7 @@ func TestExec(t *testing.T) {
 		"signal":        {[]string{"/bin/sh", "-c", "kill -9 $$"}, "signal: killed"},
 		"no program":    {[]string{"/nonexistent/check"}, "fork/exec /nonexistent/check: no such file or directory"},
 		"its arguments": {[]string{"/bin/sh", "-c", `test "$1" = "a b"`, "sh", "a b"}, ""},
+		"no mark":       {[]string{"/bin/sh", "-c", `! env | grep -q ^ANYCASTLE_PROBE_VIP`}, ""},
 		"environment":   {[]string{"/bin/sh", "-c", `test "$ANYCASTLE_PROBE_ADDRESS $ANYCASTLE_PROBE_PORT $ANYCASTLE_PROBE_MARK $SECRET" = "192.0.2.7 25 0 "`}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -36,6 +37,15 @@ func TestExec(t *testing.T) {
 			_, err := try(t.Context(), t, cfg, addr)
 			wants(t, err, cfg, addr, tc.want)
 		})
+	}
+}
+
+func TestExecIsToldTheMark(t *testing.T) {
+	cfg := Config{Type: "exec", Timeout: long, Command: []string{"/bin/sh", "-c",
+		`test "$ANYCASTLE_PROBE_ADDRESS $ANYCASTLE_PROBE_VIP $ANYCASTLE_PROBE_MARK" = "192.0.2.7 2001:db8::25 180355079"`}}
+	target := Target{Addr: netip.MustParseAddrPort("192.0.2.7:25"), VIP: netip.MustParseAddr("2001:db8::25"), Mark: 0x0ac00007, Config: &cfg}
+	if err := run(t.Context(), target, nil); err != nil {
+		t.Error(err)
 	}
 }
 

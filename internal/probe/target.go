@@ -11,6 +11,7 @@ type Target struct {
 	Name   string // the caller's own name for it; unique within one Runner
 	Addr   netip.AddrPort
 	Mark   uint32     // set as SO_MARK on every socket of the probe (needs CAP_NET_ADMIN); 0: none
+	VIP    netip.Addr // address of it that packets with the mark come to; exec alone needs to be told. The zero Addr: none
 	Source netip.Addr // address that the probe's sockets are bound to; the zero Addr leaves it to the kernel
 	Config *Config    // valid, with its defaults; not changed while a Runner has it; targets may share one
 }
