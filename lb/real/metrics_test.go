@@ -22,7 +22,7 @@ func TestMetrics(t *testing.T) {
 	sampler := newTestSampler(&fakeCounters{tallies: map[bpf.Endpoint]bpf.Tally{
 		endpoint(vip1, 25): {Refused: 3, Resets: 1}, endpoint(vip1, 143): {Refused: 4}, endpoint(vip6, 0): {Refused: 99},
 	}})
-	sampler.overflows[endpoint(vip1, 25)] = 5
+	sampler.overflows.ports = map[bpf.Endpoint]uint64{endpoint(vip1, 25): 5}
 	collect := collector{role}
 	role.agent = &agentRun{sampler: sampler, server: &server{log: slog.New(slog.DiscardHandler), healthy: func() error { return nil }}}
 	want := `

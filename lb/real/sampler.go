@@ -46,8 +46,7 @@ type sampler struct {
 	sockets   *sockets.Reader
 	last      agent.Report
 	urgent    uint64 // grows with every report in which something was refused, reset or dropped since the one before
-	drops     map[uint64]uint32
-	overflows map[bpf.Endpoint]uint64
+	overflows overflows
 	load      float64
 	loadAt    time.Time
 	known     map[bpf.Endpoint]bool // to the counters, by us
@@ -61,7 +60,7 @@ type sampler struct {
 func newSampler(vips []netip.Addr, c counters, log *slog.Logger) *sampler {
 	return &sampler{
 		vips: vips, counters: c, log: log, since: time.Now(), wanted: make(chan struct{}, 1), sockets: sockets.New(vips),
-		overflows: map[bpf.Endpoint]uint64{}, known: map[bpf.Endpoint]bool{},
+		known: map[bpf.Endpoint]bool{},
 	}
 }
 
@@ -94,6 +93,11 @@ func (s *sampler) take() (agent.Report, error) {
 	if err != nil {
 		return agent.Report{}, err
 	}
+	drops, err := readListenDrops()
+	if err != nil {
+		return agent.Report{}, err
+	}
+	s.overflows.add(s.vips, listeners, drops.Overflows)
 	now := time.Now()
 	tallies, err := s.counters.Tallies()
 	if err != nil {
@@ -133,7 +137,6 @@ func (s *sampler) take() (agent.Report, error) {
 // the VIP itself, or that has flows and a process: one of a hundred services that listen on every address of the machine
 // is of no interest to a balancer.
 func (s *sampler) merge(listeners []sockets.Listener, tallies map[bpf.Endpoint]bpf.Tally, flows map[bpf.Endpoint]int) map[bpf.Endpoint]agent.Port {
-	s.addDrops(listeners)
 	ports := map[bpf.Endpoint]agent.Port{}
 	for e, t := range tallies {
 		if e.VIP.Port() != 0 {
@@ -163,7 +166,7 @@ func (s *sampler) merge(listeners []sockets.Listener, tallies map[bpf.Endpoint]b
 		}
 	}
 	for e, p := range ports {
-		p.Flows, p.Overflows = flows[e], s.overflows[e]
+		p.Flows, p.Overflows = flows[e], s.overflows.ports[e]
 		ports[e] = p
 	}
 	return ports
@@ -179,31 +182,6 @@ func (s *sampler) add(e bpf.Endpoint) {
 	if err := s.counters.Add(e); err != nil {
 		s.log.Warn("count a port by itself", "vip", e.VIP, "err", err)
 	}
-}
-
-// addDrops adds up what listeners have dropped since they were looked at before. What they had dropped before the first
-// look is none of our counts.
-func (s *sampler) addDrops(listeners []sockets.Listener) {
-	first := s.drops == nil
-	drops := make(map[uint64]uint32, len(listeners))
-	for _, l := range listeners {
-		before, seen := s.drops[l.Cookie]
-		if first && !seen {
-			before = l.Drops
-		}
-		drops[l.Cookie] = l.Drops
-		n := l.Drops - before // wraps as the kernel's count does
-		if n == 0 {
-			continue
-		}
-		for _, vip := range s.vips {
-			e := bpf.Endpoint{VIP: netip.AddrPortFrom(vip, l.Local.Port()), Protocol: l.Protocol}
-			if _, ok := s.overflows[e]; l.Covers(vip) && (ok || len(s.overflows) < 4*agent.MaxPorts) {
-				s.overflows[e] += uint64(n)
-			}
-		}
-	}
-	s.drops = drops
 }
 
 func newPort(e bpf.Endpoint) agent.Port {

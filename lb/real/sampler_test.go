@@ -118,32 +118,6 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestDropsAddUp follows listeners that come, go and wrap.
-func TestDropsAddUp(t *testing.T) {
-	s := newTestSampler(&fakeCounters{})
-	for i, step := range []struct {
-		listeners map[uint64]uint32 // drops by cookie
-		want      uint64
-	}{
-		{map[uint64]uint32{1: 100}, 0}, // before we looked
-		{map[uint64]uint32{1: 103}, 3},
-		{map[uint64]uint32{1: 103, 2: 4}, 7}, // a new one has dropped since it was opened
-		{map[uint64]uint32{2: 5}, 8},
-		{nil, 8},
-		{map[uint64]uint32{3: 0xffffffff}, 8 + 0xffffffff},
-		{map[uint64]uint32{3: 1}, 8 + 0xffffffff + 2},
-	} {
-		var list []sockets.Listener
-		for cookie, drops := range step.listeners {
-			list = append(list, sockets.Listener{Protocol: unix.IPPROTO_TCP, Local: netip.AddrPortFrom(vip1, 25), Cookie: cookie, Drops: drops})
-		}
-		s.addDrops(list)
-		if got := s.overflows[endpoint(vip1, 25)]; got != step.want {
-			t.Errorf("step %d: %d overflows, want %d", i, got, step.want)
-		}
-	}
-}
-
 func TestIsUrgent(t *testing.T) {
 	calm := agent.Port{Address: vip1, Port: 25, Protocol: "tcp", Listening: true, SYNs: 7, SYNACKs: 7, Refused: 1, Resets: 1, Overflows: 1}
 	for name, tc := range map[string]struct {
