@@ -116,6 +116,7 @@ var keptIn = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/anycastle"}, "commands are assembled in one place"},
 	{"go.yaml.in/yaml", []string{"internal/config"}, "one decoder, strict and with line numbers"},
 	{"github.com/hashicorp/memberlist", []string{"internal/mesh"}, "one package knows the gossip library and keeps its bounds"},
+	{"github.com/gopacket/gopacket", []string{"internal/pcapng", "internal/pkttest"}, "one package knows the library's capture files; its packets are for tests"},
 	{"github.com/google/nftables", []string{"lab/runner"}, "only the lab filters packets"},
 }
 
