@@ -55,6 +55,7 @@ type LB struct {
 	data   *mesh.Map  // orders and states
 	node   string     // this LB's name in the mesh
 	mesh   *mesh.Mesh // nil: there are no other LBs
+	taps   captures
 	events chan event
 	ended  chan struct{} // closed when Run takes no more events
 
@@ -113,7 +114,9 @@ func (l *LB) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	l.taps.open(plane.lb)
 	defer func() {
+		l.taps.close()
 		l.showPlane(nil, nil)
 		err = errors.Join(err, plane.Close())
 	}()
