@@ -115,7 +115,7 @@ func TestSet(t *testing.T) {
 	if err := r.Set(t.Context(), prefixes(vip)); err != nil {
 		t.Errorf("before Run: %v", err)
 	}
-	for _, bad := range []string{"2001:db8::1/128", "203.0.113.10/24"} {
+	for _, bad := range []string{"::ffff:203.0.113.10/128", "203.0.113.10/24"} {
 		if err := r.Set(t.Context(), prefixes(bad)); err == nil {
 			t.Errorf("takes %s", bad)
 		}

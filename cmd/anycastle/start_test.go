@@ -197,9 +197,6 @@ func TestRolesThatCannotStart(t *testing.T) {
 			begins: "make pin directory: mkdir /sys/fs/bpf/anycastle: permission denied", mend: "run as root, or make /sys/fs/bpf/anycastle and give it to the user"},
 		{name: "somebody else's pin directory", shell: "mkdir -p -m 700 /sys/fs/bpf/anycastle/lb /sys/fs/bpf/anycastle/real", wrap: nobody, code: 1,
 			begins: "open pin directory: open", mend: "run as root, or make /sys/fs/bpf/anycastle and give it to the user"},
-		{name: "another program on the uplink", shell: "mkdir /sys/fs/bpf/x; anycastle real -c DIR/other.yml --run-dir DIR/other >/dev/null 2>&1 & " +
-			"until ip link show eth1 | grep -q xdp; do sleep 0.05; done; umount -l /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf", code: 1,
-			begins: "another program is there", mend: "stop what has put it there"},
 		{name: "run directory is a file", shell: "touch DIR/run", code: 1, begins: "make the run directory: mkdir", mend: "give another with --run-dir"},
 		{name: "node file of somebody else", shell: "chmod 600 DIR/node.yml", wrap: nobody, code: 2,
 			begins: "read config: open", mend: "this needs root: run it again with sudo"},
@@ -226,7 +223,6 @@ func TestRolesThatCannotStart(t *testing.T) {
 				if f.old != "" {
 					h.edit(f.old, f.new)
 				}
-				h.do(os.WriteFile(filepath.Join(h.dir, "other.yml"), []byte("real: {uplinks: [eth1], vips: [203.0.113.26]}\n"), 0o644))
 				p := h.start(role, strings.ReplaceAll(f.shell, "DIR", h.dir), f.wrap, "run", nil)
 				p.gaveUp(t, f.code, f.begins, f.mend)
 			})
@@ -244,6 +240,27 @@ func (h *bareHost) edit(old, new string) {
 		h.t.Fatalf("no %q in the node file:\n%s", old, text)
 	}
 	h.do(os.WriteFile(h.file, []byte(changed), 0o644))
+}
+
+// TestAnotherProgramOnTheUplink starts each role where another program has the uplink, with pins of its own.
+func TestAnotherProgramOnTheUplink(t *testing.T) {
+	netnstest.Root(t)
+	for role, text := range map[string]string{"lb": startLB, "real": startReal} {
+		t.Run(role, func(t *testing.T) {
+			h := newBareHost(t, text)
+			ours := h.file
+			h.file = filepath.Join(h.dir, "other.yml")
+			h.do(os.WriteFile(h.file, []byte("real: {uplinks: [eth1], vips: [203.0.113.26]}\n"), 0o644))
+			other := h.start("real", "", "", "other", nil)
+			other.said(t, "program attached")
+			h.file = ours
+			h.start(role, "", "", "run", nil).gaveUp(t, 1, "another program is there", "stop what has put it there")
+			h.do(other.Process.Signal(syscall.SIGTERM))
+			if err := <-other.ended; err != nil {
+				t.Errorf("the other ended with %v: %s", err, &other.stderr)
+			}
+		})
+	}
 }
 
 func TestAgentPortInUse(t *testing.T) {
