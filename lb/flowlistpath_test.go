@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,23 +55,6 @@ func (n *flowNet) open(connections int) {
 		from := netip.MustParseAddrPort(conn.LocalAddr().String())
 		n.conns[from], n.at[from] = conn, name
 	}
-}
-
-// with gives the config in another form, and writes it where the balancer reads it.
-func (n *flowNet) with(old, new string) string {
-	n.t.Helper()
-	text, err := os.ReadFile(n.balancer.dir + "/node.yml")
-	check(n.t, err)
-	if !strings.Contains(string(text), old) {
-		n.t.Fatalf("no %q in the node file", old)
-	}
-	return strings.Replace(string(text), old, new, 1)
-}
-
-func (n *flowNet) reload(text string) {
-	n.t.Helper()
-	check(n.t, os.WriteFile(n.balancer.dir+"/node.yml", []byte(text), 0o600))
-	check(n.t, daemon.Post(n.t.Context(), n.balancer.dir, "lb", "/v1/reload", nil, nil))
 }
 
 // list waits for a list of all the connections.
