@@ -60,7 +60,9 @@ func (n *network) addIPv6() {
 	check(t, n.router.Link.RouteReplace(&netlink.Route{Dst: prefix("2001:db8:0:25::10/128"), Gw: net.ParseIP("2001:db8:2::2")}))
 }
 
-func newExplainedPath(t *testing.T, farm string) *explainedPath {
+// newExplainedPath gives one in the steady state. Transitions of its farm are short: a real whose first probe is lost while
+// its neighbours are looked for joins later than the other.
+func newExplainedPath(t *testing.T, method, farm string) *explainedPath {
 	t.Helper()
 	p := &explainedPath{network: newNetwork(t), port: 20000,
 		from: [2]netip.Addr{addr("192.0.2.2"), addr("2001:db8:1::2")},
@@ -75,11 +77,17 @@ func newExplainedPath(t *testing.T, farm string) *explainedPath {
 		})
 	}
 	files := mtlstest.NewCA(t).Host(t, "lb1", nil)
-	config := strings.Replace(nodeLB, "    - name: smtp\n", "    - name: smtp\n"+farm, 1) +
+	config := strings.Replace(nodeLB, "    - name: smtp\n", "    - name: smtp\n      transition: {method: "+method+", time: 1s}\n"+farm, 1) +
 		"    - {name: smtp6, address: \"2001:db8:0:25::10\", port: 25, farm: smtp}\n"
 	config = strings.Replace(config, "lb:\n", fmt.Sprintf("lb:\n  tls: {cert: %s, key: %s, ca: %s}\n", files.Cert, files.Key, files.CA), 1)
+	// no real is to fail because the machine is busy
+	config = strings.Replace(config, "interval: 100ms, timeout: 100ms, fail: 2,", "interval: 500ms, timeout: 500ms, fail: 20,", 1)
 	p.balancer = p.start(p.lb, "lb", config, "lb")
-	eventually(t, "both reals active", func() bool { return p.balancer.inService("mx1") && p.balancer.inService("mx2") })
+	eventually(t, "both reals active", func() bool {
+		var farms []FarmStatus
+		active := p.balancer.realState("mx1") == StateActive && p.balancer.realState("mx2") == StateActive
+		return active && p.balancer.get("/v1/farm", &farms) && farms[0].Moving == 0
+	})
 	p.sniff()
 	return p
 }
@@ -158,7 +166,11 @@ func (p *explainedPath) compare(m *mail, said Answer) {
 
 func (p *explainedPath) order(real string, kind Kind, state State) {
 	p.t.Helper()
-	check(p.t, daemon.Post(p.t.Context(), p.balancer.dir, "lb", "/v1/order", Order{Farm: "smtp", Real: real, Kind: kind}, nil))
+	o := Order{Farm: "smtp", Real: real, Kind: kind}
+	if kind == KindDrain {
+		o.Deadline = time.Now().Add(time.Hour)
+	}
+	check(p.t, daemon.Post(p.t.Context(), p.balancer.dir, "lb", "/v1/order", o, nil))
 	eventually(p.t, real+" "+string(state), func() bool { return p.balancer.realState(real) == state })
 }
 
@@ -186,7 +198,7 @@ func (p *explainedPath) steady() []*mail {
 // TestExplainedPath asks of packets what becomes of them, and then sends them: through the life of a farm with tracked
 // flows.
 func TestExplainedPath(t *testing.T) {
-	p := newExplainedPath(t, "")
+	p := newExplainedPath(t, Tracked, "")
 	old := p.steady()
 	p.order("mx1", KindDrain, StateDraining)
 	for _, m := range old {
@@ -304,7 +316,7 @@ func (p *explainedPath) dropped(reason string) uint64 {
 
 // TestExplainedSecondChance does the same where packets carry both reals.
 func TestExplainedSecondChance(t *testing.T) {
-	p := newExplainedPath(t, "      forward: gue\n      agent: {}\n      transition: {method: second-chance}\n")
+	p := newExplainedPath(t, SecondChance, "      forward: gue\n      agent: {}\n")
 	old := p.steady()
 	p.order("mx1", KindDrain, StateDraining)
 	for _, m := range old {
