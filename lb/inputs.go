@@ -235,6 +235,22 @@ func (in *inputs) complete() bool {
 	return true
 }
 
+// told says whether there are other LBs, and all have told the states of all reals. They come one by one; who takes up only
+// some of them has another table than the LB that they are of, and for as long as a transition takes.
+func (in *inputs) told() bool {
+	for _, states := range in.peers {
+		for i := range in.cfg.Farms {
+			f := &in.cfg.Farms[i]
+			for j := range f.Reals {
+				if _, ok := states[f.Name][f.Reals[j].Address]; !ok {
+					return false
+				}
+			}
+		}
+	}
+	return len(in.peers) > 0
+}
+
 // catchUp takes over, at a start, what other LBs know of the reals: ours is as old as our last life.
 func (in *inputs) catchUp() {
 	for farm, state := range in.states {

@@ -16,7 +16,7 @@ const (
 	// hopGrace is how long the first probe of a real waits for its next hop: ARP needs a moment, and a probe before that
 	// would fail.
 	hopGrace = 2 * time.Second
-	// peerGrace is how long a start waits for the first other LB to tell its states.
+	// peerGrace is how long a start waits for another LB to tell its states, and then once more for one that has begun to.
 	peerGrace = 3 * time.Second
 	// peerLook is how often the other LBs are counted.
 	peerLook = 5 * time.Second
@@ -40,7 +40,7 @@ type loop struct {
 	addrs   []netip.Addr // whose next hops are looked for
 	ready   bool         // all is known that must be before anything is installed
 	failed  error        // of the last change: what is installed may not be what is desired
-	alone   bool         // there is no other LB, or peerGrace is over
+	alone   bool         // no other LB is waited for
 
 	counts  map[string]counted // of tables, by farm
 	started time.Time
@@ -70,7 +70,7 @@ func (l *loop) run(ctx context.Context) error {
 	l.in.states = l.store.load()
 	l.takeStored()
 	l.changed = true
-	peers := time.NewTimer(peerGrace)
+	peers, waited := time.NewTimer(peerGrace), false
 	defer peers.Stop()
 	timer := time.NewTimer(0) // the first look
 	defer timer.Stop()
@@ -87,7 +87,10 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.watch.stored:
 			changed = l.takeStored()
 		case <-peers.C:
-			l.alone = true
+			if l.alone = waited || len(l.in.peers) == 0; !l.alone {
+				waited = true
+				peers.Reset(peerGrace)
+			}
 		case <-timer.C:
 			l.takeStored() // that another LB has gone is told by nobody
 		}
@@ -123,7 +126,7 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 func (l *loop) act(ctx context.Context) (again time.Time) {
 	again = l.waitForHops()
 	err := l.tellWatchers()
-	if !l.ready && err == nil && (l.alone || len(l.in.peers) > 0) && l.in.complete() {
+	if !l.ready && err == nil && (l.alone || l.in.told()) && l.in.complete() {
 		l.ready = true
 		l.in.catchUp()
 	}

@@ -199,6 +199,39 @@ func TestAnotherLBTakesOver(t *testing.T) {
 	})
 }
 
+// TestTwoLBsStartTogether has the first go on alone, for the second is not there in time, and tell its states one by one
+// just when the second gives up waiting.
+func TestTwoLBsStartTogether(t *testing.T) {
+	const inMesh = "  mesh: {name: lb2, listen: 198.51.100.2:7946, key: 000102030405060708090a0b0c0d0e0f, join: [198.51.100.1:7946]}\n  farms:"
+	synctest.Test(t, func(t *testing.T) {
+		first := runLoop(t)
+		first.start()
+		told := first.lb.data.Snapshot()
+		data := mesh.NewMap("lb1", nil)
+		second := runLoopWith(t, strings.Replace(valid, "  farms:", inMesh, 1), newFakePlane(), data, first.lb.node)
+		second.hops(hopsOfBoth)
+		second.probe("mx1", probe.Passing)
+		second.probe("mx2", probe.Passing)
+		second.expect(realSteps...)
+		for i, item := range told {
+			<-time.After(peerGrace - 10*time.Millisecond) // the rest comes after the end of that
+			check(t, data.Set(item.Key, item.Value))
+			synctest.Wait()
+			if i < len(told)-1 {
+				second.expect()
+			}
+		}
+		second.expect(installed...)
+		for _, real := range []string{"mx1", "mx2"} {
+			if a, b := first.state(real), second.state(real); a.State != StateActive || b.State != StateActive {
+				t.Errorf("%s is %s here and %s there", real, a.State, b.State)
+			}
+		}
+		first.end()
+		second.end()
+	})
+}
+
 func TestDamagedStateFile(t *testing.T) {
 	dir := t.TempDir()
 	lb, err := New(*mustParse(t, valid), Options{})
