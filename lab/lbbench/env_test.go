@@ -33,6 +33,9 @@ const (
 var binary string
 
 func TestMain(m *testing.M) {
+	if greeting := os.Getenv(greetingEnv); greeting != "" {
+		runServer(greeting[0])
+	}
 	dir, err := os.MkdirTemp("", "lbbench-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -89,7 +92,9 @@ func newSite(t testing.TB, lbs, reals int) *site {
 		s.addHost(fmt.Sprintf("mx%d", i+1), 1+lbs+i)
 	}
 	s.router.Do(func() error {
-		for name, value := range map[string]string{"ip_forward": "1", "fib_multipath_hash_policy": "1"} {
+		for name, value := range map[string]string{
+			"ip_forward": "1", "fib_multipath_hash_policy": "1", "conf/all/ignore_routes_with_linkdown": "1",
+		} {
 			if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
 				return err
 			}

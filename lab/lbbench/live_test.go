@@ -6,9 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"anycastle/internal/daemon"
-	"anycastle/lb"
 )
 
 // scale is how much goes on in a scenario.
@@ -41,19 +38,21 @@ var scenarios = []scenario{
 
 // drainReal drains mx1 by its command line. Clients of mx1 end in their own time, and then mx1 is stopped.
 func drainReal(l *live, n scale) time.Duration {
-	across := l.open(n.connections/4, n.opening)
+	across := l.talk.open(n.connections/4, n.opening)
 	began := time.Now()
-	safe := l.command(l.lbs[0], "drain", "smtp/mx1", "--deadline", "1h", "--wait")
+	safe := l.begin("lb1", "drain", "smtp/mx1", "--deadline", "1h", "--wait")
 	l.eachLB("in transition", l.inTransition)
 	across()
-	l.open(n.connections/4, n.opening)()
+	l.talk.open(n.connections/4, n.opening)()
 	return finishDrain(l, safe, began)
 }
 
-func finishDrain(l *live, safe func(), began time.Time) time.Duration {
-	l.rounds(2)
-	l.end(l.on("mx1"))
-	safe()
+func finishDrain(l *live, safe *waiting, began time.Time) time.Duration {
+	l.talk.rounds(2)
+	l.talk.end(l.talk.on("mx1"))
+	if err := <-safe.done; err != nil {
+		l.t.Fatalf("%v:\n%s", err, safe.said())
+	}
 	l.eachLB("no transition", l.steady)
 	took := time.Since(began)
 	l.stopReal("mx1")
@@ -63,21 +62,21 @@ func finishDrain(l *live, safe func(), began time.Time) time.Duration {
 // changeWeights has the farm consist of other reals or weights. Connections from before end within the transition's time,
 // which is what that time is for: one that outlives it is where the new table says.
 func changeWeights(l *live, n scale, weights map[string]int) time.Duration {
-	across := l.open(n.connections/4, n.opening)
+	across := l.talk.open(n.connections/4, n.opening)
 	began := time.Now()
 	l.reweigh(weights)
 	l.eachLB("in transition", l.inTransition)
 	across()
-	before := l.all()
-	l.open(n.connections/4, n.opening)()
-	l.rounds(2)
+	before := l.talk.all()
+	l.talk.open(n.connections/4, n.opening)()
+	l.talk.rounds(2)
 	if n.transition == 0 {
 		return time.Since(began)
 	}
-	l.end(before)
-	for _, p := range l.lbs {
-		if !l.inTransition(p) {
-			l.t.Fatalf("%s: connections from before were not closed within the transition's %v", p.name, n.transition)
+	l.talk.end(before)
+	for _, lb := range bothLBs {
+		if !l.inTransition(lb) {
+			l.t.Fatalf("%s: connections from before were not closed within the transition's %v", lb, n.transition)
 		}
 	}
 	l.eachLB("no transition", l.steady)
@@ -86,27 +85,27 @@ func changeWeights(l *live, n scale, weights map[string]int) time.Duration {
 
 // killOne kills lb1. All its connections go on through lb2.
 func killOne(l *live, n scale) time.Duration {
-	across := l.open(n.connections/4, n.opening)
-	l.rounds(0)
+	across := l.talk.open(n.connections/4, n.opening)
+	l.talk.rounds(0)
 	began := time.Now()
-	l.killLB(l.lbs[0])
-	l.rounds(0)
+	l.killLB("lb1")
+	l.talk.rounds(1)
 	took := time.Since(began)
 	across()
-	l.open(n.connections/4, n.opening)()
+	l.talk.open(n.connections/4, n.opening)()
 	return took
 }
 
 // drainAndKill kills lb1 while mx1 drains and connections are opened.
 func drainAndKill(l *live, n scale) time.Duration {
-	across := l.open(n.connections/4, n.opening)
+	across := l.talk.open(n.connections/4, n.opening)
 	began := time.Now()
-	safe := l.command(l.lbs[1], "drain", "smtp/mx1", "--deadline", "1h", "--wait")
+	safe := l.begin("lb2", "drain", "smtp/mx1", "--deadline", "1h", "--wait")
 	l.eachLB("in transition", l.inTransition)
 	across()
-	later := l.open(n.connections/4, n.opening)
-	l.rounds(0)
-	l.killLB(l.lbs[0])
+	later := l.talk.open(n.connections/4, n.opening)
+	l.talk.rounds(0)
+	l.killLB("lb1")
 	later()
 	return finishDrain(l, safe, began)
 }
@@ -121,21 +120,21 @@ type outcome struct {
 func (c scenario) play(t testing.TB, method string, n scale) outcome {
 	t.Helper()
 	l := newLive(t, method, cmp.Or(n.transition, time.Hour), c.weights)
-	l.traffic = newTraffic(l.site, n.period)
-	l.open(n.connections/2, 2*n.opening)()
-	l.rounds(1)
-	l.eachLB("has some of the traffic", func(p *process) bool {
-		var vips []lb.VIPStatus
-		return daemon.Get(t.Context(), p.dir, "lb", "/v1/vip", &vips) == nil && vips[0].Packets > uint64(n.connections/2)
+	l.talk = newTraffic(l.site, n.period)
+	l.talk.open(n.connections/2, 2*n.opening)()
+	l.talk.rounds(1)
+	l.eachLB("has some of the traffic", func(lb string) bool {
+		vips := show[struct{ Packets int }](l.control, lb, "vip")
+		return len(vips) == 1 && vips[0].Packets > n.connections/2
 	})
-	if some := broken(l.all()); len(some) > 0 {
+	if some := brokenOf(l.talk.all()); len(some) > 0 {
 		t.Fatalf("before the change %d connections are broken: %v", len(some), some[0].broken)
 	}
 	o := outcome{took: c.run(l, n)}
-	l.rounds(2)
-	l.end(l.all())
-	o.connections = l.all()
-	o.broken = broken(o.connections)
+	l.talk.rounds(2)
+	l.talk.end(l.talk.all())
+	o.connections = l.talk.all()
+	o.broken = brokenOf(o.connections)
 	for i, k := range o.broken {
 		if i < 10 {
 			t.Logf("connection %d to %s, after %d echoes: %v", k.number, k.real, k.echoes.Load(), k.broken)
@@ -148,8 +147,8 @@ func (c scenario) play(t testing.TB, method string, n scale) outcome {
 func TestLive(t *testing.T) {
 	n := scale{connections: 400, period: 200 * time.Millisecond, opening: 500 * time.Millisecond}
 	for method, names := range map[string][]string{
-		lb.SecondChance: {"add", "drain+kill-lb"},
-		lb.Tracked:      {"drain", "weight"},
+		secondChance: {"add", "drain+kill-lb"},
+		tracked:      {"drain", "weight"},
 	} {
 		for _, c := range scenarios {
 			if !slices.Contains(names, c.name) {
@@ -171,7 +170,7 @@ func TestLive(t *testing.T) {
 // one.
 func BenchmarkLive(b *testing.B) {
 	n := scale{connections: 10000, period: 2 * time.Second, opening: 2 * time.Second, transition: 40 * time.Second}
-	for _, method := range []string{lb.SecondChance, lb.Tracked} {
+	for _, method := range []string{secondChance, tracked} {
 		for _, c := range scenarios {
 			b.Run(fmt.Sprintf("live/%s/%s/connections=%d", method, c.name, n.connections), func(b *testing.B) {
 				var broken, connections int

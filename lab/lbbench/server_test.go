@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// server greets each connection with one byte, and then echoes.
+// server greets each connection with one byte, the last of its host's name, and then echoes.
 type server struct {
 	ln    net.Listener
 	wg    sync.WaitGroup
@@ -37,14 +39,56 @@ func (s *site) serve(host string) *server {
 			v.wg.Go(func() {
 				defer v.keep(c, false)
 				defer c.Close()
-				if _, err := c.Write([]byte{'!'}); err == nil {
-					io.Copy(c, c) // ends with the connection
-				}
+				greetAndEcho(c, host[len(host)-1])
 			})
 		}
 	})
 	s.t.Cleanup(v.stop)
 	return v
+}
+
+// greetingEnv makes a process of this test's binary a server that greets with its value.
+const greetingEnv = "LBBENCH_GREETING"
+
+// serveApart is serve in a process of its own: one process may not have as many sockets as both ends of many connections.
+func (s *site) serveApart(host string) *process {
+	s.t.Helper()
+	p := s.prepare(host, os.Args[0])
+	p.cmd.Env = append(os.Environ(), greetingEnv+"="+host[len(host)-1:])
+	s.hosts[host].Do(p.cmd.Start)
+	s.t.Cleanup(func() { p.stop(syscall.SIGKILL) })
+	return p
+}
+
+// runServer never returns.
+func runServer(greeting byte) {
+	ln, err := net.Listen("tcp4", ":25")
+	for err == nil {
+		var c net.Conn
+		if c, err = ln.Accept(); err == nil {
+			go func() {
+				defer c.Close()
+				greetAndEcho(c, greeting)
+			}()
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// greetAndEcho ends with the connection. io.Copy would open a pipe for each.
+func greetAndEcho(c net.Conn, greeting byte) {
+	buf := make([]byte, 64)
+	buf[0] = greeting
+	for n := 1; ; {
+		if _, err := c.Write(buf[:n]); err != nil {
+			return
+		}
+		var err error
+		if n, err = c.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 func (v *server) keep(c net.Conn, yes bool) {
@@ -69,17 +113,23 @@ func (v *server) stop() {
 
 // connect opens a connection from the client and waits for the greeting.
 func (s *site) connect(d *net.Dialer, target string) (net.Conn, error) {
-	c, err := d.Dial("tcp4", target)
-	if err != nil {
-		return nil, err
+	c, _, err := greeted(d, target)
+	return c, err
+}
+
+// greeted opens a connection and gives what it was greeted with.
+func greeted(d *net.Dialer, target string) (c net.Conn, greeting byte, err error) {
+	if c, err = d.Dial("tcp4", target); err != nil {
+		return nil, 0, err
 	}
+	var b [1]byte
 	if err = c.SetDeadline(time.Now().Add(answerTime)); err == nil {
-		_, err = io.ReadFull(c, make([]byte, 1))
+		_, err = io.ReadFull(c, b[:])
 	}
 	if err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, 0, errors.Join(err, c.Close())
 	}
-	return c, nil
+	return c, b[0], nil
 }
 
 func dialer() net.Dialer { return net.Dialer{Timeout: answerTime, Control: resetOnClose} }

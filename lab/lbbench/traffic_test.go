@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// traffic is connections through the VIP that talk all the time: each sends a numbered message every period and expects it
-// back before the next.
+// traffic is connections through the VIP that talk all the time: each sends a numbered message, expects it back, and sends
+// the next a period later.
 type traffic struct {
 	s      *site
 	period time.Duration
@@ -197,8 +197,8 @@ func (f *traffic) end(list []*talker) {
 	}
 }
 
-// broken gives those of the connections that broke.
-func broken(list []*talker) (some []*talker) {
+// brokenOf gives those of the connections that broke.
+func brokenOf(list []*talker) (some []*talker) {
 	for _, k := range list {
 		if k.over() && k.broken != nil {
 			some = append(some, k)
