@@ -14,7 +14,7 @@ import (
 type agentView struct {
 	flows   flowCount
 	counted time.Time // when flows were
-	first   int       // flows when the drain began, or at the first report after that
+	first   int       // flows when the drain began
 	since   time.Time // when they were counted; zero: it does not drain
 	percent int       // of the weight, by its load; 0: not known
 	accused accusation
@@ -84,13 +84,15 @@ func (v *agentView) countFlows(cfg *Config, f *Farm, r agent.Report, draining ti
 	case !r.Counted.Equal(v.counted):
 		zeros++
 	}
-	v.flows, v.counted = flowCount{known: true, left: left, zeros: zeros}, r.Counted
 	switch {
 	case draining.IsZero():
 		v.since = time.Time{}
+	case v.since.IsZero() && v.flows.known && v.flows.left > left:
+		v.first, v.since = v.flows.left, v.counted // some have ended already
 	case v.since.IsZero():
 		v.first, v.since = left, r.Counted
 	}
+	v.flows, v.counted = flowCount{known: true, left: left, zeros: zeros}, r.Counted
 }
 
 // eta is when a drain will have no flow left if flows go on ending as they have; zero: nobody can say.

@@ -71,6 +71,23 @@ func TestAgentEndsDrain(t *testing.T) {
 	})
 }
 
+// TestEndOfDrainIsExpectedFromItsBeginning has flows end before the first report after that.
+func TestEndOfDrainIsExpectedFromItsBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoopWith(t, withAgent(t, ""), newFakePlane(), nil)
+		r.start()
+		r.agentSays(0, 100)
+		r.order("mx1", KindDrain, time.Hour)
+		r.expect("forget flows", "table 0 of [2] before [1 2]")
+		r.agentSays(0, 75)
+		d := r.lb.Drains()[0]
+		if eta := time.Until(d.ETA); eta != 2*time.Second { // 25 in the second until a second ago
+			t.Errorf("eta in %v, want 2s", eta)
+		}
+		r.end()
+	})
+}
+
 func TestLostAgentKnowsNoFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := runLoopWith(t, withAgent(t, ""), newFakePlane(), nil)
