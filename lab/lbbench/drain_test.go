@@ -39,6 +39,9 @@ func TestDrainWaits(t *testing.T) {
 				}
 			}
 			says(len(here))
+			c.expectDrain(bothLBs, "with all flows", func(d drainRow) bool {
+				return d.Real == "mx1" && d.State == "draining" && d.Flows != nil && *d.Flows == len(here)
+			})
 			for len(here) > 2 {
 				here = end(t, here)
 			}
