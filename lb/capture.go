@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ const (
 	captureFlush = 250 * time.Millisecond
 	// captureGrace is how long the reader of a capture may take for the end of it.
 	captureGrace = 5 * time.Second
+	// captureBuffer is what is sent at once while much is captured.
+	captureBuffer = 64 << 10
 )
 
 // capturer is the part of the data plane that captures.
@@ -111,7 +114,11 @@ func (l *LB) serveCapture(w http.ResponseWriter, r *http.Request) {
 	l.log.Info("capture begins", "of", q.String(), "packets", q.Count, "time", q.Time)
 	rec := &recording{lb: l, plane: plane, query: q, selected: selected, stop: cancel, names: n, ids: map[captureSide]int{}}
 	err = rec.run(ctx, w, rc.Flush)
-	l.log.Info("capture ended", "packets", rec.packets, "lost", rec.lost, "reader", rec.gone)
+	cause := "done"
+	if rec.gone != nil {
+		cause = rec.gone.Error()
+	}
+	l.log.Info("capture ended", "packets", rec.packets, "lost", rec.lost, "cause", cause)
 	if err != nil {
 		l.log.Error("capture", "err", err)
 		panic(http.ErrAbortHandler) // the reader is told that this is not the end
@@ -149,11 +156,12 @@ type captureSide struct {
 
 // run captures until ctx is done or enough is captured.
 func (r *recording) run(ctx context.Context, w io.Writer, send func() error) (err error) {
-	r.start, r.send = time.Now(), send
+	out := bufio.NewWriterSize(w, captureBuffer)
+	r.start, r.send = time.Now(), func() error { return errors.Join(out.Flush(), send()) }
 	if r.before, err = r.plane.CaptureLost(); err != nil {
 		return err
 	}
-	if err := r.begin(w); err != nil {
+	if err := r.begin(out); err != nil {
 		return err
 	}
 	ticking, stopTicking := context.WithCancel(ctx)

@@ -33,6 +33,9 @@ const (
 // maxBlock bounds a block, in bytes: that of the largest frame is a fifth of it.
 const maxBlock = 16 << 10
 
+// copyBuffer is what Copy reads and writes at once if there is so much.
+const copyBuffer = 4 * maxBlock
+
 // ErrFull says that Copy ended at its limit.
 var ErrFull = errors.New("the file is full")
 
@@ -49,7 +52,7 @@ type Progress struct {
 // whole file also if it gives an error, unless that is one of writing. ErrFull says that the next block would have been
 // too much.
 func Copy(dst io.Writer, src io.Reader, limit int64, progress func(Progress)) (Progress, error) {
-	c := copier{in: bufio.NewReaderSize(src, maxBlock), out: bufio.NewWriter(dst), limit: limit, stats: map[uint32][]byte{}}
+	c := copier{in: bufio.NewReaderSize(src, copyBuffer), out: bufio.NewWriterSize(dst, copyBuffer), limit: limit, stats: map[uint32][]byte{}}
 	err := c.copy(progress)
 	for _, id := range slices.Sorted(maps.Keys(c.stats)) {
 		c.write(c.stats[id])
