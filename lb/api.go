@@ -13,7 +13,7 @@ const maxOrderSize = 4096
 func (l *LB) Handlers() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"POST /v1/order": l.serveOrder, "POST /v1/explain": l.serveExplain,
-		"GET /v1/flow": l.serveFlows, "GET /v1/capture": l.serveCapture,
+		"GET /v1/flow": l.serveFlows, "GET /v1/capture": l.serveCapture, "POST /v1/diff": l.serveDiff,
 	}
 }
 

@@ -20,8 +20,9 @@
 // State and orders are kept in a mesh.Map, which is a file of its own (Config.StateDir) and, with a mesh, the same for all
 // LBs of the site: order/FARM/REAL, of which the last counts, and state/LB/FARM/ADDRESS, each LB's own view.
 //
-// Pure are state.go (states), score.go, rendezvous.go and calibrate.go (slot tables), inputs.go, desired.go and place.go
-// (what follows for the maps), choice.go (what the program makes of the maps for a flow). reconcile.go turns the difference between what is installed and what is desired into
-// ordered steps. dataplane.go is the only file that writes maps. loop.go is the one goroutine that decides; it is told by
-// events. LB.Run owns everything it starts and ends with its context; nothing has to be closed.
+// Pure are state.go (states), score.go, rendezvous.go and calibrate.go (slot tables), inputs.go, desired.go and
+// place.go (what follows for the maps), choice.go (what the program makes of the maps for a flow), predict.go and
+// diff*.go (what another config would move). reconcile.go turns the difference between what is installed and what is
+// desired into ordered steps. dataplane.go is the only file that writes maps. loop.go is the one goroutine that
+// decides; it is told by events. LB.Run owns everything it starts and ends with its context; nothing has to be closed.
 package lb

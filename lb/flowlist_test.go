@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -39,14 +38,11 @@ func (f *fakeLists) Flows(ctx context.Context, t netip.AddrPort, limit int, take
 	return len(f.flows[t]), f.fail[t]
 }
 
-// mailAndDNS has a farm with agents and second chances, and one without.
-func mailAndDNS(t *testing.T) string {
-	ca := mtlstest.NewCA(t)
-	files := ca.Node(t, "lb1")
-	return fmt.Sprintf(`lb:
+// mailAndDNSText has a farm with agents and second chances, and one without.
+const mailAndDNSText = `lb:
   uplinks: [eth1]
   hash_key: "000102030405060708090a0b0c0d0e0f"
-  tls: {cert: %s, key: %s, ca: %s}
+  tls: {cert: node.pem, key: node.key, ca: ca.pem}
   farms:
     - name: mail
       forward: gue
@@ -62,7 +58,13 @@ func mailAndDNS(t *testing.T) string {
     - {name: smtp, address: 203.0.113.10, port: 25, farm: mail}
     - {name: imap, address: 203.0.113.10, port: 143, farm: mail, hash: source, source_prefix: 24}
     - {name: dns, address: 203.0.113.11, protocol: udp, port: 53, farm: dns}
-`, files.Cert, files.Key, files.CA)
+`
+
+// mailAndDNS has its certificates.
+func mailAndDNS(t *testing.T) string {
+	ca := mtlstest.NewCA(t)
+	files := ca.Node(t, "lb1")
+	return strings.NewReplacer("node.pem", files.Cert, "node.key", files.Key, "ca.pem", files.CA).Replace(mailAndDNSText)
 }
 
 // withMailAndDNS runs a loop on these, with all reals in service.

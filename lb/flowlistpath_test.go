@@ -1,15 +1,18 @@
 package lb
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"anycastle/internal/daemon"
 	"anycastle/internal/mtlstest"
+	"anycastle/lb/real"
 )
 
 // flowNet has two reals with agents behind a balancer with second chances, and connections of a client.
@@ -30,13 +33,17 @@ func newFlowNet(t *testing.T) *flowNet {
 		"  farms:\n    - name: smtp\n      forward: gue\n      transition: {method: second-chance, time: 1h}\n      agent: {}\n", 1)
 	serve(t, n.mx1, "mx1")
 	serve(t, n.mx2, "mx2")
-	for name, real := range map[string]string{"mx1": "198.51.100.18", "mx2": "198.51.100.34"} {
-		f := ca.Host(t, name, []netip.Addr{addr(real)})
+	for name, address := range map[string]string{"mx1": "198.51.100.18", "mx2": "198.51.100.34"} {
+		f := ca.Host(t, name, []netip.Addr{addr(address)})
 		ns := n.mx1
 		if name == "mx2" {
 			ns = n.mx2
 		}
-		n.start(ns, "real", nodeReal+fmt.Sprintf("  agent:\n    tls: {cert: %s, key: %s, ca: %s}\n", f.Cert, f.Key, f.CA), name)
+		host := n.start(ns, "real", nodeReal+fmt.Sprintf("  agent:\n    tls: {cert: %s, key: %s, ca: %s}\n", f.Cert, f.Key, f.CA), name)
+		eventually(t, name+" decapsulates", func() bool { // a real that passes its first probe does not join
+			var s []real.Status
+			return host.get("/v1/host", &s) && len(s[0].Uplinks) == 1 && s[0].Agent != nil
+		})
 	}
 	n.balancer = n.start(n.lb, "lb", n.config, "lb")
 	eventually(t, "both reals active", func() bool {
@@ -90,4 +97,31 @@ func TestFlowsAreListedWhereTheyAre(t *testing.T) {
 		}
 	}
 	n.balancer.stop(syscall.SIGTERM)
+}
+
+// post asks what a config would move.
+func (n *flowNet) post(text string) (d Diff) {
+	n.t.Helper()
+	body, err := daemon.Stream(n.t.Context(), n.balancer.dir, "lb", "POST", "/v1/diff?"+DiffQuery("new.yml", 100).Encode(), []byte(text))
+	check(n.t, err)
+	defer body.Close()
+	check(n.t, json.NewDecoder(body).Decode(&d))
+	return d
+}
+
+// with gives the balancer's node file with something else in place of a part of it.
+func (n *flowNet) with(old, new string) string {
+	n.t.Helper()
+	text, err := os.ReadFile(n.balancer.dir + "/node.yml")
+	check(n.t, err)
+	if !strings.Contains(string(text), old) {
+		n.t.Fatalf("no %q in the node file", old)
+	}
+	return strings.Replace(string(text), old, new, 1)
+}
+
+func (n *flowNet) reload(text string) {
+	n.t.Helper()
+	check(n.t, os.WriteFile(n.balancer.dir+"/node.yml", []byte(text), 0o600))
+	check(n.t, daemon.Post(n.t.Context(), n.balancer.dir, "lb", "/v1/reload", nil, nil))
 }

@@ -61,6 +61,8 @@ type LB struct {
 
 	questions chan func(*loop) // answered between changes, never in one
 
+	comparing sync.Mutex // one config at a time: tables take memory
+
 	mu      sync.Mutex
 	cfg     *Config
 	view    view // what Status shows

@@ -62,16 +62,8 @@ func (l *LB) Reload(ctx context.Context, cfg Config) error {
 // reload takes over a config that differs in nothing that a running process holds on to.
 func (l *loop) reload(cfg *Config) error {
 	old := l.in.cfg
-	for _, same := range []struct {
-		key      string
-		was, now any
-	}{
-		{"uplinks", old.Uplinks, cfg.Uplinks}, {"hash_key", old.HashKey, cfg.HashKey}, {"state_dir", old.StateDir, cfg.StateDir},
-		{"tls", old.TLS, cfg.TLS}, {"mesh", old.Mesh, cfg.Mesh},
-	} {
-		if !reflect.DeepEqual(same.was, same.now) {
-			return fmt.Errorf("lb.%s has changed, which only a restart can take over: packets flow on through one", same.key)
-		}
+	if err := old.mayBecome(cfg); err != nil {
+		return err
 	}
 	before := l.in.farms
 	l.in.setConfig(cfg)
@@ -89,6 +81,22 @@ func (l *loop) reload(cfg *Config) error {
 		}
 	}
 	l.setConfig(cfg)
+	return nil
+}
+
+// mayBecome says what of a config a running process cannot take over.
+func (c *Config) mayBecome(next *Config) error {
+	for _, same := range []struct {
+		key      string
+		was, now any
+	}{
+		{"uplinks", c.Uplinks, next.Uplinks}, {"hash_key", c.HashKey, next.HashKey}, {"state_dir", c.StateDir, next.StateDir},
+		{"tls", c.TLS, next.TLS}, {"mesh", c.Mesh, next.Mesh},
+	} {
+		if !reflect.DeepEqual(same.was, same.now) {
+			return fmt.Errorf("lb.%s has changed, which only a restart can take over: packets flow on through one", same.key)
+		}
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ type snapshot struct {
 	in     inputs
 	have   tables
 	at     time.Time
+	ready  bool      // the first probes have finished
 	behind string    // why what is installed is not what should be; empty: it is
 	agents flowLists // nil: no farm has an agent
 }
@@ -27,7 +28,7 @@ type flowLists interface {
 func (l *LB) snapshot(ctx context.Context) (*snapshot, error) {
 	var s *snapshot
 	err := l.ask(ctx, func(l *loop) {
-		s = &snapshot{in: l.in.clone(), have: l.have.clone(), at: now(), behind: l.behind(), agents: l.watch.agents}
+		s = &snapshot{in: l.in.clone(), have: l.have.clone(), at: now(), ready: l.ready, behind: l.behind(), agents: l.watch.agents}
 	})
 	return s, err
 }

@@ -8,7 +8,8 @@ import (
 )
 
 func newCheck(e env) *cobra.Command {
-	return &cobra.Command{
+	var diff *diffFlags
+	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Read node files as the roles would, and say what is wrong",
 		Long: `Reads each node file the way the roles read it and prints everything that is wrong as
@@ -18,7 +19,10 @@ Files that a node file names (mailboxes, certificates) are read too.
 Exit status 0 when every file is right, 2 when one is not.`,
 		Example: "  anycastle check /etc/anycastle/node.yml",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, files []string) error {
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if diff.diff {
+				return diff.run(cmd, e, files)
+			}
 			var errs []error
 			for _, file := range files {
 				node, err := loadNode(file)
@@ -34,4 +38,6 @@ Exit status 0 when every file is right, 2 when one is not.`,
 			return nil
 		},
 	}
+	diff = addDiff(cmd)
+	return cmd
 }
