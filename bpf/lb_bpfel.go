@@ -64,6 +64,16 @@ type lbFlow struct {
 	Pad     [2]uint8
 }
 
+type lbFlowBucket struct {
+	_     structs.HostLayout
+	Entry [8]uint64
+}
+
+type lbFlowOwners struct {
+	_    structs.HostLayout
+	Flow [8]lbFlow
+}
+
 type lbFragment struct {
 	_      structs.HostLayout
 	At     uint64
@@ -204,6 +214,7 @@ const (
 	lbMapDrops        = "drops"
 	lbMapExplained    = "explained"
 	lbMapFarms        = "farms"
+	lbMapFlowNames    = "flow_names"
 	lbMapFlows        = "flows"
 	lbMapFragments    = "fragments"
 	lbMapHeld         = "held"
@@ -215,6 +226,7 @@ const (
 	lbMapVips6        = "vips6"
 	lbProgLb          = "lb"
 	lbVarBlockType    = "block_type"
+	lbVarBucketMask   = "bucket_mask"
 	lbVarCapture      = "capture"
 	lbVarExplainToken = "explain_token"
 	lbVarHashKey      = "hash_key"
@@ -280,6 +292,7 @@ type lbMapSpecs struct {
 	Drops       *ebpf.MapSpec `ebpf:"drops"`
 	Explained   *ebpf.MapSpec `ebpf:"explained"`
 	Farms       *ebpf.MapSpec `ebpf:"farms"`
+	FlowNames   *ebpf.MapSpec `ebpf:"flow_names"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
 	Held        *ebpf.MapSpec `ebpf:"held"`
@@ -296,6 +309,7 @@ type lbMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
 	BlockType    *ebpf.VariableSpec `ebpf:"block_type"`
+	BucketMask   *ebpf.VariableSpec `ebpf:"bucket_mask"`
 	Capture      *ebpf.VariableSpec `ebpf:"capture"`
 	ExplainToken *ebpf.VariableSpec `ebpf:"explain_token"`
 	HashKey      *ebpf.VariableSpec `ebpf:"hash_key"`
@@ -332,6 +346,7 @@ type lbMaps struct {
 	Drops       *ebpf.Map `ebpf:"drops"`
 	Explained   *ebpf.Map `ebpf:"explained"`
 	Farms       *ebpf.Map `ebpf:"farms"`
+	FlowNames   *ebpf.Map `ebpf:"flow_names"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Fragments   *ebpf.Map `ebpf:"fragments"`
 	Held        *ebpf.Map `ebpf:"held"`
@@ -353,6 +368,7 @@ func (m *lbMaps) Close() error {
 		m.Drops,
 		m.Explained,
 		m.Farms,
+		m.FlowNames,
 		m.Flows,
 		m.Fragments,
 		m.Held,
@@ -370,6 +386,7 @@ func (m *lbMaps) Close() error {
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
 	BlockType    *ebpf.Variable `ebpf:"block_type"`
+	BucketMask   *ebpf.Variable `ebpf:"bucket_mask"`
 	Capture      *ebpf.Variable `ebpf:"capture"`
 	ExplainToken *ebpf.Variable `ebpf:"explain_token"`
 	HashKey      *ebpf.Variable `ebpf:"hash_key"`

@@ -126,14 +126,10 @@ func flowOfFrame(f *pkttest.Frame) (src, dst netip.AddrPort, proto uint8) {
 	return netip.AddrPortFrom(s, uint16(tcp.SrcPort)), netip.AddrPortFrom(d, uint16(tcp.DstPort)), 6
 }
 
-// flowKey is the key of a frame's flow in the map of tracked ones.
-func flowKey(f *pkttest.Frame) Flow {
-	src, dst, proto := flowOfFrame(f)
-	family := uint8(6)
-	if src.Addr().Is4() {
-		family = 4
-	}
-	return Flow{Src: Addr(src.Addr()), Dst: Addr(dst.Addr()), SrcPort: Port(src.Port()), DstPort: Port(dst.Port()), Proto: proto, Family: family}
+// flowID is what a rig stores of a frame's flow.
+func flowID(f *pkttest.Frame) FlowID {
+	bucket, tag := flowPlace(hashOfFrame(f), rigFlows)
+	return FlowID{bucket / 2, tag}
 }
 
 // tcp, udp, tcp6 and udp6 are the valid packets; syn and syn6 open a connection.

@@ -38,7 +38,7 @@ func TestExplained(t *testing.T) {
 			want: Trace{Vip: vipIndex + 1, Slot: slot4, Primary: 4, Secondary: 5, Real: 4, Verdict: xdpTX}},
 		{name: "tracked", slot: moving(ipip4, ipip6), frame: tcp,
 			want: Trace{Vip: vipIndex + 1, Slot: slot4, Primary: 1, Secondary: 3, Real: 3, Verdict: xdpTX}},
-		{name: "stored", slot: moving(ipip4, ipip6), prepare: func(t *testing.T, r *rig) { put(t, r.Flows.Put(flowKey(tcp()), uint32(l2.index))) }, frame: tcp,
+		{name: "stored", slot: moving(ipip4, ipip6), prepare: func(t *testing.T, r *rig) { put(t, r.StoreFlow(hashOfFrame(tcp()), l2.index)) }, frame: tcp,
 			want: Trace{Vip: vipIndex + 1, Slot: slot4, Primary: 1, Secondary: 3, Real: 8, Verdict: xdpTX}},
 		{name: "error about a flow", slot: moving(gue6, gue6b), vip: secondChance, frame: about(t, response6),
 			want: Trace{Vip: vip6Index + 1, Slot: slot6, Primary: 6, Secondary: 7, Real: 6, Second: 7, Verdict: xdpTX}},

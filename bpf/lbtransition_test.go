@@ -1,14 +1,14 @@
 package bpf
 
 import (
-	"errors"
 	"fmt"
+	"maps"
+	"math/bits"
 	"net/netip"
 	"testing"
 
 	"anycastle/internal/pkttest"
 
-	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket/layers"
 )
 
@@ -125,7 +125,7 @@ func TestLBTracked(t *testing.T) {
 
 // trackedCases are a packet of a flow that is not stored, and of one that is.
 func trackedCases(family string, o offered, primary, secondary target, second bool) []lbCase {
-	hash, key := hashOfFrame(o.flow()), flowKey(o.flow())
+	hash, key := hashOfFrame(o.flow()), flowID(o.flow())
 	name := fmt.Sprintf("%s %s from %v (kind %d) to %v (kind %d)", family, o.name, secondary.addr, secondary.kind, primary.addr, primary.kind)
 	c := lbCase{name: name, slot: moving(primary, secondary), frame: o.frame, verdict: xdpTX}
 	if second {
@@ -133,7 +133,7 @@ func trackedCases(family string, o offered, primary, secondary target, second bo
 	}
 	stored := c
 	stored.name += ", stored"
-	stored.prepare = func(t *testing.T, r *rig) { put(t, r.Flows.Put(key, uint32(l2.index))) }
+	stored.prepare = func(t *testing.T, r *rig) { put(t, r.StoreFlow(hash, l2.index)) }
 	stored.want, stored.moves = l2.getsBy(o.frame, hash), tracked(key, l2)
 	switch {
 	case o.opens && primary.index == 0:
@@ -151,15 +151,14 @@ func trackedCases(family string, o offered, primary, secondary target, second bo
 }
 
 // tracked has a flow be in the map.
-func tracked(key Flow, to target) func(m *moved) {
-	return func(m *moved) { m.Flows = map[Flow]uint32{key: uint32(to.index)} }
+func tracked(key FlowID, to target) func(m *moved) {
+	return func(m *moved) { m.Flows = map[FlowID]uint16{key: to.index} }
 }
 
 // TestLBTransitionGaps has slots and stored flows name reals that are not there.
 func TestLBTransitionGaps(t *testing.T) {
 	gone := target{index: noReal}
 	beyond := target{index: MaxReals}
-	key := flowKey(tcp())
 	unresolved := func(x target) func(t *testing.T, r *rig) {
 		return func(t *testing.T, r *rig) {
 			v := x.real()
@@ -167,11 +166,11 @@ func TestLBTransitionGaps(t *testing.T) {
 			put(t, r.Reals.Put(uint32(x.index), v))
 		}
 	}
-	store := func(real uint32) func(t *testing.T, r *rig) {
-		return func(t *testing.T, r *rig) { put(t, r.Flows.Put(key, real)) }
+	store := func(real uint16) func(t *testing.T, r *rig) {
+		return func(t *testing.T, r *rig) { put(t, r.StoreFlow(hashOfFrame(tcp()), real)) }
 	}
-	stored := func(real uint32) func(m *moved) {
-		return func(m *moved) { m.Flows = map[Flow]uint32{key: real} }
+	stored := func(real uint16) func(m *moved) {
+		return func(m *moved) { m.Flows = map[FlowID]uint16{flowID(tcp()): real} }
 	}
 	runLB(t, []lbCase{
 		{name: "agent whose secondary is gone", slot: moving(gue4, gone), vip: secondChance, verdict: xdpTX, want: gue4.gets(tcp)},
@@ -186,7 +185,7 @@ func TestLBTransitionGaps(t *testing.T) {
 		{name: "syn to what is not resolved", slot: moving(ipip4, ipip6), frame: syn, prepare: unresolved(ipip4), verdict: xdpDrop, reason: "no_next_hop",
 			moves: stored(mx1Index)},
 		{name: "stored with a real that is gone", slot: moving(ipip4, ipip6), prepare: store(noReal), verdict: xdpDrop, reason: "no_real", moves: stored(noReal)},
-		{name: "stored with none", slot: moving(ipip4, ipip6), prepare: store(0), verdict: xdpTX, want: ipip6.gets(tcp), moves: stored(0)},
+		{name: "syn to what is out of range", slot: moving(beyond, ipip6), frame: syn, verdict: xdpDrop, reason: "no_real"},
 	})
 }
 
@@ -238,17 +237,19 @@ func TestSteadyStateHasNoFlows(t *testing.T) {
 					r.reset(t)
 					r.setVIPs(t, steady(to), func(v *VIP) { v.Flags = flags })
 					for _, poisoned := range []bool{false, true} {
-						want := map[Flow]uint32{}
+						want := map[FlowID]uint16{}
 						if poisoned {
-							want[flowKey(o.flow())] = uint32(ipip4b.index)
-							put(t, r.Flows.Put(flowKey(o.flow()), uint32(ipip4b.index)))
+							want[flowID(o.flow())] = ipip4b.index
+							put(t, r.StoreFlow(hashOfFrame(o.flow()), ipip4b.index))
 						}
 						verdict, _, err := r.prog.Test(o.frame().Bytes(t))
 						put(t, err)
 						if verdict != xdpTX {
 							t.Errorf("%s %s to %v: verdict %v; is the map of flows read?", family, o.name, to.addr, Verdict(verdict))
 						}
-						if got := dump[Flow, uint32](t, r.Flows); len(got) != len(want) || poisoned && got[flowKey(o.flow())] != want[flowKey(o.flow())] {
+						got, err := r.StoredFlows()
+						put(t, err)
+						if !maps.Equal(got, want) {
 							t.Errorf("%s %s to %v: flows %v, want %v", family, o.name, to.addr, got, want)
 						}
 					}
@@ -258,19 +259,61 @@ func TestSteadyStateHasNoFlows(t *testing.T) {
 	}
 }
 
-func TestForgetFlows(t *testing.T) {
+// TestStoredFlows fills buckets beyond what they hold: what was seen last stays, and every flow that is there has its real.
+func TestStoredFlows(t *testing.T) {
 	r := newRig(t)
 	r.reset(t)
-	const flows = 3*forgetBatch + 7
-	key := flowKey(tcp())
-	for i := range uint32(flows) {
-		key.Src[1] = i
-		put(t, r.Flows.Put(key, uint32(mx1Index)))
+	r.setVIPs(t, moving(ipip4, ipip6), func(*VIP) {})
+	const most = rigFlows * flowsPerBucket
+	open := func(n int) uint64 {
+		f := tcp()
+		opening(f)
+		f.L4.(*layers.TCP).SrcPort = layers.TCPPort(n)
+		verdict, _, err := r.prog.Test(f.Bytes(t))
+		put(t, err)
+		if verdict != xdpTX {
+			t.Fatalf("verdict %v", Verdict(verdict))
+		}
+		return hashOfFrame(f)
+	}
+	for n := range 2 * most {
+		hash := open(n + 1)
+		if real, err := r.StoredFlow(hash); err != nil || real != ipip4.index {
+			t.Fatalf("flow %d is stored with real %d, error %v", n, real, err)
+		}
+		stored, err := r.StoredFlows()
+		put(t, err)
+		// a quarter full, none has had to go
+		if n < most/4 && len(stored) != n+1 || stored[r.FlowID(hash)] != ipip4.index {
+			t.Fatalf("%d flows are stored after %d", len(stored), n+1)
+		}
 	}
 	for range 2 { // the second time there is none
 		put(t, r.ForgetFlows())
-		if err := r.Flows.NextKey(nil, &key); !errors.Is(err, ebpf.ErrKeyNotExist) {
-			t.Fatalf("the first key after that: %v", err)
+		stored, err := r.StoredFlows()
+		put(t, err)
+		if len(stored) != 0 {
+			t.Fatalf("%d flows are left", len(stored))
 		}
+	}
+}
+
+// TestForgetFlows has some in every part that is read at a time.
+func TestForgetFlows(t *testing.T) {
+	lb := newLB(t)
+	const flows = 10_000
+	for n := range uint64(flows) {
+		put(t, lb.StoreFlow(bits.Reverse64(n)|n<<16, mx1Index))
+	}
+	stored, err := lb.StoredFlows()
+	put(t, err)
+	if len(stored) != flows {
+		t.Fatalf("%d of %d flows are stored", len(stored), flows)
+	}
+	put(t, lb.ForgetFlows())
+	stored, err = lb.StoredFlows()
+	put(t, err)
+	if len(stored) != 0 {
+		t.Fatalf("%d flows are left", len(stored))
 	}
 }

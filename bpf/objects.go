@@ -28,9 +28,9 @@ type LB struct {
 	Farms     *ebpf.Map // farm index to a slot table
 	Reals     *ebpf.Map // real index to Real
 	Counts    *ebpf.Map // VIP index to Count per CPU
-	Flows     *ebpf.Map // Flow to real index (uint32)
 	Fragments *ebpf.Map // FragmentKey to Fragment
 
+	flows      *ebpf.Map // that are tracked: see flows.go
 	objs       lbObjects
 	token      [8]byte    // metadata of a frame that is only to be explained
 	explaining sync.Mutex // there is one place for what became of a packet
@@ -52,6 +52,9 @@ func loadLBSpec(spec *ebpf.CollectionSpec, dir string, hashKey [16]byte) (*LB, e
 	if err := spec.Variables[lbVarHashKey].Set(key); err != nil {
 		return nil, fmt.Errorf("set the hash key: %w", err)
 	}
+	if err := spec.Variables[lbVarBucketMask].Set(spec.Maps[lbMapFlows].MaxEntries - 1); err != nil {
+		return nil, fmt.Errorf("set the number of flows: %w", err)
+	}
 	lb := &LB{}
 	if _, err := rand.Read(lb.token[:]); err != nil {
 		return nil, fmt.Errorf("make a token: %w", err)
@@ -67,7 +70,7 @@ func loadLBSpec(spec *ebpf.CollectionSpec, dir string, hashKey [16]byte) (*LB, e
 	lb.program = newProgram(objs.Lb, objs.lbMaps.Drops, objs, at)
 	lb.VIPs4, lb.VIPs6, lb.Addresses = objs.Vips4, objs.Vips6, objs.Addresses
 	lb.Farms, lb.Reals, lb.Counts = objs.Farms, objs.Reals, objs.Counts
-	lb.Flows, lb.Fragments = objs.Flows, objs.Fragments
+	lb.Fragments, lb.flows = objs.Fragments, objs.Flows
 	return lb, nil
 }
 
@@ -110,24 +113,6 @@ func ReadTable(table *ebpf.Map) ([]Slot, error) {
 		slots = append(slots, b.Slot[:]...)
 	}
 	return slots, nil
-}
-
-// forgetBatch is how many flows are removed in one call.
-const forgetBatch = 4096
-
-// ForgetFlows removes every tracked flow.
-func (lb *LB) ForgetFlows() error {
-	keys, reals := make([]Flow, forgetBatch), make([]uint32, forgetBatch)
-	var cursor ebpf.MapBatchCursor
-	for {
-		_, err := lb.Flows.BatchLookupAndDelete(&cursor, keys, reals, nil)
-		switch {
-		case errors.Is(err, ebpf.ErrKeyNotExist):
-			return nil
-		case err != nil:
-			return fmt.Errorf("forget flows: %w", err)
-		}
-	}
 }
 
 // SetUplinkFlags says how the program's own answers leave by an interface: RealRedirect, or 0.
@@ -221,7 +206,7 @@ func load(spec *ebpf.CollectionSpec, objs any, dir string) (pins, error) {
 // layout names the folder of the pinned maps in a pin directory. It changes whenever the shape of a pinned map does: then
 // a new binary fills maps of its own while the program of the old one forwards packets by those that it has, until TakeOver
 // puts the new program in its place.
-const layout = "maps-2"
+const layout = "maps-3"
 
 // before2 are the maps of the first layout, which had no folder.
 var before2 = []string{"vips", "farms", "reals", "counts", "drops", "own_addresses", "vip_addresses", "decapsulated"}

@@ -33,7 +33,7 @@ func loadSmall(dir string) (*LB, error) {
 		return nil, err
 	}
 	for name, size := range map[string]uint32{
-		lbMapFlows: rigFlows, lbMapFragments: rigFlows, lbMapCounts: rigCounts, lbMapFarms: rigFarms, lbMapAddresses: rigAddress,
+		lbMapFlows: rigFlows, lbMapFlowNames: rigFlows, lbMapFragments: rigFlows, lbMapCounts: rigCounts, lbMapFarms: rigFarms, lbMapAddresses: rigAddress,
 	} {
 		spec.Maps[name].MaxEntries = size
 	}
@@ -56,9 +56,10 @@ func newRig(t testing.TB) *rig {
 // reset brings the maps to where every case begins: all slots hold ipip4.
 func (r *rig) reset(t testing.TB) {
 	t.Helper()
-	for _, m := range []*ebpf.Map{r.VIPs4, r.VIPs6, r.Addresses, r.Flows, r.Fragments, r.objs.Uplinks} {
+	for _, m := range []*ebpf.Map{r.VIPs4, r.VIPs6, r.Addresses, r.Fragments, r.objs.Uplinks} {
 		clearMap(t, m)
 	}
+	put(t, r.ForgetFlows())
 	entries := make([]Real, rigReals)
 	for _, x := range targets {
 		entries[x.index] = x.real()
@@ -160,7 +161,7 @@ type moved struct {
 	Drops     map[string]uint64
 	VIPs      map[uint32]Count
 	Replies   Replies
-	Flows     map[Flow]uint32
+	Flows     map[FlowID]uint16
 	Fragments map[FragmentKey]Fragment // without the time
 	Lost      uint64
 }
@@ -173,7 +174,8 @@ func (r *rig) moved(t testing.TB) moved {
 	put(t, err)
 	m.Lost, err = r.CaptureLost()
 	put(t, err)
-	m.Flows = dump[Flow, uint32](t, r.Flows)
+	m.Flows, err = r.StoredFlows()
+	put(t, err)
 	m.Fragments = dump[FragmentKey, Fragment](t, r.Fragments)
 	for key, f := range m.Fragments {
 		f.At = 0

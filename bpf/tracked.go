@@ -13,29 +13,42 @@ type TrackedFlow struct {
 	Client, VIP netip.AddrPort
 	Proto       uint8
 	Real        uint16
+	// ID is that of the hash under which it is stored. If the flow's hash has another, the program has just stored another
+	// flow in its place, and this is none.
+	ID FlowID
 }
 
 // TrackedCursor is how far TrackedFlows has come. The zero TrackedCursor is at the beginning.
 type TrackedCursor struct{ cursor ebpf.MapBatchCursor }
 
-// trackedBatch is how many flows are read in one call. The kernel gives whole buckets, and has far smaller ones.
-const trackedBatch = 4096
-
 // TrackedFlows gives some of the stored flows, from where the cursor is, and says whether there may be more. A flow that is
 // stored meanwhile may be missed. It may be called concurrently with everything but Close.
 func (lb *LB) TrackedFlows(from *TrackedCursor) (flows []TrackedFlow, more bool, err error) {
-	keys, reals := make([]Flow, trackedBatch), make([]uint32, trackedBatch)
-	n, err := lb.Flows.BatchLookup(&from.cursor, keys, reals, nil)
+	indexes, buckets := make([]uint32, bucketBatch), make([]lbFlowBucket, bucketBatch)
+	n, err := lb.flows.BatchLookup(&from.cursor, indexes, buckets, nil)
 	more = err == nil
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil, false, fmt.Errorf("read stored flows: %w", err)
 	}
-	for i, key := range keys[:n] {
-		six := key.Family == 6
-		flows = append(flows, TrackedFlow{
-			Client: netip.AddrPortFrom(NetAddr(key.Src, six), Port(key.SrcPort)), VIP: netip.AddrPortFrom(NetAddr(key.Dst, six), Port(key.DstPort)),
-			Proto: key.Proto, Real: uint16(reals[i]),
-		})
+	for i, bucket := range buckets[:n] {
+		if bucket == (lbFlowBucket{}) {
+			continue
+		}
+		var names lbFlowOwners
+		if err := lb.objs.FlowNames.Lookup(indexes[i], &names); err != nil {
+			return nil, false, fmt.Errorf("read stored flows: %w", err)
+		}
+		for way, entry := range bucket.Entry {
+			name := names.Flow[way]
+			if entry == 0 || name.Family == 0 {
+				continue
+			}
+			six := name.Family == 6
+			flows = append(flows, TrackedFlow{
+				Client: netip.AddrPortFrom(NetAddr(name.Src, six), Port(name.SrcPort)), VIP: netip.AddrPortFrom(NetAddr(name.Dst, six), Port(name.DstPort)),
+				Proto: name.Proto, Real: realOf(entry), ID: FlowID{indexes[i] / 2, entry >> trackTag},
+			})
+		}
 	}
 	return flows, more, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/gopacket/gopacket/layers"
 )
 
 // readTracked reads all stored flows.
@@ -41,7 +42,7 @@ func TestTrackedFlows(t *testing.T) {
 		}
 	}
 	real := uint16(gue4.index)
-	want := []TrackedFlow{{client, vipTCP, 6, real}, {client6, vipTCP6, 6, real}}
+	want := []TrackedFlow{{client, vipTCP, 6, real, flowID(tcp())}, {client6, vipTCP6, 6, real, flowID(tcp6())}}
 	if diff := gocmp.Diff(want, readTracked(t, r.LB), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
 	}
@@ -49,28 +50,32 @@ func TestTrackedFlows(t *testing.T) {
 
 // TestManyTrackedFlows reads more than one batch.
 func TestManyTrackedFlows(t *testing.T) {
-	spec, err := loadLb()
-	put(t, err)
-	spec.Maps[lbMapFlows].MaxEntries = 4 * trackedBatch // an LRU map forgets before it is full
-	lb, err := loadLBSpec(spec, pinDir(t), hashKey)
-	put(t, err)
-	defer lb.Close()
-	const n = 2*trackedBatch + 17
-	keys, reals := make([]Flow, n), make([]uint32, n)
-	for i := range keys {
-		keys[i] = Flow{Src: Addr(netip.AddrFrom4([4]byte{192, 0, 2, byte(i >> 16)})), Dst: Addr(vipTCP.Addr()),
-			SrcPort: Port(uint16(i)), DstPort: Port(25), Proto: 6, Family: 4}
-		reals[i] = uint32(i%100 + 1)
+	lb := newLB(t)
+	setTable(t, lb, slotsOf(moving(ipip4, ipip6)))
+	put(t, lb.Reals.Put(uint32(ipip4.index), ipip4.real()))
+	const n = 2000
+	for i := range n {
+		f := tcp()
+		opening(f)
+		f.L4.(*layers.TCP).SrcPort = layers.TCPPort(i + 1)
+		_, _, err := lb.prog.Test(f.Bytes(t))
+		put(t, err)
 	}
-	_, err = lb.Flows.BatchUpdate(keys, reals, nil)
-	put(t, err)
 	got := readTracked(t, lb)
 	if len(got) != n {
 		t.Fatalf("%d flows, want %d", len(got), n)
 	}
 	for i, f := range got {
-		if f.Client.Port() != uint16(i) || f.Real != uint16(i%100+1) || f.VIP != vipTCP {
+		if f.Client.Port() != uint16(i+1) || f.Real != ipip4.index || f.VIP != vipTCP {
 			t.Fatalf("flow %d is %+v", i, f)
 		}
 	}
+}
+
+func slotsOf(s Slot) []Slot {
+	slots := make([]Slot, Slots)
+	for i := range slots {
+		slots[i] = s
+	}
+	return slots
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"anycastle/internal/flowhash"
 	"anycastle/internal/modeltest"
 	"anycastle/internal/pkttest"
 
@@ -124,7 +125,7 @@ type difference struct {
 func (w *twin) forget(t testing.TB) {
 	t.Helper()
 	if len(w.model.Flows)+len(w.model.Fragments) > 0 {
-		clearMap(t, w.lb.Flows)
+		put(t, w.lb.ForgetFlows())
 		clearMap(t, w.lb.Fragments)
 		w.model.Forget()
 	}
@@ -253,7 +254,9 @@ func (w *twin) compare(t testing.TB) {
 		t.Errorf("%d answers, the model's %d", replies.Echo+replies.TooBig, w.model.Replies)
 	}
 	same := cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
-	if diff := cmp.Diff(w.model.Flows, w.flows(t), same); diff != "" {
+	stored, err := w.lb.StoredFlows()
+	put(t, err)
+	if diff := cmp.Diff(w.flowsOfModel(), stored); diff != "" {
 		t.Errorf("flows (-model +program):\n%s", diff)
 	}
 	if diff := cmp.Diff(w.fragmentsOfModel(), w.fragments(t), same); diff != "" {
@@ -267,20 +270,11 @@ func nonZeroOf(drops map[string]uint64) map[string]uint64 {
 	return some
 }
 
-func (w *twin) flows(t testing.TB) map[modeltest.Flow]uint16 {
-	flows := map[modeltest.Flow]uint16{}
-	var key Flow
-	var real uint32
-	entries := w.lb.Flows.Iterate()
-	for entries.Next(&key, &real) {
-		v6 := key.Family == 6
-		flows[modeltest.Flow{
-			Src:   netip.AddrPortFrom(NetAddr(key.Src, v6), Port(key.SrcPort)),
-			Dst:   netip.AddrPortFrom(NetAddr(key.Dst, v6), Port(key.DstPort)),
-			Proto: key.Proto,
-		}] = uint16(real)
+func (w *twin) flowsOfModel() map[FlowID]uint16 {
+	flows := map[FlowID]uint16{}
+	for f, real := range w.model.Flows {
+		flows[w.lb.FlowID(flowhash.Of(w.model.Key, f.Src, f.Dst, f.Proto))] = real
 	}
-	put(t, entries.Err())
 	return flows
 }
 

@@ -181,7 +181,7 @@ func (c *census) deliver(ctx context.Context, flows []liveFlow) error {
 		var err error
 		asked := c.lb.ask(ctx, func(l *loop) {
 			for i := range flows {
-				if flows[i].stored, err = l.plane.StoredFlow(flows[i].key()); err != nil {
+				if flows[i].stored, err = l.plane.StoredFlow(flows[i].flow); err != nil {
 					return
 				}
 			}

@@ -29,10 +29,8 @@ func (f flow) protocol() string {
 	return agent.TCP
 }
 
-// key is that of the flow in the store.
-func (f flow) key() bpf.Flow {
-	return Question{From: f.client, To: f.vip, Protocol: f.protocol()}.flow()
-}
+// hash is that by which the flow is stored.
+func (f flow) hash(key flowhash.Key) uint64 { return flowhash.Of(key, f.client, f.vip, f.proto) }
 
 // chooser chooses reals for packets by tables as the program does by its maps.
 type chooser struct {

@@ -7,8 +7,10 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 
 	"anycastle/bpf"
+	"anycastle/internal/flowhash"
 	"anycastle/internal/nexthop"
 
 	"github.com/cilium/ebpf"
@@ -18,6 +20,7 @@ import (
 type xdp struct {
 	lb     *bpf.LB
 	marked *bpf.Marked // sends probes on their way
+	key    flowhash.Key
 }
 
 // openXDP loads the program, or takes over what an earlier process has pinned, and attaches it.
@@ -34,7 +37,7 @@ func openXDP(cfg *Config, pinDir string) (*xdp, []bpf.Uplink, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, lb.Close())
 	}
-	return &xdp{lb, marked}, uplinks, nil
+	return &xdp{lb, marked, flowhash.Key(cfg.HashKey)}, uplinks, nil
 }
 
 // Close leaves what is pinned in place.
@@ -266,17 +269,21 @@ func (x *xdp) Explain(frame []byte, ifindex int) (bpf.Trace, []byte, error) {
 }
 
 // StoredFlow implements dataplane.
-func (x *xdp) StoredFlow(flow bpf.Flow) (uint16, error) {
-	var real uint32
-	if err := ignoreMissing(x.lb.Flows.Lookup(flow, &real)); err != nil {
+func (x *xdp) StoredFlow(f flow) (uint16, error) {
+	real, err := x.lb.StoredFlow(f.hash(x.key))
+	if err != nil {
 		return none, fmt.Errorf("look for the flow in the store: %w", err)
 	}
-	return uint16(real), nil
+	return real, nil
 }
 
 // TrackedFlows implements dataplane.
 func (x *xdp) TrackedFlows(from *bpf.TrackedCursor) ([]bpf.TrackedFlow, bool, error) {
-	return x.lb.TrackedFlows(from)
+	flows, more, err := x.lb.TrackedFlows(from)
+	flows = slices.DeleteFunc(flows, func(t bpf.TrackedFlow) bool {
+		return t.ID != x.lb.FlowID(flow{t.Client, t.VIP, t.Proto}.hash(x.key))
+	})
+	return flows, more, err
 }
 
 // ClearAddress implements dataplane.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"anycastle/bpf"
+	"anycastle/internal/flowhash"
 	"anycastle/internal/netnstest"
 	"anycastle/internal/probe"
 
@@ -33,7 +34,7 @@ func withPlane(t testing.TB, dir string, key HashKey, f func(x *xdp, have tables
 	check(t, err)
 	marked, err := lb.LoadMarked()
 	check(t, err)
-	x := &xdp{lb, marked}
+	x := &xdp{lb, marked, flowhash.Key(key)}
 	have, err := x.Read()
 	check(t, err)
 	f(x, have)

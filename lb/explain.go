@@ -123,15 +123,8 @@ func (l *loop) place(a *Answer, t bpf.Trace) (vipEntry, error) {
 	return e, err
 }
 
-// flow is the key of the packet's flow in the store.
-func (q Question) flow() bpf.Flow {
-	f := bpf.Flow{Src: bpf.Addr(q.From.Addr()), Dst: bpf.Addr(q.To.Addr()), SrcPort: bpf.Port(q.From.Port()),
-		DstPort: bpf.Port(q.To.Port()), Proto: q.proto(), Family: 4}
-	if q.To.Addr().Is6() {
-		f.Family = 6
-	}
-	return f
-}
+// flow is the packet's.
+func (q Question) flow() flow { return flow{q.From, q.To, q.proto()} }
 
 // findVIP gives the VIP that has a counter.
 func (t tables) findVIP(index uint32) (vipKey, vipEntry, bool) {

@@ -114,14 +114,8 @@ func (e *explained) counted() string {
 	check(e.t, err)
 	replies, err := e.x.lb.Replies()
 	check(e.t, err)
-	var flow bpf.Flow
-	var real uint32
-	flows := map[bpf.Flow]uint32{}
-	all := e.x.lb.Flows.Iterate()
-	for all.Next(&flow, &real) {
-		flows[flow] = real
-	}
-	check(e.t, all.Err())
+	flows, err := e.x.lb.StoredFlows()
+	check(e.t, err)
 	return fmt.Sprint(lines, drops, replies, flows)
 }
 
@@ -267,7 +261,7 @@ func TestExplain(t *testing.T) {
 				if tc.store != nil {
 					q, err := tc.store.Complete()
 					check(t, err)
-					check(t, e.x.lb.Flows.Put(q.flow(), e.indexOf("198.51.100.10")))
+					check(t, e.x.lb.StoreFlow(q.flow().hash(e.x.key), uint16(e.indexOf("198.51.100.10"))))
 				}
 				before := e.counted()
 				a := e.ask(tc.ask)

@@ -161,9 +161,9 @@ func (f *fakePlane) ProbeFrom(ifindexes []int) error {
 
 func (f *fakePlane) Explain([]byte, int) (bpf.Trace, []byte, error) { return bpf.Trace{}, nil, errFake }
 
-func (f *fakePlane) StoredFlow(key bpf.Flow) (uint16, error) {
+func (f *fakePlane) StoredFlow(want flow) (uint16, error) {
 	for _, t := range f.tracked {
-		if (flow{t.Client, t.VIP, t.Proto}).key() == key {
+		if (flow{t.Client, t.VIP, t.Proto}) == want {
 			return t.Real, nil
 		}
 	}

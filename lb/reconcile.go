@@ -28,7 +28,7 @@ type dataplane interface {
 	ProbeFrom(ifindexes []int) error
 	// Explain has the program say what it would do with a frame, and gives the frame as it would leave.
 	Explain(frame []byte, ifindex int) (bpf.Trace, []byte, error)
-	StoredFlow(flow bpf.Flow) (real uint16, err error) // the real that a flow is stored with, or none
+	StoredFlow(f flow) (real uint16, err error) // the real that a flow is stored with, or none
 	TrackedFlows(from *bpf.TrackedCursor) (flows []bpf.TrackedFlow, more bool, err error)
 }
 

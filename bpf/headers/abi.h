@@ -5,15 +5,16 @@
 
 #include "kernel.h"
 
-#define MAX_VIPS	4096
-#define MAX_FARMS	1024
-#define MAX_REALS	4096
-#define MAX_RANGES	32 /* of ports, on one address */
-#define MAX_UPLINKS	64
-#define MAX_FLOWS	1048576 /* tracked at a time, in slots in transition */
-#define MAX_FRAGMENTS	65536	/* packets that came in fragments and are remembered */
-#define SLOTS		65536	/* a power of two: a hash is cut down to a slot by a mask */
-#define SLOTS_PER_BLOCK 16	/* a block is a cache line; the kernel would round a slot of its own up to 8 bytes */
+#define MAX_VIPS	 4096
+#define MAX_FARMS	 1024
+#define MAX_REALS	 4096
+#define MAX_RANGES	 32 /* of ports, on one address */
+#define MAX_UPLINKS	 64
+#define FLOWS_PER_BUCKET 8
+#define FLOW_BUCKETS	 131072 /* of flows that are tracked, in slots in transition; a power of two */
+#define MAX_FRAGMENTS	 65536	/* packets that came in fragments and are remembered */
+#define SLOTS		 65536	/* a power of two: a hash is cut down to a slot by a mask */
+#define SLOTS_PER_BLOCK	 16	/* a block is a cache line; the kernel would round a slot of its own up to 8 bytes */
 
 /* An address as maps hold it, IPv4 or IPv6; IPv4 is in the first word, and a separate map or flag says which it is. */
 struct vip_key4 {
@@ -126,6 +127,12 @@ struct count {
 };
 _Static_assert(sizeof(struct count) == 16, "count");
 
+/* Flows that are tracked, a cache line of them. See track.h. */
+struct flow_bucket {
+	__u64 entry[FLOWS_PER_BUCKET]; /* 0: free */
+};
+_Static_assert(sizeof(struct flow_bucket) == 64, "flow_bucket");
+
 /* A flow as the data path knows it. IPv4 addresses are in the first words. It is hashed as it lies. */
 struct flow {
 	__be32 src[4];
@@ -133,10 +140,17 @@ struct flow {
 	__be16 src_port;
 	__be16 dst_port;
 	__u8 proto;
-	__u8 family; /* 0 while it is hashed; 4 or 6 as a key */
+	__u8 family; /* 0 while it is hashed; 4 or 6 as a name */
 	__u8 pad[2];
 };
 _Static_assert(sizeof(struct flow) == 40, "flow");
+
+/* Whose the entries of a flow_bucket are. The data path only writes it; one that does not hash to its entry is stale.
+ */
+struct flow_owners {
+	struct flow flow[FLOWS_PER_BUCKET];
+};
+_Static_assert(sizeof(struct flow_owners) == 320, "flow_owners");
 
 struct fragment_key {
 	__be32 src[4];

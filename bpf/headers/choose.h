@@ -5,6 +5,7 @@
 
 #include "hash.h"
 #include "packet.h"
+#include "track.h"
 
 /* As long as a receiver waits for the rest of a packet (RFC 791 leaves it open; Linux: 30 s). */
 #define FRAGMENT_TIME 30000000000ULL
@@ -59,14 +60,19 @@ static __noinline int recall_fragment(struct packet *p)
 	return 1;
 }
 
-static __always_inline __u32 hash_packet(const struct packet *p, const struct vip *vip)
+static __always_inline __u64 hash_flow(const struct packet *p)
 {
 	__u64 rest = join((__u32)p->flow.dst_port << 16 | p->flow.src_port, p->flow.proto);
+
+	return p->family == 4 ? hash4(p->flow.src[0], p->flow.dst[0], rest) : hash6(p->flow.src, p->flow.dst, rest);
+}
+
+static __always_inline __u32 hash_packet(const struct packet *p, const struct vip *vip)
+{
 	__be32 src[4], none[4] = {};
 
 	if (likely(!(vip->flags & VIP_HASH_SOURCE)))
-		return p->family == 4 ? hash4(p->flow.src[0], p->flow.dst[0], rest)
-				      : hash6(p->flow.src, p->flow.dst, rest);
+		return hash_flow(p);
 	if (p->family == 4)
 		return hash4(p->flow.src[0] & vip->mask[0], 0, 0);
 	for (int i = 0; i < 4; i++)
@@ -74,23 +80,14 @@ static __always_inline __u32 hash_packet(const struct packet *p, const struct vi
 	return hash6(src, none, 0);
 }
 
-/* New flows are stored; what is not stored is as old as the transition, and with the slot's secondary. */
-static __noinline __u16 track(const struct packet *p)
+static __always_inline __u16 track(const struct packet *p)
 {
-	struct flow key = p->flow;
-	__u32 real = p->primary;
-	__u32 *stored;
+	struct flow flow = p->flow;
 
-	key.family = p->family;
-	if (p->flags & PACKET_SYN) {
-		if (real && !p->dry)
-			bpf_map_update_elem(&flows, &key, &real, 0);
-		return real;
-	}
-	stored = bpf_map_lookup_elem(&flows, &key);
-	if (stored && *stored)
-		return *stored;
-	return p->secondary ? p->secondary : p->primary;
+	if (!(p->flags & PACKET_SYN))
+		return track_flow(hash_flow(p), NULL, p->primary, p->secondary);
+	flow.family = p->family;
+	return p->dry ? p->primary : track_flow(hash_flow(p), &flow, p->primary, p->secondary);
 }
 
 /* An agent takes the packet, or passes it on to the second hop. */

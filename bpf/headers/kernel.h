@@ -49,6 +49,7 @@ enum {
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static __s64 (*const bpf_csum_diff)(const void *from, __u32 from_size, const void *to, __u32 to_size,
 				    __u32 seed) = (void *)28;
@@ -96,6 +97,7 @@ struct tuple6 {
 };
 
 #define BPF_F_CURRENT_NETNS (-1L)
+#define BPF_F_MMAPABLE	    (1 << 10)
 
 static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, const void *tuple, __u32 size, __u64 netns,
 						    __u64 flags) = (void *)99;

@@ -55,14 +55,23 @@ struct {
 	__uint(pinning, PIN_BY_NAME);
 } reals SEC(".maps");
 
-/* Established flows in slots in transition of farms that track them. Empty in the steady state. */
+/* Flows that began in slots in transition of farms that track them. Empty in the steady state. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_FLOWS);
-	__type(key, struct flow);
-	__type(value, __u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* begins with a page, so that no bucket lies across two cache lines */
+	__uint(max_entries, FLOW_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct flow_bucket);
 	__uint(pinning, PIN_BY_NAME);
 } flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct flow_owners);
+	__uint(pinning, PIN_BY_NAME);
+} flow_names SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -80,7 +80,7 @@ func (m *LB) choose(v VIP, f Flow, opens bool) (Choice, string) {
 			second = slot.Secondary
 		}
 	case opens:
-		if first != 0 {
+		if first != 0 && first < maxReals {
 			m.Flows[f] = first
 		}
 	default:
@@ -91,6 +91,9 @@ func (m *LB) choose(v VIP, f Flow, opens bool) (Choice, string) {
 	}
 	return Choice{Real: first, Second: second, VIP: v.Index, Hash: hash}, ""
 }
+
+// maxReals is how many reals the program has room for. Tables may name others, and no flow is kept with one of those.
+const maxReals = 4096
 
 // passOn says whether the reals of a slot understand a second hop, as far as they are there, and can reach each other.
 func (m *LB) passOn(s Slot) bool {
