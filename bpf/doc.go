@@ -3,7 +3,7 @@
 // lb.c runs on the uplink of a load balancer: it finds the VIP of a packet, hashes the flow to a slot of the VIP's farm,
 // and sends the packet to the real named there: IP in IP of any two families, GUE, or another MAC address. In a slot in
 // transition, where the real of new flows is not that of established ones, it names both to an agent (GUE), or tracks
-// new flows in a map that is empty otherwise. It answers echo requests for VIPs in service and packets that would be too
+// new flows in a table that is empty otherwise. It answers echo requests for VIPs in service and packets that would be too
 // big, takes ICMP errors to the real whose flow they are about, and keeps fragments together. real.c runs on the uplink
 // of a real and takes the outer header off, or sends the packet on to the second real that it names when that has the
 // flow. What a program refuses it drops and counts under an enum reason; what is none of its business it passes to the

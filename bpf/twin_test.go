@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"anycastle/internal/flowhash"
 	"anycastle/internal/modeltest"
 	"anycastle/internal/pkttest"
 
@@ -273,7 +272,7 @@ func nonZeroOf(drops map[string]uint64) map[string]uint64 {
 func (w *twin) flowsOfModel() map[FlowID]uint16 {
 	flows := map[FlowID]uint16{}
 	for f, real := range w.model.Flows {
-		flows[w.lb.FlowID(flowhash.Of(w.model.Key, f.Src, f.Dst, f.Proto))] = real
+		flows[w.lb.FlowID(w.model.FlowHash(f))] = real
 	}
 	return flows
 }

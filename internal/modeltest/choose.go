@@ -119,5 +119,8 @@ func (m *LB) hash(v VIP, f Flow) uint64 {
 	if v.Source {
 		return flowhash.OfSource(m.Key, netip.PrefixFrom(f.Src.Addr(), v.Prefix))
 	}
-	return flowhash.Of(m.Key, f.Src, f.Dst, f.Proto)
+	return m.FlowHash(f)
 }
+
+// FlowHash is the hash of a flow itself, whatever its VIP hashes.
+func (m *LB) FlowHash(f Flow) uint64 { return flowhash.Of(m.Key, f.Src, f.Dst, f.Proto) }
