@@ -241,14 +241,14 @@ func (r *running) passNew() {
 // compareWith compares what is installed with a phase, by addresses.
 func (r *running) compareWith(when string, p *phase) {
 	r.t.Helper()
-	r.plane.mu.Lock()
-	defer r.plane.mu.Unlock()
-	is, want := r.plane.allVIPs(), p.allVIPs()
+	var have tables
+	check(r.t, r.lb.ask(r.t.Context(), func(*loop) { have = r.plane.clone() })) // the loop's own goroutine writes it
+	is, want := have.allVIPs(), p.allVIPs()
 	if len(is) != len(want) {
 		r.t.Fatalf("%s: VIPs %v, said were %v", when, is, want)
 	}
 	var installed [bpf.MaxReals]netip.Addr
-	for i, e := range r.plane.reals {
+	for i, e := range have.reals {
 		installed[i] = e.addr
 	}
 	compared := map[[2]uint32]bool{}
@@ -262,7 +262,7 @@ func (r *running) compareWith(when string, p *phase) {
 			continue
 		}
 		compared[farms] = true
-		now, said := r.plane.slots[got.farm], p.slots[e.farm]
+		now, said := have.slots[got.farm], p.slots[e.farm]
 		for i := range said {
 			if installed[now[i].primary] != p.addrs[said[i].primary] || installed[now[i].secondary] != p.addrs[said[i].secondary] {
 				r.t.Fatalf("%s: slot %d of %v is %v, said was %v", when, i, key, now[i], said[i])

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -290,13 +291,18 @@ func TestDiffOfAnotherHashComesTrue(t *testing.T) {
 		t.Fatalf("%+v, %d listed", d.Flows.FlowCounts, len(broken))
 	}
 	n.reload(source)
+	for from := range broken { // those are heard of first: then the config is in force
+		eventually(t, fmt.Sprintf("%v at %s breaks", from, n.at[from]), func() bool {
+			_, err := n.conns[from].Write([]byte("x"))
+			if err == nil {
+				_, err = n.conns[from].Read(make([]byte, 1))
+			}
+			return err != nil && !os.IsTimeout(err)
+		})
+	}
 	for from, conn := range n.conns {
-		_, err := conn.Write([]byte("still there?"))
-		if err == nil {
-			_, err = conn.Read(make([]byte, 1))
-		}
-		if os.IsTimeout(err) || (err != nil) != broken[from] {
-			t.Errorf("%v at %s: said to break: %v; %v", from, n.at[from], broken[from], err)
+		if !broken[from] {
+			echo(t, conn, 4096)
 		}
 	}
 }
