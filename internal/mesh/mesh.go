@@ -112,6 +112,9 @@ func (m *Mesh) count(which func(Member) bool) int {
 // Run takes part in the mesh until ctx is done, and then leaves it. It may be called once. An error means that this
 // member could not begin; that others cannot be reached is none.
 func (m *Mesh) Run(ctx context.Context) error {
+	// before anybody can ask for the map: a change after such an answer has no other way to that member
+	m.data.attach(m.broadcast)
+	defer m.data.attach(nil)
 	t, err := listen(m.cfg.Listen, m.network, m.reject)
 	if err != nil {
 		return err
@@ -120,7 +123,6 @@ func (m *Mesh) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("begin the mesh: %w", err), t.Shutdown())
 	}
-	m.data.attach(m.broadcast)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.rejoin(ctx, ml) })
 	<-ctx.Done()

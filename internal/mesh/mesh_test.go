@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -132,6 +133,31 @@ func TestThreeMembers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A peer may ask for the map as soon as the sockets are there. A change after the answer must be in the queue, or that peer
+// hears of it only at the next exchange of whole maps.
+func TestChangesAreTakenBeforeTheFirstPacket(t *testing.T) {
+	data, n := NewMap("a", nil), hostNetwork()
+	var m *Mesh
+	queued, open := make(chan int, 1), n.listenUDP
+	n.listenUDP = func(a netip.AddrPort) (*net.UDPConn, error) {
+		if err := data.Set("early", []byte("1")); err != nil {
+			t.Error(err)
+		}
+		queued <- m.queue.NumQueued()
+		return open(a)
+	}
+	m, err := New(Config{Listen: freeAddr(t, "127.0.0.2"), Key: testKey, Name: "a"}, Options{Map: data, Group: "lb", timing: fast(), network: &n})
+	check(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Run(ctx) }()
+	if got := <-queued; got != 1 {
+		t.Errorf("%d changes queued, want 1", got)
+	}
+	cancel()
+	check(t, <-done)
 }
 
 // A member that ends says so; one that starts again has what it had, and hears of what came meanwhile.
