@@ -18,6 +18,12 @@ func elsewhere6() *pkttest.Frame {
 	return pkttest.New(client6, netip.MustParseAddrPort("[2001:db8:1::11]:25"))
 }
 
+// toMapped has an IPv6 packet go to the address of an IPv4 VIP.
+func toMapped() func([]byte) []byte {
+	vip := vipTCP.Addr().As16()
+	return set(ipAt+24, vip[:]...)
+}
+
 // extKinds are the extension headers that are walked over, 8 and 16 bytes of each where it has a length; the
 // authentication header counts in words of 4 bytes.
 var extKinds = []struct {
@@ -44,6 +50,10 @@ var lb6Cases = []lbCase{
 
 	{name: "not a vip", frame: elsewhere6, verdict: xdpPass},
 	{name: "vip of another port", frame: func() *pkttest.Frame { return pkttest.New(client6, vipUDP6) }, verdict: xdpPass},
+	{name: "ipv4 vip", frame: tcp6, mangle: toMapped(), verdict: xdpPass},
+	{name: "bad header to an ipv4 vip", frame: tcp6, mangle: func(b []byte) []byte { return set(ipAt, 0x40)(toMapped()(b)) }, verdict: xdpPass},
+	{name: "echo to an ipv4 vip", frame: echo6, mangle: toMapped(), verdict: xdpPass},
+	{name: "spent to an ipv4 vip", frame: with(tcp6, ttl(1)), mangle: toMapped(), verdict: xdpPass},
 	{name: "vip of another protocol", frame: func() *pkttest.Frame { return pkttest.NewUDP(client6, vipTCP6) }, verdict: xdpPass},
 	{name: "bad header to elsewhere", frame: elsewhere6, mangle: set(ipAt, 0x40), verdict: xdpPass},
 	{name: "truncated to elsewhere", frame: elsewhere6, mangle: cut(l4At6), verdict: xdpPass},

@@ -66,10 +66,13 @@ static __always_inline void address_key(__be32 key[4], const __be32 *addr, __u8 
 	}
 }
 
+/* An IPv4 address in an IPv6 header is nobody's here: none is to be seen on a wire (RFC 6890). */
 static __noinline struct address *find_address(const struct packet *p)
 {
 	__be32 key[4];
 
+	if (p->family == 6 && !(p->flow.dst[0] | p->flow.dst[1]) && p->flow.dst[2] == htonl(0xffff))
+		return NULL;
 	address_key(key, p->flow.dst, p->family);
 	return bpf_map_lookup_elem(&addresses, key);
 }

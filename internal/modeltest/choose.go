@@ -36,7 +36,7 @@ func (p packet) fragmentKey() FragmentKey { return FragmentKey{p.src, p.dst, p.f
 
 // laterFragment follows the first.
 func (m *LB) laterFragment(p packet) Result {
-	if _, ours := m.Addresses[p.dst.As16()]; !ours {
+	if _, ours := m.address(p.dst); !ours {
 		return pass(p)
 	}
 	c, ok := m.Fragments[p.fragmentKey()]
@@ -51,7 +51,8 @@ func (m *LB) vip(f Flow) (VIP, bool) {
 	if v, ok := m.VIPs[VIPKey{f.Dst.Addr(), f.Dst.Port(), f.Proto}]; ok {
 		return v, true
 	}
-	for _, r := range m.Addresses[f.Dst.Addr().As16()].Ranges {
+	address, _ := m.address(f.Dst.Addr())
+	for _, r := range address.Ranges {
 		if r.Proto == f.Proto && r.Lo <= f.Dst.Port() && f.Dst.Port() <= r.Hi {
 			return r.VIP, true
 		}

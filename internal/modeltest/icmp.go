@@ -8,7 +8,7 @@ import (
 
 // answerOrFollow answers an echo request, and sends an error where the packets of the flow go that it is about.
 func (m *LB) answerOrFollow(p packet) Result {
-	address, ours := m.Addresses[p.dst.As16()]
+	address, ours := m.address(p.dst)
 	if !ours {
 		return pass(p)
 	}

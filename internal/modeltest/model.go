@@ -182,9 +182,19 @@ func drop(reason string) Result { return Result{Verdict: Drop, Reason: reason} }
 
 func pass(p packet) Result { return Result{Verdict: Pass, Out: p.frame} }
 
+// address gives what is known of an address. An IPv4 address within an IPv6 header is none of ours: it is not to be seen on
+// a wire (RFC 4291, section 2.5.5.2, and RFC 6890).
+func (m *LB) address(dst netip.Addr) (Address, bool) {
+	if dst.Is4In6() {
+		return Address{}, false
+	}
+	a, ours := m.Addresses[dst.As16()]
+	return a, ours
+}
+
 // refuse drops what is meant for an address of ours, and leaves the rest to the kernel.
 func (m *LB) refuse(p packet, reason string) Result {
-	if _, ours := m.Addresses[p.dst.As16()]; ours {
+	if _, ours := m.address(p.dst); ours {
 		return drop(reason)
 	}
 	return pass(p)
