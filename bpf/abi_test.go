@@ -24,7 +24,7 @@ func TestSizes(t *testing.T) {
 		{"address", unsafe.Sizeof(Address{}), uintptr(spec.Maps[lbMapAddresses].ValueSize)},
 		{"block", unsafe.Sizeof(Block{}), uintptr(spec.Maps[lbMapFarms].InnerMap.ValueSize)},
 		{"flow_bucket", unsafe.Sizeof(lbFlowBucket{}), uintptr(spec.Maps[lbMapFlows].ValueSize)},
-		{"flow_names", unsafe.Sizeof(lbFlowOwners{}), uintptr(spec.Maps[lbMapFlowNames].ValueSize)},
+		{"flow_name", unsafe.Sizeof(lbFlowName{}), uintptr(spec.Maps[lbMapFlowNames].ValueSize)},
 		{"fragment_key", unsafe.Sizeof(FragmentKey{}), uintptr(spec.Maps[lbMapFragments].KeySize)},
 		{"fragment", unsafe.Sizeof(Fragment{}), uintptr(spec.Maps[lbMapFragments].ValueSize)},
 		{"trace", unsafe.Sizeof(Trace{}), uintptr(spec.Maps[lbMapExplained].ValueSize)},

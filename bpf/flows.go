@@ -21,23 +21,29 @@ const (
 	trackReal      = 12 // bits below the real
 )
 
+// trackID gives the bits of a hash in the order in which a flow is stored.
+func trackID(hash uint64) uint64 { return bits.RotateLeft64(hash, 64-16) }
+
 // flowPlace gives the bucket, of so many, that a flow is looked for in first, and its tag.
-func flowPlace(hash uint64, buckets uint32) (uint32, uint64) {
-	id := bits.RotateLeft64(hash, 64-16)
+func flowPlace(id uint64, buckets uint32) (uint32, uint64) {
 	return uint32(id) & (buckets - 1), id >> trackTag
 }
 
 // FlowID gives the identity of the flow with a hash.
-func (lb *LB) FlowID(hash uint64) FlowID {
-	bucket, tag := flowPlace(hash, lb.flows.MaxEntries())
+func (lb *LB) FlowID(hash uint64) FlowID { return lb.flowID(trackID(hash)) }
+
+func (lb *LB) flowID(id uint64) FlowID {
+	bucket, tag := flowPlace(id, lb.flows.MaxEntries())
 	return FlowID{bucket / 2, tag}
 }
 
 func realOf(entry uint64) uint16 { return uint16(entry >> trackReal & (1<<(trackTag-trackReal) - 1)) }
 
 // StoredFlow gives the index of the real that the flow with a hash is stored with, or 0.
-func (lb *LB) StoredFlow(hash uint64) (uint16, error) {
-	index, tag := flowPlace(hash, lb.flows.MaxEntries())
+func (lb *LB) StoredFlow(hash uint64) (uint16, error) { return lb.stored(trackID(hash)) }
+
+func (lb *LB) stored(id uint64) (uint16, error) {
+	index, tag := flowPlace(id, lb.flows.MaxEntries())
 	for _, index := range []uint32{index, index ^ 1} {
 		var bucket lbFlowBucket
 		if err := lb.flows.Lookup(index, &bucket); err != nil {
@@ -54,7 +60,7 @@ func (lb *LB) StoredFlow(hash uint64) (uint16, error) {
 
 // StoreFlow stores a flow, as if it had begun in a slot in transition. It may not be called while packets come in.
 func (lb *LB) StoreFlow(hash uint64, real uint16) error {
-	index, tag := flowPlace(hash, lb.flows.MaxEntries())
+	index, tag := flowPlace(trackID(hash), lb.flows.MaxEntries())
 	var bucket lbFlowBucket
 	if err := lb.flows.Lookup(index, &bucket); err != nil {
 		return fmt.Errorf("read a bucket of flows: %w", err)

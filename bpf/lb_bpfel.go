@@ -69,9 +69,10 @@ type lbFlowBucket struct {
 	Entry [8]uint64
 }
 
-type lbFlowOwners struct {
+type lbFlowName struct {
 	_    structs.HostLayout
-	Flow [8]lbFlow
+	Flow lbFlow
+	Id   uint64
 }
 
 type lbFragment struct {
@@ -92,6 +93,12 @@ type lbFragmentKey struct {
 	Proto  uint8
 	Family uint8
 	Pad    [2]uint8
+}
+
+type lbNamePlace struct {
+	_    structs.HostLayout
+	Next uint32
+	Left uint32
 }
 
 type lbReal struct {
@@ -211,6 +218,7 @@ const (
 	lbMapCaptureLost  = "capture_lost"
 	lbMapCaptured     = "captured"
 	lbMapCounts       = "counts"
+	lbMapDisplaced    = "displaced"
 	lbMapDrops        = "drops"
 	lbMapExplained    = "explained"
 	lbMapFarms        = "farms"
@@ -218,6 +226,8 @@ const (
 	lbMapFlows        = "flows"
 	lbMapFragments    = "fragments"
 	lbMapHeld         = "held"
+	lbMapNamePlaces   = "name_places"
+	lbMapNamesTaken   = "names_taken"
 	lbMapReals        = "reals"
 	lbMapReplies      = "replies"
 	lbMapScratch      = "scratch"
@@ -230,6 +240,7 @@ const (
 	lbVarCapture      = "capture"
 	lbVarExplainToken = "explain_token"
 	lbVarHashKey      = "hash_key"
+	lbVarNameMask     = "name_mask"
 	lbVarReasonType   = "reason_type"
 	lbVarReplyType    = "reply_type"
 	lbVarTraceType    = "trace_type"
@@ -289,6 +300,7 @@ type lbMapSpecs struct {
 	CaptureLost *ebpf.MapSpec `ebpf:"capture_lost"`
 	Captured    *ebpf.MapSpec `ebpf:"captured"`
 	Counts      *ebpf.MapSpec `ebpf:"counts"`
+	Displaced   *ebpf.MapSpec `ebpf:"displaced"`
 	Drops       *ebpf.MapSpec `ebpf:"drops"`
 	Explained   *ebpf.MapSpec `ebpf:"explained"`
 	Farms       *ebpf.MapSpec `ebpf:"farms"`
@@ -296,6 +308,8 @@ type lbMapSpecs struct {
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
 	Held        *ebpf.MapSpec `ebpf:"held"`
+	NamePlaces  *ebpf.MapSpec `ebpf:"name_places"`
+	NamesTaken  *ebpf.MapSpec `ebpf:"names_taken"`
 	Reals       *ebpf.MapSpec `ebpf:"reals"`
 	Replies     *ebpf.MapSpec `ebpf:"replies"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
@@ -313,6 +327,7 @@ type lbVariableSpecs struct {
 	Capture      *ebpf.VariableSpec `ebpf:"capture"`
 	ExplainToken *ebpf.VariableSpec `ebpf:"explain_token"`
 	HashKey      *ebpf.VariableSpec `ebpf:"hash_key"`
+	NameMask     *ebpf.VariableSpec `ebpf:"name_mask"`
 	ReasonType   *ebpf.VariableSpec `ebpf:"reason_type"`
 	ReplyType    *ebpf.VariableSpec `ebpf:"reply_type"`
 	TraceType    *ebpf.VariableSpec `ebpf:"trace_type"`
@@ -343,6 +358,7 @@ type lbMaps struct {
 	CaptureLost *ebpf.Map `ebpf:"capture_lost"`
 	Captured    *ebpf.Map `ebpf:"captured"`
 	Counts      *ebpf.Map `ebpf:"counts"`
+	Displaced   *ebpf.Map `ebpf:"displaced"`
 	Drops       *ebpf.Map `ebpf:"drops"`
 	Explained   *ebpf.Map `ebpf:"explained"`
 	Farms       *ebpf.Map `ebpf:"farms"`
@@ -350,6 +366,8 @@ type lbMaps struct {
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Fragments   *ebpf.Map `ebpf:"fragments"`
 	Held        *ebpf.Map `ebpf:"held"`
+	NamePlaces  *ebpf.Map `ebpf:"name_places"`
+	NamesTaken  *ebpf.Map `ebpf:"names_taken"`
 	Reals       *ebpf.Map `ebpf:"reals"`
 	Replies     *ebpf.Map `ebpf:"replies"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
@@ -365,6 +383,7 @@ func (m *lbMaps) Close() error {
 		m.CaptureLost,
 		m.Captured,
 		m.Counts,
+		m.Displaced,
 		m.Drops,
 		m.Explained,
 		m.Farms,
@@ -372,6 +391,8 @@ func (m *lbMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Held,
+		m.NamePlaces,
+		m.NamesTaken,
 		m.Reals,
 		m.Replies,
 		m.Scratch,
@@ -390,6 +411,7 @@ type lbVariables struct {
 	Capture      *ebpf.Variable `ebpf:"capture"`
 	ExplainToken *ebpf.Variable `ebpf:"explain_token"`
 	HashKey      *ebpf.Variable `ebpf:"hash_key"`
+	NameMask     *ebpf.Variable `ebpf:"name_mask"`
 	ReasonType   *ebpf.Variable `ebpf:"reason_type"`
 	ReplyType    *ebpf.Variable `ebpf:"reply_type"`
 	TraceType    *ebpf.Variable `ebpf:"trace_type"`

@@ -128,7 +128,7 @@ func flowOfFrame(f *pkttest.Frame) (src, dst netip.AddrPort, proto uint8) {
 
 // flowID is what a rig stores of a frame's flow.
 func flowID(f *pkttest.Frame) FlowID {
-	bucket, tag := flowPlace(hashOfFrame(f), rigFlows)
+	bucket, tag := flowPlace(trackID(hashOfFrame(f)), rigFlows)
 	return FlowID{bucket / 2, tag}
 }
 

@@ -288,6 +288,11 @@ func TestStoredFlows(t *testing.T) {
 			t.Fatalf("%d flows are stored after %d", len(stored), n+1)
 		}
 	}
+	stored, err := r.StoredFlows()
+	put(t, err)
+	if displaced, err := r.Displaced(); err != nil || displaced != uint64(2*most-len(stored)) {
+		t.Errorf("%d flows are counted as displaced, error %v, of %d of which %d are there", displaced, err, 2*most, len(stored))
+	}
 	for range 2 { // the second time there is none
 		put(t, r.ForgetFlows())
 		stored, err := r.StoredFlows()

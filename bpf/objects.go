@@ -52,8 +52,12 @@ func loadLBSpec(spec *ebpf.CollectionSpec, dir string, hashKey [16]byte) (*LB, e
 	if err := spec.Variables[lbVarHashKey].Set(key); err != nil {
 		return nil, fmt.Errorf("set the hash key: %w", err)
 	}
-	if err := spec.Variables[lbVarBucketMask].Set(spec.Maps[lbMapFlows].MaxEntries - 1); err != nil {
-		return nil, fmt.Errorf("set the number of flows: %w", err)
+	for name, entries := range map[string]uint32{
+		lbVarBucketMask: spec.Maps[lbMapFlows].MaxEntries, lbVarNameMask: spec.Maps[lbMapFlowNames].MaxEntries,
+	} {
+		if err := spec.Variables[name].Set(entries - 1); err != nil {
+			return nil, fmt.Errorf("set the number of flows: %w", err)
+		}
 	}
 	lb := &LB{}
 	if _, err := rand.Read(lb.token[:]); err != nil {
@@ -139,6 +143,10 @@ func (lb *LB) Replies() (Replies, error) {
 	return Replies{Echo: echo, TooBig: tooBig}, err
 }
 
+// Displaced gives how many tracked flows had to make room for others: their packets go where packets of flows go that are
+// older than the transition.
+func (lb *LB) Displaced() (uint64, error) { return sumCPUs(lb.objs.Displaced, 0) }
+
 // sumCPUs sums one entry of a per-CPU map of numbers.
 func sumCPUs(m *ebpf.Map, index uint32) (uint64, error) {
 	var perCPU []uint64
@@ -206,7 +214,7 @@ func load(spec *ebpf.CollectionSpec, objs any, dir string) (pins, error) {
 // layout names the folder of the pinned maps in a pin directory. It changes whenever the shape of a pinned map does: then
 // a new binary fills maps of its own while the program of the old one forwards packets by those that it has, until TakeOver
 // puts the new program in its place.
-const layout = "maps-3"
+const layout = "maps-4"
 
 // before2 are the maps of the first layout, which had no folder.
 var before2 = []string{"vips", "farms", "reals", "counts", "drops", "own_addresses", "vip_addresses", "decapsulated"}

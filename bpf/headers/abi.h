@@ -11,7 +11,8 @@
 #define MAX_RANGES	 32 /* of ports, on one address */
 #define MAX_UPLINKS	 64
 #define FLOWS_PER_BUCKET 8
-#define FLOW_BUCKETS	 131072 /* of flows that are tracked, in slots in transition; a power of two */
+#define FLOW_BUCKETS	 32768	/* of flows that are tracked, in slots in transition; a power of two */
+#define FLOW_NAMES	 262144 /* that are kept; a power of two */
 #define MAX_FRAGMENTS	 65536	/* packets that came in fragments and are remembered */
 #define SLOTS		 65536	/* a power of two: a hash is cut down to a slot by a mask */
 #define SLOTS_PER_BLOCK	 16	/* a block is a cache line; the kernel would round a slot of its own up to 8 bytes */
@@ -145,12 +146,18 @@ struct flow {
 };
 _Static_assert(sizeof(struct flow) == 40, "flow");
 
-/* Whose the entries of a flow_bucket are. The data path only writes it; one that does not hash to its entry is stale.
- */
-struct flow_owners {
-	struct flow flow[FLOWS_PER_BUCKET];
+/* What a stored flow is called. The data path only writes it, in the order in which flows are stored. */
+struct flow_name {
+	struct flow flow;
+	__u64 id; /* see track.h */
 };
-_Static_assert(sizeof(struct flow_owners) == 320, "flow_owners");
+_Static_assert(sizeof(struct flow_name) == 48, "flow_name");
+
+/* Which names a CPU writes next. */
+struct name_place {
+	__u32 next;
+	__u32 left;
+};
 
 struct fragment_key {
 	__be32 src[4];

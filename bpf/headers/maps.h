@@ -65,13 +65,42 @@ struct {
 	__uint(pinning, PIN_BY_NAME);
 } flows SEC(".maps");
 
+/*
+ * The names of those that were stored last, whether they still are or not. They lie in a row, for a name beside its
+ * entry would be one more cache line from memory.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FLOW_BUCKETS);
+	__uint(max_entries, FLOW_NAMES);
 	__type(key, __u32);
-	__type(value, struct flow_owners);
+	__type(value, struct flow_name);
 	__uint(pinning, PIN_BY_NAME);
 } flow_names SEC(".maps");
+
+/* How many places in flow_names CPUs have taken, many at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, PIN_BY_NAME);
+} names_taken SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct name_place);
+} name_places SEC(".maps");
+
+/* How many stored flows had to make room for others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, PIN_BY_NAME);
+} displaced SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
