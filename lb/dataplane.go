@@ -306,3 +306,9 @@ func (x *xdp) Forwarded(e vipEntry) (packets, bytes uint64, err error) {
 
 // Drops gives the dropped packets by reason.
 func (x *xdp) Drops() (map[string]uint64, error) { return x.lb.Drops() }
+
+// Replies gives what the program answered itself.
+func (x *xdp) Replies() (bpf.Replies, error) { return x.lb.Replies() }
+
+// Displaced gives how many stored flows had to make room for others.
+func (x *xdp) Displaced() (uint64, error) { return x.lb.Displaced() }

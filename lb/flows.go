@@ -52,12 +52,14 @@ type FlowSlot struct {
 
 // FlowList is the answer to a FlowQuery.
 type FlowList struct {
-	Flows   []FlowStatus   `json:"flows"`            // sorted by farm, real and client
-	Total   int            `json:"total"`            // that are known and were asked for
-	More    int            `json:"more"`             // of these, that are not in the list
-	Why     string         `json:"why,omitempty"`    // why there are none
-	Behind  string         `json:"behind,omitempty"` // why what is installed is not what should be
-	Unknown []UnknownFlows `json:"unknown"`          // of which reals nothing, or not all, is known
+	Flows  []FlowStatus `json:"flows"`            // sorted by farm, real and client
+	Total  int          `json:"total"`            // that are known and were asked for
+	More   int          `json:"more"`             // of these, that are not in the list
+	Why    string       `json:"why,omitempty"`    // why there are none
+	Behind string       `json:"behind,omitempty"` // why what is installed is not what should be
+	// Displaced is how many stored flows had to make room for others since the balancer's maps were made.
+	Displaced uint64         `json:"displaced,omitempty"`
+	Unknown   []UnknownFlows `json:"unknown"` // of which reals nothing, or not all, is known
 }
 
 // ErrQuery says what is wrong with a query.
@@ -89,7 +91,7 @@ func (l *LB) Flows(ctx context.Context, q FlowQuery) (FlowList, error) {
 	if err != nil {
 		return FlowList{}, err
 	}
-	list := FlowList{Total: kept.seen, Behind: s.behind, Unknown: append([]UnknownFlows{}, unknown...)}
+	list := FlowList{Total: kept.seen, Behind: s.behind, Displaced: l.displaced(), Unknown: append([]UnknownFlows{}, unknown...)}
 	list.Flows, list.More = kept.take()
 	if list.Total == 0 {
 		list.Why = s.nothing(wanted, unknown)

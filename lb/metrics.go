@@ -1,6 +1,10 @@
 package lb
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"anycastle/internal/probe"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 var (
 	vipPackets = prometheus.NewDesc("anycastle_lb_vip_packets_total", "Packets sent to reals.", []string{"vip"}, nil)
@@ -16,6 +20,16 @@ var (
 		[]string{"farm"}, nil)
 	dropPackets = prometheus.NewDesc("anycastle_lb_drop_packets_total", "Packets dropped, by reason.",
 		[]string{"reason"}, nil)
+	replyPackets = prometheus.NewDesc("anycastle_lb_reply_packets_total", "Packets answered by the balancer itself: echo replies and too-big errors.",
+		[]string{"kind"}, nil)
+	displacedFlows = prometheus.NewDesc("anycastle_lb_displaced_flows_total",
+		"Flows stored in a transition that had to make room for others: they go on as if older than it.", nil, nil)
+	realStates = prometheus.NewDesc("anycastle_lb_real_state", "1 for the state that the real is in.",
+		[]string{"farm", "real", "state"}, nil)
+	realWeight = prometheus.NewDesc("anycastle_lb_real_weight", "Weight that the config gives the real.",
+		[]string{"farm", "real"}, nil)
+	probesFailing = prometheus.NewDesc("anycastle_lb_real_probes_failing", "Probes of the real that fail.",
+		[]string{"farm", "real"}, nil)
 )
 
 // collector reads an LB's status when it is scraped: the counts are in the kernel, and no copy of them is kept.
@@ -23,7 +37,8 @@ type collector struct{ lb *LB }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{vipPackets, vipBytes, vipAnnounced, realActive, realSlots, farmMoving, dropPackets} {
+	for _, d := range []*prometheus.Desc{vipPackets, vipBytes, vipAnnounced, realActive, realSlots, farmMoving, dropPackets,
+		replyPackets, displacedFlows, realStates, realWeight, probesFailing} {
 		ch <- d
 	}
 }
@@ -35,15 +50,55 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(vipBytes, prometheus.CounterValue, float64(v.Bytes), v.Name)
 		ch <- prometheus.MustNewConstMetric(vipAnnounced, prometheus.GaugeValue, number(v.Announced), v.Name)
 	}
-	for _, r := range c.lb.Reals() {
-		ch <- prometheus.MustNewConstMetric(realActive, prometheus.GaugeValue, number(r.State.inService()), r.Farm, r.Name)
-		ch <- prometheus.MustNewConstMetric(realSlots, prometheus.GaugeValue, float64(r.Slots), r.Farm, r.Name)
-	}
+	c.collectReals(ch)
 	for _, f := range c.lb.Farms() {
 		ch <- prometheus.MustNewConstMetric(farmMoving, prometheus.GaugeValue, float64(f.Moving), f.Name)
 	}
 	for _, d := range c.lb.Drops() {
 		ch <- prometheus.MustNewConstMetric(dropPackets, prometheus.CounterValue, float64(d.Packets), d.Reason)
+	}
+	for _, r := range c.lb.Replies() {
+		ch <- prometheus.MustNewConstMetric(replyPackets, prometheus.CounterValue, float64(r.Packets), r.Kind)
+	}
+	ch <- prometheus.MustNewConstMetric(displacedFlows, prometheus.CounterValue, float64(c.lb.displaced()))
+}
+
+// collectReals takes what has one name together: a real that has moved to another address drains at the old one.
+func (c collector) collectReals(ch chan<- prometheus.Metric) {
+	type sum struct {
+		active        bool
+		slots, weight int
+		failing       int
+		states        map[State]bool
+	}
+	sums := map[realID]*sum{}
+	for _, r := range c.lb.Reals() {
+		id := realID{r.Farm, r.Name}
+		if sums[id] == nil {
+			sums[id] = &sum{states: map[State]bool{}}
+		}
+		s := sums[id]
+		s.active = s.active || r.State.inService()
+		s.slots += r.Slots
+		s.weight = max(s.weight, r.Weight)
+		s.states[r.State] = true
+	}
+	for _, p := range c.lb.Probes() {
+		if s := sums[realID{p.Farm, p.Real}]; s != nil && p.State == probe.Failing {
+			s.failing++
+		}
+	}
+	for id, s := range sums {
+		gauge := func(d *prometheus.Desc, value float64, more ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{id.farm, id.name}, more...)...)
+		}
+		gauge(realActive, number(s.active))
+		gauge(realSlots, float64(s.slots))
+		gauge(realWeight, float64(s.weight))
+		gauge(probesFailing, float64(s.failing))
+		for state := range s.states {
+			gauge(realStates, 1, string(state))
+		}
 	}
 }
 

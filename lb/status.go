@@ -87,6 +87,12 @@ type DropStatus struct {
 	Packets uint64 `json:"packets"`
 }
 
+// ReplyStatus is one row of `show replies`: what the program answered itself.
+type ReplyStatus struct {
+	Kind    string `json:"kind"` // echo, too_big
+	Packets uint64 `json:"packets"`
+}
+
 // UplinkStatus is one row of `show uplink`.
 type UplinkStatus = bpf.Uplink
 
@@ -94,6 +100,8 @@ type UplinkStatus = bpf.Uplink
 type counters interface {
 	Forwarded(e vipEntry) (packets, bytes uint64, err error)
 	Drops() (map[string]uint64, error)
+	Replies() (bpf.Replies, error)
+	Displaced() (uint64, error)
 }
 
 // view is the state that Status shows. LB.mu guards it.
@@ -154,6 +162,7 @@ func (l *LB) Status() map[string]func() any {
 		"/v1/probe":   func() any { return l.Probes() },
 		"/v1/drain":   func() any { return l.Drains() },
 		"/v1/drops":   func() any { return l.Drops() },
+		"/v1/replies": func() any { return l.Replies() },
 		"/v1/uplink":  func() any { return l.Uplinks() },
 		"/v1/peer-lb": func() any { return l.Peers() },
 	}
@@ -286,6 +295,35 @@ func (l *LB) Drops() []DropStatus {
 		list = append(list, DropStatus{Reason: reason, Packets: drops[reason]})
 	}
 	return list
+}
+
+// Replies gives what the program answered itself, by kind. It is empty while Run does not run.
+func (l *LB) Replies() []ReplyStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.view.counters == nil {
+		return []ReplyStatus{}
+	}
+	r, err := l.view.counters.Replies()
+	if err != nil {
+		l.log.Warn("read counters of replies", "err", err)
+	}
+	return []ReplyStatus{{"echo", r.Echo}, {"too_big", r.TooBig}}
+}
+
+// displaced gives how many stored flows had to make room for others since the maps were made. It is 0 while Run does not
+// run.
+func (l *LB) displaced() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.view.counters == nil {
+		return 0
+	}
+	n, err := l.view.counters.Displaced()
+	if err != nil {
+		l.log.Warn("read the counter of displaced flows", "err", err)
+	}
+	return n
 }
 
 // Uplinks gives the interfaces that the program is on. It is empty while Run does not run.

@@ -81,6 +81,9 @@ func writeFlows(out io.Writer, list lb.FlowList) error {
 	if list.Behind != "" {
 		fmt.Fprintf(out, "note: %s\n", list.Behind)
 	}
+	if list.Displaced > 0 {
+		fmt.Fprintf(out, "note: %d flows that began in a transition had to make room for others since the maps were made\n", list.Displaced)
+	}
 	return writeUnknown(out, list.Unknown)
 }
 

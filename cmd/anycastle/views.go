@@ -116,6 +116,11 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 		head: []string{"REASON", "PACKETS"},
 		rows: one(func(d lb.DropStatus) []string { return []string{d.Reason, strconv.FormatUint(d.Packets, 10)} }),
 	})
+	addView(cmd, e, f, view[lb.ReplyStatus]{
+		noun: "replies", short: "Packets that the balancer answered itself: echo replies, too-big errors", roles: onLB,
+		head: []string{"KIND", "PACKETS"},
+		rows: one(func(r lb.ReplyStatus) []string { return []string{r.Kind, strconv.FormatUint(r.Packets, 10)} }),
+	})
 	addView(cmd, e, f, view[lb.UplinkStatus]{
 		noun: "uplink", short: "Interfaces with a program, native or generic", roles: onLB,
 		head: []string{"UPLINK", "MODE", "WHY"},

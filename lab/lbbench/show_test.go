@@ -25,6 +25,7 @@ var showKeys = map[string]string{
 	"real":    "address farm flows forward name next_hop primary_weight secondary_weight share since slots state weight why",
 	"probe":   "at farm last real state target took_ms type",
 	"drops":   "packets reason",
+	"replies": "kind packets",
 	"uplink":  "mode name",
 	"peer-lb": "address name self since state",
 	"drain":   "deadline farm flows_left ordered real safe since state waits_for why",
@@ -109,7 +110,8 @@ func (c *control) expectLabels(metrics map[string]float64) {
 	for _, d := range show[struct{ Reason string }](c, "lb1", "drops") {
 		reasons = append(reasons, d.Reason)
 	}
-	may := map[string][]string{"vip": {"smtp"}, "farm": {"smtp"}, "real": {"mx1", "mx2"}, "reason": reasons, "state": {"alive", "lost", "left"}}
+	may := map[string][]string{"vip": {"smtp"}, "farm": {"smtp"}, "real": {"mx1", "mx2"}, "reason": reasons,
+		"state": {"alive", "lost", "left", "active", "joining", "draining", "suspended", "failed"}, "kind": {"echo", "too_big"}}
 	label := regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 	seen := 0
 	for _, s := range seriesOf(metrics) {
