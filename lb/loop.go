@@ -41,6 +41,7 @@ type loop struct {
 	ready   bool         // all is known that must be before anything is installed
 	failed  error        // of the last change: what is installed may not be what is desired
 	alone   bool         // no other LB is waited for
+	held    map[realID]heldOrder
 
 	counts  map[string]counted // of tables, by farm
 	started time.Time
@@ -124,7 +125,7 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 
 // act does what follows from what is known, and gives when to act again though nothing happens.
 func (l *loop) act(ctx context.Context) (again time.Time) {
-	again = l.waitForHops()
+	again = sooner(l.waitForHops(), nextDue(l.held))
 	err := l.tellWatchers()
 	if !l.ready && err == nil && (l.alone || l.in.told()) && l.in.complete() {
 		l.ready = true
@@ -249,9 +250,11 @@ func (l *loop) links() []int {
 	return slices.Compact(links)
 }
 
-// takeStored takes over orders and the states of other LBs, and says whether they are new.
+// takeStored takes over orders that are in force and the states of other LBs, and says whether either is new.
 func (l *loop) takeStored() bool {
-	orders, peers, changed := l.store.view()
+	stored, peers, changed := l.store.view()
+	var orders map[realID]Order
+	orders, l.held = holdBack(l.in.orders, stored, l.held, len(peers) > 0, now())
 	for id, o := range orders {
 		if old := l.in.orders[id]; old != o {
 			l.log.Info("order", "farm", id.farm, "real", id.name, "old", old.Kind, "new", o.Kind, "cause", o.String(), "deadline", o.Deadline)

@@ -187,6 +187,7 @@ func TestAnotherLBTakesOver(t *testing.T) {
 		}
 		// an order to one reaches the other
 		first.order("mx1", KindDrain, time.Minute)
+		<-time.After(orderDelay)
 		synctest.Wait()
 		if a, b := first.state("mx1").State, second.state("mx1").State; a != StateDraining || b != StateDraining {
 			t.Errorf("mx1 is %s here and %s there", a, b)

@@ -51,7 +51,7 @@ func newOrder(e env, kind lb.Kind, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     string(kind) + " FARM/REAL",
 		Short:   short,
-		Long:    long + "\n\nAn order survives a restart and reaches the other balancers of the site.",
+		Long:    long + "\n\nAn order survives a restart and reaches the other balancers of the site." + together(kind),
 		Example: "  anycastle " + string(kind) + " smtp/mx1",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -72,6 +72,14 @@ func newOrder(e env, kind lb.Kind, short, long string) *cobra.Command {
 		cmd.Flags().BoolVar(&f.wait, "wait", false, "end when it is safe to stop the server")
 	}
 	return cmd
+}
+
+// together says when an order comes into force.
+func together(kind lb.Kind) string {
+	if kind == lb.KindSuspend {
+		return ""
+	}
+	return " Where there are\nsome, it comes into force on all of them together, a second after it was given."
 }
 
 func (f *orderFlags) give(ctx context.Context, e env, o lb.Order) error {

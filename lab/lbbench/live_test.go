@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,6 +35,7 @@ var scenarios = []scenario{
 	}},
 	{"kill-lb", even(), killOne},
 	{"drain+kill-lb", even(), drainAndKill},
+	{"drain+kill-lb-at-once", even(), drainAndKillAtOnce},
 }
 
 // drainReal drains mx1 by its command line. Clients of mx1 end in their own time, and then mx1 is stopped.
@@ -110,6 +112,20 @@ func drainAndKill(l *live, n scale) time.Duration {
 	return finishDrain(l, safe, began)
 }
 
+// drainAndKillAtOnce kills lb1 in the moment in which lb2 has taken the order, while connections are opened through both.
+func drainAndKillAtOnce(l *live, n scale) time.Duration {
+	across := l.talk.open(n.connections/4, n.opening)
+	l.talk.rounds(0)
+	began := time.Now()
+	safe := l.begin("lb2", "drain", "smtp/mx1", "--deadline", "1h", "--wait")
+	eventually(l.t, "the order is taken", func() bool { return strings.Contains(safe.said(), "drain ordered") })
+	l.killLB("lb1")
+	l.eachLB("in transition", l.inTransition)
+	across()
+	l.talk.open(n.connections/4, n.opening)()
+	return finishDrain(l, safe, began)
+}
+
 // outcome is what a scenario did to its connections.
 type outcome struct {
 	connections []*talker
@@ -147,7 +163,7 @@ func (c scenario) play(t testing.TB, method string, n scale) outcome {
 func TestLive(t *testing.T) {
 	n := scale{connections: 400, period: 200 * time.Millisecond, opening: 500 * time.Millisecond}
 	for method, names := range map[string][]string{
-		secondChance: {"add", "drain+kill-lb"},
+		secondChance: {"add", "drain+kill-lb", "drain+kill-lb-at-once"},
 		tracked:      {"drain", "weight"},
 	} {
 		for _, c := range scenarios {
