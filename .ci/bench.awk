@@ -1,15 +1,23 @@
-# Turns the output of `go test -bench` into a list of rows. A figure given as "N x/PEER" becomes the peer and the ratio
-# to it; any other is a key of its own, named as its unit.
+# Turns the output of `go test -bench` into a list of rows. One whose name ends in "/peer=PEER" is of that peer, for the
+# case before. A figure given as "N x/CASE" is the row's ratio to that case, which is the row's peer if it has no other.
+# Any other figure is a key of its own, named as its unit.
 /^Benchmark/ && $2 ~ /^[0-9]+$/ { # not the line of one that failed
 	name = $1
 	sub(/-[0-9]+$/, "", name) # the number of CPUs
 	if (short)
 		sub(/^Benchmark[^\/]*\//, "", name)
+	peer = ""
+	if (match(name, /\/peer=[^\/]*$/)) {
+		peer = substr(name, RSTART + 6)
+		name = substr(name, 1, RSTART - 1)
+	}
 	row = sprintf("{\"case\": \"%s\", \"iterations\": %s", name, $2)
+	if (peer)
+		row = row sprintf(", \"peer\": \"%s\"", peer)
 	for (i = 3; i < NF; i += 2) {
 		unit = $(i + 1)
 		if (unit ~ /^x\//)
-			row = row sprintf(", \"peer\": \"%s\", \"ratio\": %s", substr(unit, 3), $i)
+			row = row (peer ? "" : sprintf(", \"peer\": \"%s\"", substr(unit, 3))) sprintf(", \"ratio\": %s", $i)
 		else
 			row = row sprintf(", \"%s\": %s", unit == "ns/op" ? "ns_per_op" : unit, $i)
 	}

@@ -15,7 +15,7 @@ var flowCounts = []int{1, 1_000, 100_000, 3_000_000}
 
 // BenchmarkPacket gives what a program adds to a packet, the harness taken off, the least of all rounds. Cases are named
 // KIND/flows=N. Each gives its ratio to flows=1 of its kind, or, in transition, to the steady state of its kind with as
-// many flows; each of a peer, PEER/KIND/flows=N, its ratio to ours: always of two that were measured in turns.
+// many flows; each of a peer, KIND/flows=N/peer=PEER, its ratio to ours: always of two that were measured in turns.
 func BenchmarkPacket(b *testing.B) {
 	lb := newLB(b)
 	setScene(b, lb)
@@ -32,7 +32,7 @@ func BenchmarkPacket(b *testing.B) {
 				continue
 			}
 			for _, p := range all {
-				b.Run(p.name+"/"+kind.at(flows), func(b *testing.B) {
+				b.Run(kind.at(flows)+"/peer="+p.name, func(b *testing.B) {
 					onOneCPU(b)
 					counted := countSent(b, lb, kind.vip)
 					m := newMeter(b, lb.prog, kind.traffic(b, flows))

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Flows that began in a slot in transition, and their reals. A flow is known by the 64 bits of its keyed hash: of
- * those, one bucket of eight entries, a cache line, is chosen by 17 bits, and 40 are compared. A flow that was never
- * stored is taken for one that was once in 10^11 packets, which is less often than a network hands a damaged segment to
- * TCP.
+ * Flows that began in a slot in transition, and their reals. A flow is known by the 64 bits of its keyed hash: the
+ * lowest choose one bucket of eight entries, a cache line, or the one beside it, and 40 others are compared. One flow
+ * in 10^10 that was never stored is taken for another that was.
  */
 #ifndef ANYCASTLE_TRACK_H
 #define ANYCASTLE_TRACK_H

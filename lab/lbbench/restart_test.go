@@ -87,7 +87,7 @@ func newReplaceable(t testing.TB) *replaceable {
 		r.serve(real)
 		r.role(real, "real", nodeReal)
 	}
-	r.node = r.nodeLB("      probes: [{type: tcp, port: 25, interval: 200ms, timeout: 200ms}]\n", "mx1", "mx2") +
+	r.node = r.nodeLB("      probes: [{type: tcp, port: 25, interval: 200ms, timeout: 200ms, fail: 5}]\n", "mx1", "mx2") +
 		fmt.Sprintf("    - {name: discard, address: %s, protocol: udp, port: %s, farm: smtp}\n", vip, discardPort)
 	r.startLB(binary)
 	r.route("lb1")

@@ -21,7 +21,7 @@ const farmWeights = "      transition: {time: 1s}\n"
 // TestAgentCheckMovesWeights has agents of HAProxy's protocol say what they may.
 func TestAgentCheckMovesWeights(t *testing.T) {
 	t.Parallel()
-	c := newControl(t, 1, 4, farmWeights+"      weights: agent-check\n      probes:\n        - {type: tcp, interval: 200ms, timeout: 200ms}\n"+
+	c := newControl(t, 1, 4, farmWeights+"      weights: agent-check\n      probes:\n        - {type: tcp, interval: 200ms, timeout: 200ms, fail: 5}\n"+
 		"        - {type: agent-check, port: 9707, interval: 200ms, timeout: 200ms}\n")
 	says := map[string]*speaker{}
 	for i := range 4 {
