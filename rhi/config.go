@@ -37,7 +37,7 @@ type Neighbor struct {
 
 // Router says what a node that routes for others passes on.
 type Router struct {
-	Pass []netip.Prefix `yaml:"pass"` // learned IPv4 routes inside one of these (equal or longer) are passed on, nothing else; default none
+	Pass []netip.Prefix `yaml:"pass"` // learned routes inside one of these (equal or longer) are passed on, nothing else; default none
 }
 
 // SetDefaults implements config.Defaulter.
@@ -61,12 +61,7 @@ func (c *Config) Validate(at config.Cursor) {
 	c.validateNeighbors(at.Key("neighbors"))
 	validatePrefixes(at.Key("announce"), c.Announce, c.refuse)
 	if c.Router != nil {
-		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(p netip.Prefix) string {
-			if p.Addr().Is4() {
-				return ""
-			}
-			return "it is IPv6, which this version does not route; use an IPv4 prefix"
-		})
+		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(netip.Prefix) string { return "" })
 	}
 }
 

@@ -57,7 +57,6 @@ func TestConfigComplaints(t *testing.T) {
 		{"much prepend", "prepend: 2", "prepend: 11", "node.yml:7: rhi.neighbors[0].prepend: 11 is out of range; use 0 to 10"},
 		{"host bits", "198.51.100.0/25", "198.51.100.1/25", "node.yml:9: rhi.announce[0]: 198.51.100.1/25 has bits set beyond its length; write 198.51.100.0/25"},
 		{"IPv6 announce", "198.51.100.0/25", "2001:db8::/32", "node.yml:9: rhi.announce[0]: 2001:db8::/32: no rhi neighbor has an IPv6 address"},
-		{"IPv6 pass", "0.0.0.0/0", `"::/0"`, "::/0: it is IPv6, which this version does not route"},
 		{"pass twice", "0.0.0.0/0", "203.0.113.0/24", "node.yml:11: rhi.router.pass[1]: 203.0.113.0/24 is given twice"},
 		{"unknown key", "prepend", "prepends", `did you mean "prepend"?`},
 		{"no neighbors", goodNode[strings.Index(goodNode, "  neighbors:"):], "", "rhi.neighbors: none given"},

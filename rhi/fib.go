@@ -25,7 +25,12 @@ var errUnreachable = errors.New("no link that is up leads to it")
 var errTaken = errors.New("another program has a route to it with the same metric")
 
 // fib is the kernel's main routing table, as far as it is ours. It is not safe for concurrent use.
-type fib struct{ nl *netlink.Handle }
+type fib struct {
+	nl    *netlink.Handle
+	raw   kernel
+	plain error // why routes have plain next hops; nil: they go by resilient groups
+	told  bool  // plain was given by why
+}
 
 // openFIB works on the network namespace of the calling thread.
 func openFIB() (*fib, error) {
@@ -33,43 +38,53 @@ func openFIB() (*fib, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &fib{nl: nl}, nil
+	raw, err := openKernel()
+	if err != nil {
+		nl.Close()
+		return nil, err
+	}
+	return &fib{nl: nl, raw: raw}, nil
 }
 
-func (f *fib) close() { f.nl.Close() }
+func (f *fib) close() {
+	f.nl.Close()
+	f.raw.close()
+}
 
 // list gives our routes, and the prefixes that others hold at our metric.
 func (f *fib) list() (ours routeTable, taken prefixSet, err error) {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
-	routes, err := f.nl.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list kernel routes: %w", err)
-	}
 	ours, taken = routeTable{}, prefixSet{}
-	for _, r := range routes {
-		p := routePrefix(r.Dst)
-		switch {
-		case r.Protocol == Protocol:
-			ours[p] = nextHops(r)
-		case r.Priority == Metric:
-			taken[p] = struct{}{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := f.nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list kernel routes: %w", err)
+		}
+		for _, r := range routes {
+			p := routePrefix(r.Dst, family)
+			switch {
+			case r.Protocol == Protocol:
+				ours[p] = nextHops(r)
+			case r.Priority == Metric:
+				taken[p] = struct{}{}
+			}
 		}
 	}
 	return ours, taken, nil
 }
 
 // replace installs or changes a route in one step: a packet meets the old next hops or the new ones, never none.
-func (f *fib) replace(p netip.Prefix, hops []netip.Addr) error {
+func (f *fib) replace(p netip.Prefix, hops []via) error {
 	r := kernelRoute(p)
 	if len(hops) == 1 {
-		r.Gw = hops[0].AsSlice()
+		r.Gw, r.LinkIndex = hops[0].gateway.AsSlice(), hops[0].ifindex
 	} else {
 		for _, h := range hops {
-			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: h.AsSlice()})
+			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: h.gateway.AsSlice(), LinkIndex: h.ifindex})
 		}
 	}
 	if err := f.nl.RouteReplace(r); err != nil {
-		return fmt.Errorf("set kernel route %v via %v: %w", p, hops, err)
+		return fmt.Errorf("set kernel route %v via %v: %w", p, addrsOf(hops), err)
 	}
 	return nil
 }
@@ -85,6 +100,14 @@ func (f *fib) remove(p netip.Prefix) error {
 // apply brings our kernel routes to the wanted ones and returns those that stand afterwards. It goes on after an error.
 func (f *fib) apply(want routeTable, spared prefixSet) (routeTable, error) {
 	have, taken, err := f.list()
+	if err != nil {
+		return nil, err
+	}
+	known, err := f.raw.nexthops()
+	if err != nil {
+		return nil, err
+	}
+	groups, err := f.raw.groupsOfRoutes()
 	if err != nil {
 		return nil, err
 	}
@@ -105,14 +128,14 @@ func (f *fib) apply(want routeTable, spared prefixSet) (routeTable, error) {
 			}
 			continue
 		}
-		if slices.Equal(hops, have[p]) {
+		if slices.Equal(addrsOf(hops), have[p]) {
 			continue
 		}
-		if err := f.replace(p, hops); err != nil {
+		if err := f.set(p, hops, known, groups); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		have[p] = hops
+		have[p] = addrsOf(hops)
 	}
 	for _, p := range remove {
 		if err := f.remove(p); err != nil {
@@ -120,13 +143,50 @@ func (f *fib) apply(want routeTable, spared prefixSet) (routeTable, error) {
 			continue
 		}
 		delete(have, p)
+		delete(groups, p)
 	}
-	return have, errors.Join(errs...)
+	used := map[uint32]bool{}
+	for _, id := range groups {
+		used[id] = true
+	}
+	return have, errors.Join(append(errs, known.clean(used))...)
 }
 
-// reachable picks the next hops that are on a link. The kernel would refuse the whole route for a single one that is
-// not, so that one peer's nonsense, or its dead link, would keep out the other peers' next hops.
-func (f *fib) reachable(hops []netip.Addr) (good []netip.Addr, err error) {
+// why gives once why routes have plain next hops, if they have.
+func (f *fib) why() error {
+	if f.told {
+		return nil
+	}
+	f.told = f.plain != nil
+	return f.plain
+}
+
+// set installs a route by a group of its own, or changes that group under it, as long as the kernel has groups.
+func (f *fib) set(p netip.Prefix, hops []via, known *nexthops, groups map[netip.Prefix]uint32) error {
+	if f.plain == nil {
+		id, err := known.group(groups[p], hops)
+		switch {
+		case errors.Is(err, errNoGroups):
+			f.plain = err
+		case err != nil:
+			return err
+		case id == groups[p]:
+			return nil
+		default:
+			if err := f.raw.setRouteByGroup(p, id); err != nil {
+				return err
+			}
+			groups[p] = id
+			return nil
+		}
+	}
+	delete(groups, p)
+	return f.replace(p, hops)
+}
+
+// reachable picks the next hops that are on a link, and the link. The kernel would refuse the whole route for a single one
+// that is not, so that one peer's nonsense, or its dead link, would keep out the other peers' next hops.
+func (f *fib) reachable(hops []netip.Addr) (good []via, err error) {
 	var errs []error
 	for _, h := range hops {
 		routes, err := f.nl.RouteGet(h.AsSlice())
@@ -137,14 +197,22 @@ func (f *fib) reachable(hops []netip.Addr) (good []netip.Addr, err error) {
 			errs = append(errs, fmt.Errorf("next hop %v: %w", h, err))
 			continue
 		}
-		good = append(good, h)
+		good = append(good, via{h, routes[0].LinkIndex})
 	}
 	return good, errors.Join(errs...)
 }
 
+func addrsOf(hops []via) []netip.Addr {
+	addrs := make([]netip.Addr, len(hops))
+	for i, h := range hops {
+		addrs[i] = h.gateway
+	}
+	return addrs
+}
+
 func kernelRoute(p netip.Prefix) *netlink.Route {
 	return &netlink.Route{
-		Dst:      &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)},
+		Dst:      &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
 		Table:    unix.RT_TABLE_MAIN,
 		Protocol: Protocol,
 		Priority: Metric,
@@ -152,11 +220,17 @@ func kernelRoute(p netip.Prefix) *netlink.Route {
 }
 
 // routePrefix turns netlink's destination into a prefix; none at all is the default route.
-func routePrefix(dst *net.IPNet) netip.Prefix {
-	if dst == nil {
+func routePrefix(dst *net.IPNet, family int) netip.Prefix {
+	switch {
+	case dst == nil && family == netlink.FAMILY_V4:
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	case dst == nil:
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	addr, _ := netip.AddrFromSlice(dst.IP.To4())
+	addr, _ := netip.AddrFromSlice(dst.IP)
+	if family == netlink.FAMILY_V4 {
+		addr = addr.Unmap()
+	}
 	bits, _ := dst.Mask.Size()
 	return netip.PrefixFrom(addr, bits)
 }

@@ -3,7 +3,6 @@ package rhi
 import (
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"anycastle/internal/netnstest"
@@ -54,8 +53,11 @@ rhi:
 		})
 	}
 	r, _ := router.route(vip6)
-	if r.Source != Learned || r.InKernel || r.PassedOn || !strings.Contains(r.Why, "does not route") {
+	if r.Source != Learned || !r.InKernel || r.PassedOn || r.Why != "outside all of router.pass" {
 		t.Errorf("show route on the router: %+v", r)
+	}
+	if hops := router.kernel(vip6); hops != "2001:db8:1::2" {
+		t.Errorf("the IPv6 VIP is via %q in the kernel", hops)
 	}
 	r, _ = lb.route(vip6)
 	if r.Source != Health || !r.PassedOn {
@@ -66,7 +68,7 @@ rhi:
 	}
 
 	lb.set(vip)
-	eventually(t, "IPv6 VIP withdrawn", soon, func() bool { _, ok := router.route(vip6); return !ok })
+	eventually(t, "IPv6 VIP withdrawn", soon, func() bool { _, ok := router.route(vip6); return !ok && router.kernel(vip6) == "" })
 	if hops := router.kernel(vip); hops != "192.0.2.3" {
 		t.Errorf("the IPv4 VIP is via %q after the IPv6 one was withdrawn", hops)
 	}

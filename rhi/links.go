@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// links hears of every change of a link, an IPv4 address or an IPv4 route: the kernel drops routes without a word when
+// links hears of every change of a link, an address, a route or a nexthop: the kernel drops routes without a word when
 // their link goes down, and they have to be set again as soon as it is back.
 type links struct{ socket *nl.NetlinkSocket }
 
 // openLinks works on the network namespace of the calling thread.
 func openLinks() (*links, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_NEXTHOP)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to links: %w", err)
 	}

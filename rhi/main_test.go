@@ -176,7 +176,7 @@ func (n *node) route(prefix string) (Route, bool) {
 // kernel gives the next hops of the namespace's kernel route of our protocol, "" when there is none.
 func (n *node) kernel(prefix string) string {
 	n.t.Helper()
-	ours, _, err := (&fib{n.ns.Link}).list()
+	ours, _, err := (&fib{nl: n.ns.Link}).list()
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func learnedRoutes(paths []path, own prefixSet) routeTable {
 // routable refuses what no peer has a business to announce and the kernel would rather not have.
 func routable(p netip.Prefix) bool {
 	a := p.Addr()
-	return a.Is4() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
+	return !a.Is4In6() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
 }
 
 // kernelPlan is what turns the kernel's routes of our protocol into the wanted ones. Prefixes in spared are not removed.

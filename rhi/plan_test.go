@@ -76,7 +76,18 @@ func fibNode(t *testing.T) *fib {
 	t.Helper()
 	a, b := netnstest.New(t), netnstest.New(t)
 	netnstest.Veth(t, a, "eth1", netip.MustParsePrefix("192.0.2.1/24"), b, "eth1", netip.MustParsePrefix("192.0.2.2/24"))
-	return &fib{a.Link}
+	return openFIBIn(t, a)
+}
+
+func openFIBIn(t *testing.T, ns *netnstest.NS) *fib {
+	t.Helper()
+	var f *fib
+	ns.Do(func() (err error) {
+		f, err = openFIB()
+		return err
+	})
+	t.Cleanup(f.close)
+	return f
 }
 
 func TestApplyKernelRoutes(t *testing.T) {

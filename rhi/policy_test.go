@@ -143,15 +143,18 @@ func TestPredecessorsRoutes(t *testing.T) {
 	t.Parallel()
 	router, lb1 := newNode(t, "router"), newNode(t, "lb1")
 	link(t, router, lb1, 1)
-	old := &fib{router.ns.Link}
-	hop := []netip.Addr{netip.MustParseAddr("192.0.2.3")}
+	old := openFIBIn(t, router.ns)
+	hop, err := old.reachable(addrs("192.0.2.3"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range []string{vip, "203.0.113.99/32"} {
 		if err := old.replace(netip.MustParsePrefix(p), hop); err != nil {
 			t.Fatal(err)
 		}
 	}
 	foreign := kernelRoute(netip.MustParsePrefix("203.0.113.98/32"))
-	foreign.Protocol, foreign.Gw = 4, hop[0].AsSlice()
+	foreign.Protocol, foreign.Gw = 4, hop[0].gateway.AsSlice()
 	if err := router.ns.Link.RouteAdd(foreign); err != nil {
 		t.Fatal(err)
 	}

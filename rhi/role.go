@@ -314,6 +314,9 @@ func (r *Role) sync(kernel *fib, inherited prefixSet) error {
 		delete(inherited, p) // ours now: it goes when its peer withdraws it
 	}
 	have, applyErr := kernel.apply(want, inherited)
+	if why := kernel.why(); why != nil {
+		r.log.Warn("flows move to other next hops whenever one comes or goes", "cause", why)
+	}
 	if have != nil {
 		r.logKernel(have)
 	}

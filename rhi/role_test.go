@@ -26,13 +26,7 @@ func link(t *testing.T, a, b *node, i int) (aAddr, bAddr string) {
 	return even, odd
 }
 
-// twoBalancers is a router with two balancers behind it, all up.
-func twoBalancers(t *testing.T) (router, lb1, lb2 *node) {
-	t.Helper()
-	router, lb1, lb2 = newNode(t, "router"), newNode(t, "lb1"), newNode(t, "lb2")
-	link(t, router, lb1, 1)
-	link(t, router, lb2, 2)
-	router.start(`
+const routerOfTwo = `
 rhi:
   asn: 65001
   router_id: 198.51.100.1
@@ -42,7 +36,15 @@ rhi:
     - {name: lb2, address: 192.0.2.5, asn: 65011, passive: true}
   router:
     pass: [203.0.113.0/24]
-`)
+`
+
+// twoBalancers is a router with two balancers behind it, all up.
+func twoBalancers(t *testing.T) (router, lb1, lb2 *node) {
+	t.Helper()
+	router, lb1, lb2 = newNode(t, "router"), newNode(t, "lb1"), newNode(t, "lb2")
+	link(t, router, lb1, 1)
+	link(t, router, lb2, 2)
+	router.start(routerOfTwo)
 	lb1.start(balancer(1, "192.0.2.2"))
 	lb2.start(balancer(2, "192.0.2.4"))
 	eventually(t, "sessions up", soon, func() bool { return router.up("lb1") && router.up("lb2") })

@@ -96,8 +96,6 @@ func (r *Role) route(p path) Route {
 	}
 	if by, ok := covering(r.cfg.Router.Pass, p.prefix); ok {
 		rt.PassedOn, rt.Why = true, fmt.Sprintf("inside %v of router.pass", by)
-	} else if p.prefix.Addr().Is6() {
-		rt.Why = "IPv6, which this version announces but does not route"
 	} else {
 		rt.Why = "outside all of router.pass"
 	}
