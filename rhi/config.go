@@ -3,6 +3,7 @@ package rhi
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"anycastle/internal/config"
@@ -21,18 +22,10 @@ type Config struct {
 	ASN       uint32         `yaml:"asn"`       // own AS number; required
 	RouterID  netip.Addr     `yaml:"router_id"` // BGP identifier, an IPv4 address unique among the peers; required
 	Hold      time.Duration  `yaml:"hold"`      // silence after which a peer is given up; whole seconds, at least 3s; default 9s. Keepalives go out three times as often.
-	Neighbors []Neighbor     `yaml:"neighbors"` // at least one
+	Neighbors []Neighbor     `yaml:"neighbors"` // at least one, or a dynamic one
+	Dynamic   []Dynamic      `yaml:"dynamic"`   // peers that dial from ranges of addresses; default none
 	Announce  []netip.Prefix `yaml:"announce"`  // own routes that are announced whatever health says; default none
 	Router    *Router        `yaml:"router"`    // presence makes the node a router; absent: learned routes are looked at and go nowhere
-}
-
-// Neighbor is one BGP peer on a link of the node.
-type Neighbor struct {
-	Name    string     `yaml:"name"`    // the peer's name in logs, metrics and `show peer`; required, unique
-	Address netip.Addr `yaml:"address"` // address on a shared link, IPv4 or IPv6; required, unique. IPv4 routes go to IPv4 addresses and IPv6 routes to IPv6 ones, so a router that is to have both is two neighbors.
-	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
-	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
-	Prepend int        `yaml:"prepend"` // own AS this many more times (0 to 10) in what is sent to this peer, which makes this way the backup; default 0
 }
 
 // Router says what a node that routes for others passes on.
@@ -58,50 +51,10 @@ func (c *Config) Validate(at config.Cursor) {
 	case c.Hold%time.Second != 0:
 		at.Key("hold").Errorf("%v is not a whole number of seconds, which is all that BGP can say; use %v", c.Hold, c.Hold.Round(time.Second))
 	}
-	c.validateNeighbors(at.Key("neighbors"))
+	c.validateNeighbors(at)
 	validatePrefixes(at.Key("announce"), c.Announce, c.refuse)
 	if c.Router != nil {
 		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(netip.Prefix) string { return "" })
-	}
-}
-
-func (c *Config) validateNeighbors(at config.Cursor) {
-	if len(c.Neighbors) == 0 {
-		at.Errorf("none given; list at least one peer to announce to")
-	}
-	names := map[string]bool{}
-	addresses := map[netip.Addr]bool{}
-	for i, n := range c.Neighbors {
-		at := at.Index(i)
-		switch {
-		case n.Name == "":
-			at.Key("name").Errorf("missing; name the peer, it is what `show peer` will call it")
-		case names[n.Name]:
-			at.Key("name").Errorf("%q names two neighbors; give each its own name", n.Name)
-		}
-		names[n.Name] = true
-		switch a := n.Address; {
-		case !a.IsValid():
-			at.Key("address").Errorf("missing; give the peer's address on the shared link")
-		case a.Is4In6():
-			at.Key("address").Errorf("%v is an IPv4 address in IPv6 form; write %v", a, a.Unmap())
-		case a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast():
-			at.Key("address").Errorf("%v is link-local, which this version does not speak over; use the peer's global address", a)
-		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
-			at.Key("address").Errorf("%v is no address of another host; use the peer's address on the shared link", a)
-		case a == c.RouterID:
-			at.Key("address").Errorf("%v is this node's router_id; a node is not its own neighbor", a)
-		case addresses[a]:
-			at.Key("address").Errorf("%v stands for two neighbors; keep one", a)
-		}
-		addresses[n.Address] = true
-		checkASN(at.Key("asn"), n.ASN)
-		if n.ASN != 0 && n.ASN == c.ASN {
-			at.Key("asn").Errorf("%d is the own AS, and this version speaks no iBGP; give the peer an AS number of its own", n.ASN)
-		}
-		if n.Prepend < 0 || n.Prepend > maxPrepend {
-			at.Key("prepend").Errorf("%d is out of range; use 0 to %d", n.Prepend, maxPrepend)
-		}
 	}
 }
 
@@ -116,16 +69,13 @@ func checkASN(at config.Cursor, asn uint32) {
 
 // refuse says why no neighbor can be told of a prefix; empty: one can.
 func (c *Config) refuse(p netip.Prefix) string {
-	family := "IPv6"
-	if p.Addr().Is4() {
-		family = "IPv4"
-	}
-	for _, n := range c.Neighbors {
-		if n.Address.Is4() == p.Addr().Is4() {
+	family := routeFamily(p.Addr())
+	for _, n := range c.allPeers() {
+		if slices.Contains(n.families(), family) {
 			return ""
 		}
 	}
-	return fmt.Sprintf("no rhi neighbor has an %s address, and %s routes go to no other; add one", family, family)
+	return fmt.Sprintf("no rhi neighbor takes %s routes; add the family to one's families, or a neighbor", family)
 }
 
 // validatePrefixes takes prefixes that nothing is said against, each once and without host bits.

@@ -82,7 +82,7 @@ func TestIPv6PrefixWithoutIPv6Neighbor(t *testing.T) {
 	lb.set(vip6, vip)
 	eventually(t, "IPv4 VIP in the kernel", soon, func() bool { return router.kernel(vip) == "192.0.2.3" })
 	r, ok := lb.route(vip6)
-	if want := "no rhi neighbor has an IPv6 address, and IPv6 routes go to no other; add one"; !ok || r.PassedOn || r.Source != Health || r.Why != want {
+	if want := "no rhi neighbor takes ipv6 routes; add the family to one's families, or a neighbor"; !ok || r.PassedOn || r.Source != Health || r.Why != want {
 		t.Errorf("show route on lb: %+v, want %q", r, want)
 	}
 	lb.set(vip)

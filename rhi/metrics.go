@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	sessionUp    *prometheus.GaugeVec
 	sessionDowns *prometheus.CounterVec
+	peersRefused *prometheus.CounterVec
 	announced    prometheus.Gauge
 	announces    prometheus.Counter
 	withdraws    prometheus.Counter
@@ -16,9 +17,11 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		sessionUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "anycastle_rhi_session_up", Help: "1 while the BGP session with the peer is established."}, []string{"peer"}),
+			Name: "anycastle_rhi_session_up", Help: "1 while the BGP session with the peer is established; of dynamic peers, how many are."}, []string{"peer"}),
 		sessionDowns: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "anycastle_rhi_session_downs_total", Help: "How often an established session was lost."}, []string{"peer"}),
+		peersRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "anycastle_rhi_dynamic_peers_refused_total", Help: "Dynamic peers that were turned away for max_peers."}, []string{"peer"}),
 		announced: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "anycastle_rhi_announced_prefixes", Help: "Prefixes of the node's own that are announced."}),
 		announces: prometheus.NewCounter(prometheus.CounterOpts{
@@ -31,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "anycastle_rhi_sync_errors_total", Help: "Syncs of routes that ended with an error and will be tried again."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.sessionUp, m.sessionDowns, m.announced, m.announces, m.withdraws, m.kernelRoutes, m.syncErrors)
+		reg.MustRegister(m.sessionUp, m.sessionDowns, m.peersRefused, m.announced, m.announces, m.withdraws, m.kernelRoutes, m.syncErrors)
 	}
 	return m
 }

@@ -61,7 +61,10 @@ func learnedRoutes(paths []path, own prefixSet) routeTable {
 		if p.own || own.has(p.prefix) || !routable(p.prefix) || len(p.nextHops) == 0 {
 			continue
 		}
-		hops := slices.Clone(p.nextHops)
+		hops := slices.DeleteFunc(slices.Clone(p.nextHops), func(a netip.Addr) bool { return a.Is4() != p.prefix.Addr().Is4() })
+		if len(hops) == 0 {
+			continue // over a session of the other family: nothing that this version can put into the kernel
+		}
 		slices.SortFunc(hops, netip.Addr.Compare)
 		t[p.prefix] = slices.Compact(hops)
 	}
@@ -99,4 +102,12 @@ func covering(list []netip.Prefix, p netip.Prefix) (netip.Prefix, bool) {
 		}
 	}
 	return netip.Prefix{}, false
+}
+
+// unspecified is 0.0.0.0 or ::, of the family of a.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
 }

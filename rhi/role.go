@@ -57,12 +57,12 @@ func New(cfg Config, opts Options) *Role {
 		peers:   map[netip.Addr]*session{},
 	}
 	for _, n := range cfg.Neighbors {
-		p := Peer{Name: n.Name, Address: n.Address, ASN: n.ASN, State: "idle", Since: time.Now(), LastError: noAnswer}
-		if n.Passive {
-			p.LastError = noDial
-		}
-		r.peers[n.Address] = &session{Neighbor: n, shown: p}
+		r.peers[n.Address] = &session{Neighbor: n, shown: newPeer(n)}
 		r.metrics.sessionUp.WithLabelValues(n.Name).Set(0)
+	}
+	for _, d := range cfg.Dynamic {
+		r.metrics.sessionUp.WithLabelValues(d.Name).Set(0)
+		r.metrics.peersRefused.WithLabelValues(d.Name).Add(0)
 	}
 	return r
 }
@@ -260,17 +260,15 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib) error {
 		case <-ctx.Done():
 			return nil
 		case c := <-r.peerCh:
-			if n, renew := r.notePeer(c); renew {
-				if err := s.renewPeer(ctx, n); err != nil {
-					return err
-				}
+			if err := s.mend(ctx, r.notePeer(c)); err != nil {
+				return err
 			}
 			continue
 		case <-settled:
 			inherited = nil
 		case <-tick.C:
-			for _, n := range r.stuckPeers() {
-				if err := s.renewPeer(ctx, n); err != nil {
+			for _, todo := range r.overduePeers() {
+				if err := s.mend(ctx, todo); err != nil {
 					return err
 				}
 			}

@@ -3,6 +3,7 @@ package rhi
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,11 +27,11 @@ func TestLostPeerIsRenewedOnceInAHoldTime(t *testing.T) {
 		r := newRole(t)
 		core := r.cfg.Neighbors[0]
 		step := func(state, reason string) bool {
-			n, renew := r.notePeer(peerChange{address: core.Address, state: state, reason: reason})
-			if renew && n != core {
-				t.Errorf("renews %+v, want %+v", n, core)
+			todo := r.notePeer(peerChange{address: core.Address, state: state, reason: reason})
+			if todo.renew != nil && todo.renew.Name != core.Name || todo.drop.IsValid() {
+				t.Errorf("is to do %+v, want %+v renewed at most", todo, core)
 			}
-			return renew
+			return todo.renew != nil
 		}
 		<-time.After(time.Minute) // of the test's own clock
 		for _, s := range []struct {
@@ -60,7 +61,7 @@ func TestLostPeerIsRenewedOnceInAHoldTime(t *testing.T) {
 				t.Errorf("%+v: show peer: %+v", s, p)
 			}
 		}
-		if _, renew := r.notePeer(peerChange{address: addrs("192.0.2.99")[0], state: established}); renew {
+		if todo := r.notePeer(peerChange{address: addrs("192.0.2.99")[0], state: established}); todo.renew != nil {
 			t.Error("renews a peer that is none")
 		}
 	})
@@ -81,7 +82,7 @@ func TestReasonBeforeTheFirstSession(t *testing.T) {
 	}
 }
 
-func TestStuckPeers(t *testing.T) {
+func TestSilentPeers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRole(t)
@@ -99,12 +100,93 @@ func TestStuckPeers(t *testing.T) {
 		} {
 			r.notePeer(peerChange{address: core.Address, state: s.state})
 			<-time.After(s.wait)
-			if got := r.stuckPeers(); len(got) != s.stuck {
+			if got := r.overduePeers(); len(got) != s.stuck {
 				t.Errorf("%v in %s: %v, want %d", s.wait, s.state, got, s.stuck)
 			}
-			if got := r.stuckPeers(); len(got) != 0 {
+			if got := r.overduePeers(); len(got) != 0 {
 				t.Errorf("asked again at once: %v", got)
 			}
+		}
+	})
+}
+
+// A peer that sends too many prefixes is kept down, and let in again after a while.
+func TestHeldPeer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRole(t)
+		core := r.cfg.Neighbors[0]
+		<-time.After(time.Hour)
+		r.notePeer(peerChange{address: core.Address, state: established})
+		if todo := r.notePeer(peerChange{address: core.Address, state: "idle", reason: "read-failed", limit: true}); todo != (repair{}) {
+			t.Errorf("is to do %+v, want nothing at first", todo)
+		}
+		if got := r.Status().Peers[0].LastError; !strings.Contains(got, "max_prefixes") {
+			t.Errorf("show peer: %q", got)
+		}
+		<-time.After(limitHold)
+		if todo := r.overduePeers(); len(todo) != 0 {
+			t.Errorf("too early: %+v", todo)
+		}
+		<-time.After(time.Second)
+		if todo := r.overduePeers(); len(todo) != 1 || todo[0].renew.Name != core.Name {
+			t.Errorf("is to do %+v, want %s renewed", todo, core.Name)
+		}
+		if todo := r.overduePeers(); len(todo) != 0 {
+			t.Errorf("again: %+v", todo)
+		}
+	})
+}
+
+func TestDynamicSessions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg, err := decode("node.yml", []byte(richNode))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := New(*cfg, Options{})
+		step := func(address, state string, limit bool) (dropped bool) {
+			todo := r.notePeer(peerChange{address: addrs(address)[0], state: state, limit: limit})
+			if todo.renew != nil {
+				t.Errorf("%s %s: renews %+v", address, state, todo.renew)
+			}
+			return todo.drop.IsValid()
+		}
+		for _, s := range []struct {
+			address, state string
+			limit, dropped bool
+			shown          int
+			up, refused    float64
+		}{
+			{"192.0.2.1", "opensent", false, false, 1, 0, 0},
+			{"192.0.2.2", "opensent", false, false, 2, 0, 0},
+			{"192.0.2.2", established, false, false, 2, 1, 0},
+			{"192.0.2.3", "opensent", false, false, 3, 1, 0},
+			{"192.0.2.4", "opensent", false, true, 3, 1, 1},     // one too many
+			{"192.0.2.4", "idle", false, true, 3, 1, 1},         // its end
+			{"198.51.100.9", established, false, true, 3, 1, 1}, // in no range
+			{"192.0.2.1", "idle", false, true, 2, 1, 1},         // never came up
+			{"192.0.2.2", "idle", true, true, 2, 0, 1},          // too many prefixes: stays to be seen
+			{"192.0.2.2", "opensent", false, true, 2, 0, 1},
+		} {
+			if got := step(s.address, s.state, s.limit); got != s.dropped {
+				t.Errorf("%+v: dropped is %v", s, got)
+			}
+			if got := len(r.Status().Peers) - len(cfg.Neighbors); got != s.shown {
+				t.Errorf("%+v: shows %d", s, got)
+			}
+			up, refused := testutil.ToFloat64(r.metrics.sessionUp.WithLabelValues("racks")), testutil.ToFloat64(r.metrics.peersRefused.WithLabelValues("racks"))
+			if up != s.up || refused != s.refused {
+				t.Errorf("%+v: metrics say up %v, refused %v", s, up, refused)
+			}
+		}
+		<-time.After(limitHold + time.Second)
+		if todo := r.overduePeers(); len(todo) != 2 { // the held one, and 192.0.2.3, which said nothing
+			t.Errorf("is to do %+v", todo)
+		}
+		if got := len(r.Status().Peers) - len(cfg.Neighbors); got != 0 {
+			t.Errorf("still shows %d", got)
 		}
 	})
 }

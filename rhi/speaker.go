@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +16,8 @@ import (
 
 const (
 	bgpPort = 179
+
+	passSet = "router.pass" // as a set of prefixes; no peer's name, those are of another kind of set
 
 	// retry is gobgp's least: a peer that comes back is dialled within two seconds.
 	retrySeconds = 2
@@ -32,21 +32,19 @@ const (
 // speaker hides gobgp: one server for the life of the role. gobgp takes no heed of contexts and keeps its path
 // selection options in package variables, so one process has one speaker.
 type speaker struct {
-	bgp    *server.BgpServer
-	cfg    *Config
-	served sync.WaitGroup
-}
-
-// peerChange is a step of a session's state machine.
-type peerChange struct {
-	address netip.Addr
-	state   string
-	reason  string
+	bgp       *server.BgpServer
+	cfg       *Config
+	passwords map[string]string // by name of the peer
+	served    sync.WaitGroup
 }
 
 // startSpeaker starts the server with its policies and, last, its peers. Stop it also when peers never came up.
 func startSpeaker(ctx context.Context, cfg *Config, log *slog.Logger) (*speaker, error) {
-	s := &speaker{cfg: cfg, bgp: server.NewBgpServer(server.LoggerOption(slog.New(onlyErrors{log.Handler()}), nil))}
+	passwords, err := cfg.passwords()
+	if err != nil {
+		return nil, err
+	}
+	s := &speaker{cfg: cfg, passwords: passwords, bgp: server.NewBgpServer(server.LoggerOption(slog.New(onlyErrors{log.Handler()}), nil))}
 	s.served.Go(s.bgp.Serve) // before any other call: each waits for Serve to take it
 	if err := s.start(ctx); err != nil {
 		s.stop()
@@ -62,10 +60,8 @@ func (s *speaker) start(ctx context.Context) error {
 		ListenPort:       -1, // dial only: nothing to attack
 		UseMultiplePaths: true,
 	}
-	for _, n := range s.cfg.Neighbors {
-		if any := unspecified(n.Address).String(); n.Passive && !slices.Contains(global.ListenAddresses, any) {
-			global.ListenPort, global.ListenAddresses = bgpPort, append(global.ListenAddresses, any)
-		}
+	if global.ListenAddresses = s.cfg.listenAddresses(); len(global.ListenAddresses) > 0 {
+		global.ListenPort = bgpPort
 	}
 	if err := s.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: global}); err != nil {
 		return fmt.Errorf("start BGP: %w", err)
@@ -73,34 +69,71 @@ func (s *speaker) start(ctx context.Context) error {
 	return s.setPolicy(ctx)
 }
 
-// addPeers lets the sessions begin. Before it, nothing that is announced leaves the node.
-func (s *speaker) addPeers(ctx context.Context) error {
-	for _, n := range s.cfg.Neighbors {
-		if err := s.addPeer(ctx, n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (s *speaker) addPeer(ctx context.Context, n Neighbor) error {
-	hold := uint64(s.cfg.Hold / time.Second)
-	ttl := uint32(ttlDialled)
-	if n.Passive {
-		ttl = ttlAccepted
-	}
+	o := s.options(peers{n.Name, netip.PrefixFrom(n.Address, n.Address.BitLen()), n.Peering}, n.Passive)
 	peer := &api.Peer{
-		Conf: &api.PeerConf{NeighborAddress: n.Address.String(), PeerAsn: n.ASN, Description: n.Name},
-		Timers: &api.Timers{Config: &api.TimersConfig{
-			HoldTime: hold, KeepaliveInterval: hold / 3, ConnectRetry: retrySeconds, IdleHoldTimeAfterReset: 1,
-		}},
+		Conf:        &api.PeerConf{NeighborAddress: n.Address.String(), PeerAsn: n.ASN, Description: n.Name, AuthPassword: s.passwords[n.Name]},
 		Transport:   &api.Transport{PassiveMode: n.Passive},
-		TtlSecurity: &api.TtlSecurity{Enabled: true, TtlMin: ttl},
+		Timers:      o.Timers,
+		AfiSafis:    o.AfiSafis,
+		TtlSecurity: o.TtlSecurity, EbgpMultihop: o.EbgpMultihop,
 	}
 	if err := s.bgp.AddPeer(ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
 		return fmt.Errorf("add peer %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// addRange lets peers dial from a range. gobgp puts no bound to their number: the role does.
+func (s *speaker) addRange(ctx context.Context, d Dynamic) error {
+	group := s.options(peers{d.Name, d.Prefix, d.Peering}, true)
+	group.Conf = &api.PeerGroupConf{PeerGroupName: d.Name, PeerAsn: d.ASN, AuthPassword: s.passwords[d.Name]}
+	if err := s.bgp.AddPeerGroup(ctx, &api.AddPeerGroupRequest{PeerGroup: group}); err != nil {
+		return fmt.Errorf("add dynamic peers %s: %w", d.Name, err)
+	}
+	dynamic := &api.DynamicNeighbor{Prefix: d.Prefix.String(), PeerGroup: d.Name}
+	if err := s.bgp.AddDynamicNeighbor(ctx, &api.AddDynamicNeighborRequest{DynamicNeighbor: dynamic}); err != nil {
+		return fmt.Errorf("add dynamic peers %s: %w", d.Name, err)
+	}
+	return nil
+}
+
+// options are what a neighbor and a range have in common.
+func (s *speaker) options(p peers, accepted bool) *api.PeerGroup {
+	hold := uint64(s.cfg.Hold / time.Second)
+	o := &api.PeerGroup{Timers: &api.Timers{Config: &api.TimersConfig{
+		HoldTime: hold, KeepaliveInterval: hold / 3, ConnectRetry: retrySeconds, IdleHoldTimeAfterReset: 1,
+	}}}
+	for _, f := range p.families() {
+		family := apiFamily(f)
+		o.AfiSafis = append(o.AfiSafis, &api.AfiSafi{
+			Config:       &api.AfiSafiConfig{Family: family, Enabled: true},
+			PrefixLimits: &api.PrefixLimit{Family: family, MaxPrefixes: p.MaxPrefixes},
+		})
+	}
+	switch {
+	case p.Multihop > 0:
+		o.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: uint32(p.Multihop)}
+	case accepted:
+		o.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: ttlAccepted}
+	default:
+		o.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: ttlDialled}
+	}
+	return o
+}
+
+func apiFamily(f Family) *api.Family {
+	afi := api.Family_AFI_IP
+	if f == IPv6 {
+		afi = api.Family_AFI_IP6
+	}
+	return &api.Family{Afi: afi, Safi: api.Family_SAFI_UNICAST}
+}
+
+// dropPeer ends the session of a dynamic peer, and forgets it if it has none: gobgp keeps every address that ever
+// dialled. That it is gone already is no error.
+func (s *speaker) dropPeer(ctx context.Context, a netip.Addr) {
+	_ = s.bgp.DeletePeer(ctx, &api.DeletePeerRequest{Address: a.String()})
 }
 
 // renewPeer replaces the state machine of a peer whose session was lost or does not get on. gobgp holds a lost peer idle
@@ -115,41 +148,26 @@ func (s *speaker) renewPeer(ctx context.Context, n Neighbor) error {
 // setPolicy makes the export default a reject, so that the node is never a transit by default, and then accepts own routes
 // and, on a router, what `pass` covers. An import policy would also stop the own routes.
 func (s *speaker) setPolicy(ctx context.Context) error {
-	own := &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL}
-	allowed := []*api.Conditions{own}
 	if s.cfg.Router != nil && len(s.cfg.Router.Pass) > 0 {
-		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: "pass"}
+		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: passSet}
 		for _, p := range s.cfg.Router.Pass {
 			set.Prefixes = append(set.Prefixes, &api.Prefix{
 				IpPrefix: p.String(), MaskLengthMin: uint32(p.Bits()), MaskLengthMax: uint32(p.Addr().BitLen()),
 			})
 		}
-		if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
-			return fmt.Errorf("define pass: %w", err)
+		if err := s.define(ctx, set); err != nil {
+			return err
 		}
-		allowed = append(allowed, &api.Conditions{PrefixSet: &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: set.Name}})
+	}
+	for _, p := range s.cfg.allPeers() {
+		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: p.name, List: []string{p.where.String()}}
+		if err := s.define(ctx, set); err != nil {
+			return err
+		}
 	}
 	policy := &api.Policy{Name: "export"}
-	for _, n := range s.cfg.Neighbors { // the peers' own statements first: the first match decides
-		if n.Prepend == 0 {
-			continue
-		}
-		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: "to " + n.Name, List: []string{netip.PrefixFrom(n.Address, n.Address.BitLen()).String()}}
-		if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
-			return fmt.Errorf("define neighbor %s: %w", n.Name, err)
-		}
-		for _, c := range allowed {
-			policy.Statements = append(policy.Statements, accept(&api.Conditions{
-				RouteType: c.RouteType, PrefixSet: c.PrefixSet,
-				NeighborSet: &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: set.Name},
-			}, &api.AsPrependAction{Asn: s.cfg.ASN, Repeat: uint32(n.Prepend)}))
-		}
-	}
-	for _, c := range allowed {
-		policy.Statements = append(policy.Statements, accept(c, nil))
-	}
-	for i, st := range policy.Statements {
-		st.Name = fmt.Sprintf("export %d", i)
+	for i, st := range exportPolicy(s.cfg) {
+		policy.Statements = append(policy.Statements, s.statement(fmt.Sprintf("export %d", i), st))
 	}
 	if err := s.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: policy}); err != nil {
 		return fmt.Errorf("add export policy: %w", err)
@@ -164,8 +182,35 @@ func (s *speaker) setPolicy(ctx context.Context) error {
 	return nil
 }
 
-func accept(when *api.Conditions, prepend *api.AsPrependAction) *api.Statement {
-	return &api.Statement{Conditions: when, Actions: &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT, AsPrepend: prepend}}
+func (s *speaker) define(ctx context.Context, set *api.DefinedSet) error {
+	if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
+		return fmt.Errorf("define %s: %w", set.Name, err)
+	}
+	return nil
+}
+
+func (s *speaker) statement(name string, st statement) *api.Statement {
+	when := &api.Conditions{NeighborSet: &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: st.to.name}}
+	switch {
+	case st.own:
+		when.RouteType = api.Conditions_ROUTE_TYPE_LOCAL
+	case !st.reject:
+		when.PrefixSet = &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: passSet}
+	}
+	if st.family != "" {
+		when.AfiSafiIn = []*api.Family{apiFamily(st.family)}
+	}
+	if st.reject {
+		return &api.Statement{Name: name, Conditions: when, Actions: &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_REJECT}}
+	}
+	do := &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT}
+	if st.prepend > 0 {
+		do.AsPrepend = &api.AsPrependAction{Asn: s.cfg.ASN, Repeat: uint32(st.prepend)}
+	}
+	if st.nextHop.IsValid() {
+		do.Nexthop = &api.NexthopAction{Address: st.nextHop.String()}
+	}
+	return &api.Statement{Name: name, Conditions: when, Actions: do}
 }
 
 // watch calls onTable after each change of the routing table and onPeer for each step of a session, from one goroutine
@@ -178,7 +223,10 @@ func (s *speaker) watch(ctx context.Context, onTable func(), onPeer func(peerCha
 				return
 			}
 			st := e.Peer.State
-			onPeer(peerChange{address: st.NeighborAddress, state: stateName(st.SessionState.String()), reason: st.DisconnectMessage})
+			onPeer(peerChange{
+				address: st.NeighborAddress, state: stateName(st.SessionState.String()), reason: st.DisconnectMessage,
+				limit: st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
+			})
 		},
 	}, server.WatchBestPath(false), server.WatchPeer())
 	if err != nil {
@@ -248,14 +296,6 @@ func ownNextHop(p netip.Prefix, nlri bgp.NLRI) (bgp.Family, bgp.PathAttributeInt
 	return bgp.RF_IPv6_UC, a, err
 }
 
-// unspecified is 0.0.0.0 or ::, of the family of a.
-func unspecified(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
-}
-
 // paths reads the routing table back: per prefix the own path, or the next hops of all best learned paths.
 func (s *speaker) paths() ([]path, error) {
 	v4, err := s.pathsOf(bgp.RF_IPv4_UC)
@@ -302,13 +342,10 @@ func nextHop(p *apiutil.Path) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// peerCount is what stands received from and sent to a peer now.
-type peerCount struct{ received, sent int }
-
 func (s *speaker) peers(ctx context.Context) (map[netip.Addr]peerCount, error) {
 	peers := map[netip.Addr]peerCount{}
 	err := s.bgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
-		addr, err := netip.ParseAddr(p.GetConf().GetNeighborAddress())
+		addr, err := netip.ParseAddr(p.GetState().GetNeighborAddress()) // a dynamic peer has no other
 		if err != nil {
 			return
 		}
@@ -329,25 +366,4 @@ func (s *speaker) peers(ctx context.Context) (map[netip.Addr]peerCount, error) {
 func (s *speaker) stop() {
 	s.bgp.Stop()
 	s.served.Wait()
-}
-
-// stateName turns gobgp's SESSION_STATE_IDLE and BGP_FSM_IDLE into idle.
-func stateName(s string) string {
-	return strings.ToLower(s[strings.LastIndexByte(s, '_')+1:])
-}
-
-// onlyErrors keeps gobgp's chatter out of our log: the role itself logs what matters of it, and at gobgp's warn level a
-// peer could fill the disk, with a line per connection that is turned away.
-type onlyErrors struct{ slog.Handler }
-
-func (h onlyErrors) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
-}
-
-func (h onlyErrors) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return onlyErrors{h.Handler.WithAttrs(attrs)}
-}
-
-func (h onlyErrors) WithGroup(name string) slog.Handler {
-	return onlyErrors{h.Handler.WithGroup(name)}
 }

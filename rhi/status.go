@@ -20,12 +20,16 @@ type Peer struct {
 	Name      string     `json:"name"`
 	Address   netip.Addr `json:"address"`
 	ASN       uint32     `json:"asn"`
+	Group     string     `json:"group"`
 	State     string     `json:"state"`                // idle, connect, active, opensent, openconfirm or established (RFC 4271 8.2.2)
 	Since     time.Time  `json:"since"`                // when the session last came up or went down, or the start of the role
 	LastError string     `json:"last_error,omitempty"` // why the session last went down, or has not come up yet
 	Received  int        `json:"received"`             // prefixes that stand received from the peer
 	Sent      int        `json:"sent"`                 // prefixes that stand announced to the peer
 }
+
+// peerCount is what stands received from and sent to a peer now.
+type peerCount struct{ received, sent int }
 
 // Source says where a route comes from.
 type Source string
@@ -63,9 +67,12 @@ func (r *Role) Status() Status {
 		}
 	}
 	for _, n := range r.cfg.Neighbors {
-		p := r.peers[n.Address].shown
-		p.Received, p.Sent = counts[n.Address].received, counts[n.Address].sent
-		st.Peers = append(st.Peers, p)
+		st.Peers = append(st.Peers, r.peers[n.Address].shown)
+	}
+	st.Peers = append(st.Peers, r.dynamicPeers()...)
+	for i := range st.Peers {
+		c := counts[st.Peers[i].Address]
+		st.Peers[i].Received, st.Peers[i].Sent = c.received, c.sent
 	}
 	for _, p := range paths {
 		st.Routes = append(st.Routes, r.route(p))
@@ -77,6 +84,18 @@ func (r *Role) Status() Status {
 	}
 	slices.SortFunc(st.Routes, func(a, b Route) int { return comparePrefixes(a.Prefix, b.Prefix) })
 	return st
+}
+
+// dynamicPeers lists those that are connected or kept down. The caller holds mu.
+func (r *Role) dynamicPeers() []Peer {
+	var list []Peer
+	for _, p := range r.peers {
+		if p.dynamic {
+			list = append(list, p.shown)
+		}
+	}
+	slices.SortFunc(list, func(a, b Peer) int { return a.Address.Compare(b.Address) })
+	return list
 }
 
 // route explains one prefix of the routing table.

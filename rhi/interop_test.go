@@ -1,0 +1,182 @@
+package rhi
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"anycastle/internal/netnstest"
+)
+
+// dualLink joins a node to another router by a link with addresses of both families: 192.0.2.x and 2001:db8:i::x, where
+// the node has the first of each.
+func dualLink(t *testing.T, n *node, other *netnstest.NS, i int) (four, six [2]string) {
+	t.Helper()
+	four = [2]string{fmt.Sprintf("192.0.2.%d", 2*i), fmt.Sprintf("192.0.2.%d", 2*i+1)}
+	six = [2]string{fmt.Sprintf("2001:db8:%d::1", i), fmt.Sprintf("2001:db8:%d::2", i)}
+	name := fmt.Sprintf("eth%d", i)
+	netnstest.Veth(t, n.ns, name, netip.MustParsePrefix(four[0]+"/31"), other, name, netip.MustParsePrefix(four[1]+"/31"))
+	for j, ns := range []*netnstest.NS{n.ns, other} {
+		eth, err := ns.Link.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr, err := netlink.ParseAddr(six[j] + "/64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr.Flags = unix.IFA_F_NODAD
+		if err := ns.Link.AddrAdd(eth, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return four, six
+}
+
+// frrConfig is an FRR of AS 65001 that lets the node dial it. It asks for TTL security and a password.
+func frrConfig(node, password string, more ...string) string {
+	return fmt.Sprintf(`
+router bgp 65001
+ bgp router-id 198.51.100.1
+ no bgp ebgp-requires-policy
+ no bgp default ipv4-unicast
+ no bgp network import-check
+ neighbor %[1]s remote-as 65011
+ neighbor %[1]s timers 1 3
+ neighbor %[1]s timers connect 2
+ neighbor %[1]s passive
+ neighbor %[1]s password %[2]s
+ neighbor %[1]s ttl-security hops 1
+ neighbor %[1]s capability extended-nexthop
+ address-family ipv4 unicast
+  neighbor %[1]s activate
+%[3]s
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor %[1]s activate
+ exit-address-family
+`, node, password, strings.Join(more, "\n"))
+}
+
+// birdConfig is a BIRD of AS 65002 that lets the node dial it. It asks for TTL security and a password.
+func birdConfig(node, password string) string {
+	extended := ""
+	if strings.Contains(node, ":") {
+		extended = "extended next hop; "
+	}
+	return fmt.Sprintf(`
+router id 198.51.100.2;
+protocol device { scan time 1; }
+protocol kernel { ipv4 { export all; }; }
+protocol kernel { ipv6 { export all; }; }
+protocol bgp node {
+	local as 65002;
+	neighbor %s as 65011;
+	passive on;
+	password "%s";
+	ttl security on;
+	hold time 3;
+	ipv4 { %simport all; export none; };
+	ipv6 { import all; export none; };
+}
+`, node, password, extended)
+}
+
+// tcpCounter reads one of the TCP counters of a namespace.
+func tcpCounter(t *testing.T, ns *netnstest.NS, name string) string {
+	t.Helper()
+	value := ""
+	ns.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/netstat")
+		if err != nil {
+			return err
+		}
+		lines := strings.Split(string(text), "\n")
+		names, values := strings.Fields(lines[0]), strings.Fields(lines[1])
+		for i, n := range names {
+			if n == name {
+				value = values[i]
+			}
+		}
+		return nil
+	})
+	if value == "" {
+		t.Fatalf("the kernel counts no %s", name)
+	}
+	return value
+}
+
+func TestWrongPasswordAtFRR(t *testing.T) {
+	t.Parallel()
+	lb, frrNS := newNode(t, "lb"), netnstest.New(t)
+	four, _ := dualLink(t, lb, frrNS, 1)
+	newFRR(t, frrNS, "frr", frrConfig(four[0], "right"))
+	text := fmt.Sprintf(`
+rhi:
+  asn: 65011
+  router_id: 198.51.100.11
+  neighbors: [{name: frr, address: %s, asn: 65001, password: wrong}]
+`, four[1])
+	lb.start(text)
+	eventually(t, "segments with another password", soon, func() bool { return tcpCounter(t, frrNS, "TCPMD5Failure") != "0" })
+	if p := lb.peer("frr"); p.State == established || !strings.Contains(p.LastError, "password at odds") {
+		t.Errorf("show peer: %+v", p)
+	}
+	lb.end(unix.SIGTERM)
+	lb.start(strings.Replace(text, "wrong", "right", 1))
+	eventually(t, "session with the right one", soon, func() bool { return lb.up("frr") })
+}
+
+func TestPrefixLimitOfFRR(t *testing.T) {
+	t.Parallel()
+	lb, frrNS := newNode(t, "lb"), netnstest.New(t)
+	four, _ := dualLink(t, lb, frrNS, 1)
+	frr := newFRR(t, frrNS, "frr", frrConfig(four[0], "secret", "  network 203.0.113.0/26", "  network 203.0.113.64/26", "  network 203.0.113.128/26"))
+	text := fmt.Sprintf(`
+rhi:
+  asn: 65011
+  router_id: 198.51.100.11
+  hold: 3s
+  neighbors: [{name: frr, address: %s, asn: 65001, password: secret, max_prefixes: 3}]
+`, four[1])
+	lb.start(text)
+	eventually(t, "as many prefixes as there may be", soon, func() bool { return lb.peer("frr").Received == 3 })
+	if !lb.up("frr") {
+		t.Errorf("show peer: %+v", lb.peer("frr"))
+	}
+	lb.end(unix.SIGTERM)
+	lb.start(strings.Replace(text, "max_prefixes: 3", "max_prefixes: 2", 1))
+	eventually(t, "limit in show peer", soon, func() bool { return strings.Contains(lb.peer("frr").LastError, "more than 2 prefixes") })
+	eventually(t, "limit at FRR", soon, func() bool {
+		return strings.Contains(frr.vtysh("show bgp neighbors "+four[0]+" json"), "Maximum Number of Prefixes Reached")
+	})
+	if p := lb.peer("frr"); p.State != "idle" || p.Received != 0 {
+		t.Errorf("show peer: %+v", p)
+	}
+}
+
+// A router that dials from the range is a peer, with the range's password; so is a second one, and no third.
+func TestDynamicPeers(t *testing.T) {
+	t.Parallel()
+	lb, frrNS := newNode(t, "lb"), netnstest.New(t)
+	four, _ := dualLink(t, lb, frrNS, 1)
+	lb.start(`
+rhi:
+  asn: 65011
+  router_id: 198.51.100.11
+  hold: 3s
+  announce: [203.0.113.10/32]
+  dynamic: [{name: routers, prefix: 192.0.2.0/24, asn: 65001, password: secret, max_peers: 1}]
+`)
+	dials := strings.ReplaceAll(frrConfig(four[0], "secret"), " neighbor "+four[0]+" passive\n", "")
+	frr := newFRR(t, frrNS, "frr", dials)
+	frr.has(vip, seen{NextHop: four[0], ASPath: "65011"})
+	if p := lb.peer("routers"); p.State != established || p.Address.String() != four[1] || p.Sent != 1 {
+		t.Errorf("show peer: %+v", p)
+	}
+}

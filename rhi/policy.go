@@ -1,0 +1,40 @@
+package rhi
+
+import "net/netip"
+
+// statement is one line of the export policy; the first that matches decides, and what none matches stays in.
+type statement struct {
+	to      peers
+	family  Family // empty: any
+	own     bool   // holds for own routes, else for learned ones that router.pass covers
+	reject  bool
+	prepend int
+	nextHop netip.Addr // the zero Addr: as it is
+}
+
+// exportPolicy says what goes to whom. The lines of each neighbor end with its own reject, so that a range that it lies
+// in has no say about it.
+func exportPolicy(c *Config) []statement {
+	var policy []statement
+	for _, p := range c.allPeers() {
+		policy = append(policy, p.sent(statement{own: true})...)
+		policy = append(policy, statement{to: p, own: true, reject: true})
+		if c.Router != nil && len(c.Router.Pass) > 0 {
+			policy = append(policy, p.sent(statement{})...)
+		}
+		policy = append(policy, statement{to: p, reject: true})
+	}
+	return policy
+}
+
+// sent completes a statement that lets something through to the peers. IPv6 routes over an IPv4 session come first, as
+// they are in need of a next hop: the session's own address would be an IPv4 one.
+func (p peers) sent(s statement) []statement {
+	s.to, s.prepend = p, s.prepend+p.Prepend
+	if !p.NextHop.IsValid() {
+		return []statement{s}
+	}
+	over := s
+	over.family, over.nextHop = IPv6, p.NextHop
+	return []statement{over, s}
+}

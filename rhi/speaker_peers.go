@@ -1,0 +1,29 @@
+package rhi
+
+import "context"
+
+// addPeers lets the sessions begin. Before it, nothing that is announced leaves the node.
+func (s *speaker) addPeers(ctx context.Context) error {
+	for _, n := range s.cfg.Neighbors {
+		if err := s.addPeer(ctx, n); err != nil {
+			return err
+		}
+	}
+	for _, d := range s.cfg.Dynamic {
+		if err := s.addRange(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mend does what a session's step asks for.
+func (s *speaker) mend(ctx context.Context, todo repair) error {
+	if todo.drop.IsValid() {
+		s.dropPeer(ctx, todo.drop)
+	}
+	if todo.renew != nil {
+		return s.renewPeer(ctx, *todo.renew)
+	}
+	return nil
+}
