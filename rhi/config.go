@@ -19,13 +19,14 @@ const (
 
 // Config is the `rhi:` section of a node file.
 type Config struct {
-	ASN       uint32         `yaml:"asn"`       // own AS number; required
-	RouterID  netip.Addr     `yaml:"router_id"` // BGP identifier, an IPv4 address unique among the peers; required
-	Hold      time.Duration  `yaml:"hold"`      // silence after which a peer is given up; whole seconds, at least 3s; default 9s. Keepalives go out three times as often.
-	Neighbors []Neighbor     `yaml:"neighbors"` // at least one, or a dynamic one
-	Dynamic   []Dynamic      `yaml:"dynamic"`   // peers that dial from ranges of addresses; default none
-	Announce  []netip.Prefix `yaml:"announce"`  // own routes that are announced whatever health says; default none
-	Router    *Router        `yaml:"router"`    // presence makes the node a router; absent: learned routes are looked at and go nowhere
+	ASN       uint32           `yaml:"asn"`       // own AS number; required
+	RouterID  netip.Addr       `yaml:"router_id"` // BGP identifier, an IPv4 address unique among the peers; required
+	Hold      time.Duration    `yaml:"hold"`      // silence after which a peer is given up; whole seconds, at least 3s; default 9s. Keepalives go out three times as often.
+	Neighbors []Neighbor       `yaml:"neighbors"` // at least one, or a dynamic one
+	Dynamic   []Dynamic        `yaml:"dynamic"`   // peers that dial from ranges of addresses; default none
+	Announce  []netip.Prefix   `yaml:"announce"`  // own routes that are announced whatever health says; default none
+	Groups    map[string]Group `yaml:"groups"`    // ladders of the groups that peers are in; default none, which leaves announced and withdrawn
+	Router    *Router          `yaml:"router"`    // presence makes the node a router; absent: learned routes are looked at and go nowhere
 }
 
 // Router says what a node that routes for others passes on.
@@ -52,6 +53,7 @@ func (c *Config) Validate(at config.Cursor) {
 		at.Key("hold").Errorf("%v is not a whole number of seconds, which is all that BGP can say; use %v", c.Hold, c.Hold.Round(time.Second))
 	}
 	c.validateNeighbors(at)
+	c.validateGroups(at)
 	validatePrefixes(at.Key("announce"), c.Announce, c.refuse)
 	if c.Router != nil {
 		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(netip.Prefix) string { return "" })

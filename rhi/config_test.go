@@ -174,6 +174,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(goodNode)
 	f.Add(strings.ReplaceAll(goodNode, "198.51.100.4", "\"2001:db8::4\""))
 	f.Add(richNode)
+	f.Add(ladderNode)
 	f.Add("rhi:\n")
 	f.Add("rhi: {asn: 1, router_id: 192.0.2.1, hold: 3s, neighbors: [{name: a, address: 192.0.2.2, asn: 2}], router: }")
 	f.Add("rhi: {announce: [0.0.0.0/0, ::/0], neighbors: [{address: \"::1%eth0\"}, {}]}")
@@ -186,9 +187,12 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("accepted %+v", cfg)
 		}
 		for _, p := range cfg.Announce {
-			if _, err := ownPaths(cfg.Announce); err != nil {
+			if _, err := ownPaths(cfg.Announce, nil); err != nil {
 				t.Errorf("accepted %v: %v", p, err)
 			}
+		}
+		if n := len(exportPolicy(cfg)); n < 3*len(cfg.allPeers()) {
+			t.Errorf("%d lines of policy for %d peers", n, len(cfg.allPeers()))
 		}
 		New(*cfg, Options{}).Status()
 	})

@@ -12,9 +12,17 @@
 // 5.13): when one next hop comes or goes, the flows of the others stay where they are. The kernel drops routes by a link that goes down; they are set again as
 // soon as the link is back, and within five seconds should the news of it be lost.
 //
-// In this version it speaks eBGP to peers on the same link: IPv4 unicast to those with an IPv4 address, IPv6 unicast to
-// those with an IPv6 address. It has no BFD and no graceful restart: with graceful restart a
-// peer would keep sending to a dead balancer.
+// It speaks eBGP, IPv4 and IPv6 unicast over sessions of either family, to peers on the same link (which the TTL must
+// show, RFC 5082) or, where `multihop` says so, to some further away; with TCP MD5 passwords and limits of prefixes where
+// they are set. It dials unless told to wait.
+//
+// What a peer is sent depends on its group. Each group has a ladder, from announced over worse rungs (MED, prepend,
+// communities, graceful shutdown) to withdrawn; SetAdverts puts each prefix at a rung of each ladder. A prefix is one path
+// in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which never
+// changes, turns them into what a peer gets and takes them off.
+//
+// A router puts into the kernel what it learned by next hops of the route's own family. There is no BFD and no graceful
+// restart: with graceful restart a peer would keep sending to a dead balancer.
 //
 // Only one Role with a `router` section may run in a network namespace. Nothing has to be closed; Run leaves neither
 // sessions nor kernel routes behind when its context ends.

@@ -87,6 +87,107 @@ protocol bgp node {
 `, node, password, extended)
 }
 
+// Over one session of either family go the routes of both, up and down the ladder of each group, and neither FRR nor BIRD
+// is without a route while it goes from rung to rung.
+func TestLadderAtFRRAndBIRD(t *testing.T) {
+	t.Parallel()
+	for _, family := range []Family{IPv4, IPv6} {
+		t.Run("over "+string(family), func(t *testing.T) {
+			t.Parallel()
+			testLadder(t, family)
+		})
+	}
+}
+
+// ladderRig is a balancer with a session to FRR and one to BIRD; hops are the next hops that FRR and BIRD must see.
+func ladderRig(t *testing.T, family Family) (lb *node, frr, bird *foreign, hops map[string][2]string) {
+	t.Helper()
+	lb = newNode(t, "lb")
+	frrNS, birdNS := netnstest.New(t), netnstest.New(t)
+	frr4, frr6 := dualLink(t, lb, frrNS, 1)
+	bird4, bird6 := dualLink(t, lb, birdNS, 2)
+	frrEnds, birdEnds, frrHop, birdHop := frr4, bird4, "next_hop: \""+frr6[0]+"\", ", "next_hop: \""+bird6[0]+"\", "
+	hops = map[string][2]string{vip: {frr4[0], bird4[0]}, vip6: {frr6[0], bird6[0]}}
+	if family == IPv6 {
+		frrEnds, birdEnds, frrHop, birdHop = frr6, bird6, "", ""
+		hops[vip] = hops[vip6] // RFC 8950
+	}
+	frr = newFRR(t, frrNS, "frr", frrConfig(frrEnds[0], "of-frr"))
+	bird = newBIRD(t, birdNS, "bird", birdConfig(birdEnds[0], "of-bird"))
+	lb.start(fmt.Sprintf(`
+rhi:
+  asn: 65011
+  router_id: 198.51.100.11
+  hold: 3s
+  groups:
+    isp: {ladder: [{med: 100, communities: ["65011:7", "65011:1:2"]}, {prepend: 3}, {gshut: true}]}
+    core: {ladder: [{med: 0, gshut: true}]}
+  neighbors:
+    - {name: frr, address: "%s", asn: 65001, group: isp, families: [ipv4, ipv6], %spassword: of-frr}
+    - {name: bird, address: "%s", asn: 65002, group: core, families: [ipv6, ipv4], %spassword: of-bird, prepend: 1}
+`, frrEnds[1], frrHop, birdEnds[1], birdHop))
+	eventually(t, "sessions up", soon, func() bool { return lb.up("frr") && lb.up("bird") })
+	return lb, frr, bird, hops
+}
+
+func testLadder(t *testing.T, family Family) {
+	lb, frr, bird, hops := ladderRig(t, family)
+	const absent = "absent"
+	lost := map[string]func() int{}
+	for _, s := range []struct {
+		isp, core   int
+		atFRR, atBR seen
+	}{
+		{0, 0, seen{ASPath: "65011"}, seen{ASPath: "65011 65011"}},
+		{1, 0, seen{ASPath: "65011", MED: "100", Communities: "65011:7", Large: "65011:1:2"}, seen{ASPath: "65011 65011"}},
+		{2, 1, seen{ASPath: "65011 65011 65011 65011"}, seen{ASPath: "65011 65011", MED: "0", Communities: "65535:0"}},
+		{3, 1, seen{ASPath: "65011", Communities: "65535:0"}, seen{ASPath: "65011 65011", MED: "0", Communities: "65535:0"}},
+		{3, 0, seen{ASPath: "65011", Communities: "65535:0"}, seen{ASPath: "65011 65011"}},
+		{4, 0, seen{ASPath: absent}, seen{ASPath: "65011 65011"}},
+		{1, 2, seen{ASPath: "65011", MED: "100", Communities: "65011:7", Large: "65011:1:2"}, seen{ASPath: absent}},
+		{4, 2, seen{ASPath: absent}, seen{ASPath: absent}},
+		{2, 0, seen{ASPath: "65011 65011 65011 65011"}, seen{ASPath: "65011 65011"}},
+	} {
+		at := fmt.Sprintf("@isp=%d,core=%d", s.isp, s.core)
+		lb.set(vip+at, vip6+at)
+		if s.isp == 4 && s.core == 0 { // the first that takes a route away
+			for where, count := range lost {
+				if n := count(); n > 0 {
+					t.Errorf("%s was gone %d times on the way to other rungs", where, n)
+				}
+			}
+		}
+		for _, prefix := range []string{vip, vip6} {
+			for i, r := range []*foreign{frr, bird} {
+				want := []seen{s.atFRR, s.atBR}[i]
+				if want.ASPath == absent {
+					r.hasNot(prefix)
+					continue
+				}
+				want.NextHop = hops[prefix][i]
+				r.has(prefix, want)
+				eventually(t, "kernel route of "+r.name, soon, func() bool { return r.kernelHop(prefix) != "" })
+				where := prefix + " at " + r.name
+				if prefix == vip6 && r == frr { // zebra replaces each IPv6 route by taking it away first
+					continue
+				}
+				if lost[where] == nil {
+					lost[where] = r.removals(prefix)
+				}
+			}
+		}
+	}
+	r, _ := lb.route(vip)
+	if r.Sent["isp"] != "prepend 3" || r.Sent["core"] != "announced" {
+		t.Errorf("show route: %+v", r)
+	}
+	lb.set()
+	for _, prefix := range []string{vip, vip6} {
+		frr.hasNot(prefix)
+		bird.hasNot(prefix)
+	}
+}
+
 // tcpCounter reads one of the TCP counters of a namespace.
 func tcpCounter(t *testing.T, ns *netnstest.NS, name string) string {
 	t.Helper()

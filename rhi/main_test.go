@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,7 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child runs the role of the node file. Each line of stdin is a set of prefixes for Set; its outcome goes to stdout.
+// child runs the role of the node file. Each line of stdin is a set for SetAdverts, such as
+// "203.0.113.10/32 203.0.113.11/32@isp=1,core=2"; its outcome goes to stdout.
 func child(file string) error {
 	cfg, err := decode(file, nil)
 	if err != nil {
@@ -50,17 +52,31 @@ func child(file string) error {
 	go func() {
 		defer os.Exit(1) // stdin ends with the test: a child never outlives it
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-			var set []netip.Prefix
+			var set []Advert
 			for _, word := range strings.Fields(in.Text()) {
-				set = append(set, netip.MustParsePrefix(word))
+				set = append(set, parseAdvert(word))
 			}
-			fmt.Println(role.Set(context.Background(), set))
+			fmt.Println(role.SetAdverts(context.Background(), set))
 		}
 	}()
 	return daemon.Run(context.Background(), daemon.Process{
 		Role: "rhi", RunDir: filepath.Dir(file), Log: log,
 		Status: map[string]func() any{"/v1/rhi": func() any { return role.Status() }},
 	}, role.Run)
+}
+
+func parseAdvert(word string) Advert {
+	prefix, rungs, _ := strings.Cut(word, "@")
+	a := Advert{Prefix: netip.MustParsePrefix(prefix), Rungs: map[string]int{}}
+	for _, r := range strings.FieldsFunc(rungs, func(c rune) bool { return c == ',' }) {
+		group, rung, _ := strings.Cut(r, "=")
+		n, err := strconv.Atoi(rung)
+		if err != nil {
+			panic(err)
+		}
+		a.Rungs[group] = n
+	}
+	return a
 }
 
 // decode reads a node file, or text when it is not nil, and validates its rhi section.
@@ -135,7 +151,7 @@ func (n *node) end(sig syscall.Signal) {
 	}
 }
 
-// set calls Set in the speaker's process.
+// set calls SetAdverts in the speaker's process.
 func (n *node) set(prefixes ...string) {
 	n.t.Helper()
 	fmt.Fprintln(n.in, strings.Join(prefixes, " "))

@@ -10,6 +10,7 @@ type metrics struct {
 	announced    prometheus.Gauge
 	announces    prometheus.Counter
 	withdraws    prometheus.Counter
+	rungChanges  prometheus.Counter
 	kernelRoutes prometheus.Gauge
 	syncErrors   prometheus.Counter
 }
@@ -28,13 +29,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "anycastle_rhi_announces_total", Help: "Prefixes that began to be announced."}),
 		withdraws: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "anycastle_rhi_withdraws_total", Help: "Prefixes that were withdrawn."}),
+		rungChanges: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "anycastle_rhi_rung_changes_total", Help: "Announced prefixes that went to another rung of a ladder."}),
 		kernelRoutes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "anycastle_rhi_kernel_routes", Help: "Learned routes that stand in the kernel."}),
 		syncErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "anycastle_rhi_sync_errors_total", Help: "Syncs of routes that ended with an error and will be tried again."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.sessionUp, m.sessionDowns, m.peersRefused, m.announced, m.announces, m.withdraws, m.kernelRoutes, m.syncErrors)
+		reg.MustRegister(m.sessionUp, m.sessionDowns, m.peersRefused, m.announced, m.announces, m.withdraws, m.rungChanges, m.kernelRoutes, m.syncErrors)
 	}
 	return m
 }

@@ -224,6 +224,7 @@ func (c *Config) validatePeerASN(at config.Cursor, asn uint32) {
 
 // validatePeering checks what neighbors and ranges have in common; a is an address of the peers.
 func (c *Config) validatePeering(at config.Cursor, p Peering, a netip.Addr) {
+	c.validateGroup(at.Key("group"), p.Group)
 	if at.Has("families") && len(p.Families) == 0 {
 		at.Key("families").Errorf("none given; use [ipv4], [ipv6] or [ipv4, ipv6]")
 	}

@@ -29,21 +29,6 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
 }
 
-// announcePlan is what turns the announced set into the wanted one.
-func announcePlan(want, have prefixSet) (announce, withdraw []netip.Prefix) {
-	for _, p := range want.sorted() {
-		if !have.has(p) {
-			announce = append(announce, p)
-		}
-	}
-	for _, p := range have.sorted() {
-		if !want.has(p) {
-			withdraw = append(withdraw, p)
-		}
-	}
-	return announce, withdraw
-}
-
 // routeTable maps a prefix to its next hops, which are sorted and without repetition.
 type routeTable map[netip.Prefix][]netip.Addr
 
@@ -51,6 +36,7 @@ type routeTable map[netip.Prefix][]netip.Addr
 type path struct {
 	prefix   netip.Prefix
 	own      bool
+	markers  []marker // of the own path
 	nextHops []netip.Addr
 }
 

@@ -31,26 +31,6 @@ func addrs(list ...string) []netip.Addr {
 var byValue = cmp.Options{cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()}
 
-func TestAnnouncePlan(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name                         string
-		want, have, announce, remove []netip.Prefix
-	}{
-		{name: "nothing"},
-		{name: "same", want: prefixes(vip), have: prefixes(vip)},
-		{name: "new ones in order", want: prefixes("203.0.113.2/32", "203.0.113.1/32"), announce: prefixes("203.0.113.1/32", "203.0.113.2/32")},
-		{name: "gone", have: prefixes(vip), remove: prefixes(vip)},
-		{name: "another length is another route", want: prefixes("203.0.113.0/24"), have: prefixes("203.0.113.0/25"),
-			announce: prefixes("203.0.113.0/24"), remove: prefixes("203.0.113.0/25")},
-	} {
-		announce, withdraw := announcePlan(newPrefixSet(c.want), newPrefixSet(c.have))
-		if diff := cmp.Diff([][]netip.Prefix{c.announce, c.remove}, [][]netip.Prefix{announce, withdraw}, byValue); diff != "" {
-			t.Errorf("%s: -want +got\n%s", c.name, diff)
-		}
-	}
-}
-
 func TestLearnedRoutes(t *testing.T) {
 	t.Parallel()
 	hops := addrs("192.0.2.5", "192.0.2.3", "192.0.2.5")

@@ -1,14 +1,19 @@
 package rhi
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // statement is one line of the export policy; the first that matches decides, and what none matches stays in.
 type statement struct {
 	to      peers
 	family  Family // empty: any
-	own     bool   // holds for own routes, else for learned ones that router.pass covers
-	reject  bool
-	prepend int
+	own     bool   // holds for own routes with the marker, else for learned ones that router.pass covers
+	marker  marker
+	reject  bool       // all own routes, or all others
+	rung    Rung       // how an own route is sent
+	prepend int        // in all
 	nextHop netip.Addr // the zero Addr: as it is
 }
 
@@ -16,8 +21,14 @@ type statement struct {
 // in has no say about it.
 func exportPolicy(c *Config) []statement {
 	var policy []statement
+	groups := c.groupNames()
 	for _, p := range c.allPeers() {
-		policy = append(policy, p.sent(statement{own: true})...)
+		group := uint32(slices.Index(groups, p.Group))
+		for i, rung := range c.Ladder(p.Group) {
+			if !rung.Withdrawn {
+				policy = append(policy, p.sent(statement{own: true, marker: marker{group, uint32(i)}, rung: rung})...)
+			}
+		}
 		policy = append(policy, statement{to: p, own: true, reject: true})
 		if c.Router != nil && len(c.Router.Pass) > 0 {
 			policy = append(policy, p.sent(statement{})...)
@@ -30,7 +41,7 @@ func exportPolicy(c *Config) []statement {
 // sent completes a statement that lets something through to the peers. IPv6 routes over an IPv4 session come first, as
 // they are in need of a next hop: the session's own address would be an IPv4 one.
 func (p peers) sent(s statement) []statement {
-	s.to, s.prepend = p, s.prepend+p.Prepend
+	s.to, s.prepend = p, p.Prepend+s.rung.Prepend
 	if !p.NextHop.IsValid() {
 		return []statement{s}
 	}

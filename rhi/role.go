@@ -37,7 +37,7 @@ type Role struct {
 	mu      sync.Mutex // guards the rest, and each apply from its diff to its reading back
 	speaker *speaker   // nil before Run has started it and after it has ended
 	stopped bool
-	health  prefixSet // what Set asked for
+	health  advertTable // what Set or SetAdverts asked for
 	kernel  routeTable
 	peers   map[netip.Addr]*session
 }
@@ -53,7 +53,7 @@ func New(cfg Config, opts Options) *Role {
 		metrics: newMetrics(opts.Registry),
 		changed: make(chan struct{}, 1),
 		peerCh:  make(chan peerChange),
-		health:  prefixSet{},
+		health:  advertTable{},
 		peers:   map[netip.Addr]*session{},
 	}
 	for _, n := range cfg.Neighbors {
@@ -67,25 +67,36 @@ func New(cfg Config, opts Options) *Role {
 	return r
 }
 
-// Set makes the given prefixes, and no others, the ones that health stands behind. They are withdrawn and announced
-// before it returns, and read back; before Run they are kept for it. Configured own routes stay whatever is set. The
-// same set again sends nothing. A prefix that Refuse has a reason against is kept and not announced, and holds no other
-// back. An error says that the announced set may differ; Run goes on trying.
+// Set makes the given prefixes, and no others, the ones that health stands behind, for all groups of peers alike. See
+// SetAdverts.
 func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
+	var adverts []Advert
+	for _, p := range newPrefixSet(prefixes).sorted() {
+		adverts = append(adverts, Advert{Prefix: p})
+	}
+	return r.SetAdverts(ctx, adverts)
+}
+
+// SetAdverts makes the given prefixes, and no others, the ones that health stands behind, each at a rung of each group's
+// ladder. They are withdrawn, announced and changed before it returns, and read back; before Run they are kept for it. A
+// prefix that goes to another rung is replaced in one step: no peer is without it meanwhile. Configured own routes stay
+// announced to all whatever is set. The same again sends nothing. A prefix that Refuse has a reason against is kept and
+// not announced, and holds no other back. An error says that what is announced may differ; Run goes on trying, unless it
+// is about what was asked for, which then changes nothing.
+func (r *Role) SetAdverts(ctx context.Context, adverts []Advert) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for _, p := range prefixes {
-		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
-			return fmt.Errorf("announce %v: want an IPv4 or IPv6 prefix without host bits", p)
-		}
+	table, err := r.cfg.adverts(adverts)
+	if err != nil {
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
 		return errStopped
 	}
-	r.health = newPrefixSet(prefixes)
+	r.health = table
 	if r.speaker == nil {
 		return nil
 	}
@@ -95,26 +106,35 @@ func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
 // Refuse says why no peer can be told of a prefix, and what to do about it; empty: one can.
 func (r *Role) Refuse(p netip.Prefix) string { return r.cfg.refuse(p) }
 
-// announce brings the announced set to the wanted one and reads it back. The caller holds mu.
-func (r *Role) announce() error {
-	want := newPrefixSet(r.cfg.Announce, r.health.sorted())
-	for p := range want {
-		if r.cfg.refuse(p) != "" {
-			delete(want, p)
+// wanted gives what is to be announced now. The caller holds mu.
+func (r *Role) wanted() advertTable {
+	want, last := advertTable{}, r.cfg.lastRungs()
+	for p, rungs := range r.health {
+		if r.cfg.refuse(p) == "" && !slices.Equal(rungs, last) {
+			want[p] = rungs
 		}
 	}
-	have, err := r.announced()
+	for _, p := range r.cfg.Announce {
+		want[p] = make([]uint32, len(last)) // at the first rung
+	}
+	return want
+}
+
+// announce brings what is announced to what is wanted and reads it back. The caller holds mu.
+func (r *Role) announce() error {
+	want := r.wanted()
+	before, err := r.announced()
 	if err != nil {
 		return err
 	}
-	add, del := announcePlan(want, have)
+	add, del := announcePlan(want, before)
 	// withdraw first: traffic that still comes for a withdrawn prefix is lost, a late announce costs only time
-	err = errors.Join(r.speaker.withdraw(del), r.speaker.announce(add))
-	have, readErr := r.announced()
+	err = errors.Join(r.speaker.withdraw(del), r.speaker.announce(add, want))
+	now, readErr := r.announced()
 	if err := errors.Join(err, readErr); err != nil {
 		return err
 	}
-	missing, left := announcePlan(want, have)
+	missing, left := announcePlan(want, now)
 	for _, p := range del {
 		if !slices.Contains(left, p) {
 			r.log.Info("withdrawn", "prefix", p)
@@ -123,37 +143,55 @@ func (r *Role) announce() error {
 	}
 	for _, p := range add {
 		if !slices.Contains(missing, p) {
-			r.log.Info("announced", "prefix", p, "source", r.source(p))
-			r.metrics.announces.Inc()
+			r.noteAnnounced(p, before, now)
 		}
 	}
-	r.metrics.announced.Set(float64(len(have)))
+	r.metrics.announced.Set(float64(len(now)))
 	if len(missing)+len(left) > 0 {
 		return fmt.Errorf("read back announced routes: %v missing, %v left over", missing, left)
 	}
 	return nil
 }
 
-// announced reads the set of own routes from the speaker.
-func (r *Role) announced() (prefixSet, error) {
+func (r *Role) noteAnnounced(p netip.Prefix, before, now advertTable) {
+	if old, ok := before[p]; ok {
+		r.log.Info("rung changed", "prefix", p, "old", r.cfg.sent(old), "new", r.cfg.sent(now[p]))
+		r.metrics.rungChanges.Inc()
+		return
+	}
+	r.log.Info("announced", "prefix", p, "source", r.source(p), "sent", r.cfg.sent(now[p]))
+	r.metrics.announces.Inc()
+}
+
+// announced reads the own routes from the speaker. One with foreign markers has a nil row.
+func (r *Role) announced() (advertTable, error) {
 	paths, err := r.speaker.paths()
 	if err != nil {
 		return nil, err
 	}
-	own := prefixSet{}
+	own, groups := advertTable{}, len(r.cfg.groupNames())
 	for _, p := range paths {
 		if p.own {
-			own[p.prefix] = struct{}{}
+			own[p.prefix] = rungsOf(p.markers, groups)
 		}
 	}
 	return own, nil
+}
+
+// own is the set of prefixes that are never learned from a peer. The caller holds mu.
+func (r *Role) own() prefixSet {
+	s := newPrefixSet(r.cfg.Announce)
+	for p := range r.health {
+		s[p] = struct{}{}
+	}
+	return s
 }
 
 func (r *Role) source(p netip.Prefix) Source {
 	switch {
 	case slices.Contains(r.cfg.Announce, p):
 		return Own
-	case r.health.has(p):
+	case r.health[p] != nil:
 		return Health
 	}
 	return Learned
@@ -307,7 +345,7 @@ func (r *Role) sync(kernel *fib, inherited prefixSet) error {
 	if pathsErr != nil {
 		return errors.Join(err, pathsErr)
 	}
-	want := learnedRoutes(paths, newPrefixSet(r.cfg.Announce, r.health.sorted()))
+	want := learnedRoutes(paths, r.own())
 	for p := range want {
 		delete(inherited, p) // ours now: it goes when its peer withdraws it
 	}

@@ -202,7 +202,7 @@ func TestSet(t *testing.T) {
 			t.Errorf("takes %s", bad)
 		}
 	}
-	if !r.health.has(prefixes(vip)[0]) || len(r.health) != 1 {
+	if r.health[prefixes(vip)[0]] == nil || len(r.health) != 1 {
 		t.Errorf("kept %v, want what the last good call gave", r.health)
 	}
 	done, cancel := context.WithCancel(t.Context())

@@ -72,11 +72,9 @@ func (s *speaker) start(ctx context.Context) error {
 func (s *speaker) addPeer(ctx context.Context, n Neighbor) error {
 	o := s.options(peers{n.Name, netip.PrefixFrom(n.Address, n.Address.BitLen()), n.Peering}, n.Passive)
 	peer := &api.Peer{
-		Conf:        &api.PeerConf{NeighborAddress: n.Address.String(), PeerAsn: n.ASN, Description: n.Name, AuthPassword: s.passwords[n.Name]},
-		Transport:   &api.Transport{PassiveMode: n.Passive},
-		Timers:      o.Timers,
-		AfiSafis:    o.AfiSafis,
-		TtlSecurity: o.TtlSecurity, EbgpMultihop: o.EbgpMultihop,
+		Conf:      &api.PeerConf{NeighborAddress: n.Address.String(), PeerAsn: n.ASN, Description: n.Name, AuthPassword: s.passwords[n.Name]},
+		Transport: &api.Transport{PassiveMode: n.Passive},
+		Timers:    o.Timers, AfiSafis: o.AfiSafis, TtlSecurity: o.TtlSecurity, EbgpMultihop: o.EbgpMultihop,
 	}
 	if err := s.bgp.AddPeer(ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
 		return fmt.Errorf("add peer %s: %w", n.Name, err)
@@ -148,21 +146,9 @@ func (s *speaker) renewPeer(ctx context.Context, n Neighbor) error {
 // setPolicy makes the export default a reject, so that the node is never a transit by default, and then accepts own routes
 // and, on a router, what `pass` covers. An import policy would also stop the own routes.
 func (s *speaker) setPolicy(ctx context.Context) error {
-	if s.cfg.Router != nil && len(s.cfg.Router.Pass) > 0 {
-		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: passSet}
-		for _, p := range s.cfg.Router.Pass {
-			set.Prefixes = append(set.Prefixes, &api.Prefix{
-				IpPrefix: p.String(), MaskLengthMin: uint32(p.Bits()), MaskLengthMax: uint32(p.Addr().BitLen()),
-			})
-		}
-		if err := s.define(ctx, set); err != nil {
-			return err
-		}
-	}
-	for _, p := range s.cfg.allPeers() {
-		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: p.name, List: []string{p.where.String()}}
-		if err := s.define(ctx, set); err != nil {
-			return err
+	for _, set := range s.definedSets() {
+		if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
+			return fmt.Errorf("define %s: %w", set.Name, err)
 		}
 	}
 	policy := &api.Policy{Name: "export"}
@@ -182,18 +168,33 @@ func (s *speaker) setPolicy(ctx context.Context) error {
 	return nil
 }
 
-func (s *speaker) define(ctx context.Context, set *api.DefinedSet) error {
-	if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
-		return fmt.Errorf("define %s: %w", set.Name, err)
+// definedSets are what the conditions of the policy name.
+func (s *speaker) definedSets() []*api.DefinedSet {
+	var sets []*api.DefinedSet
+	for _, p := range s.cfg.allPeers() {
+		sets = append(sets, &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: p.name, List: []string{p.where.String()}})
 	}
-	return nil
+	for _, m := range s.cfg.markers() {
+		sets = append(sets, &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_LARGE_COMMUNITY, Name: m.String(), List: []string{"^" + m.String() + "$"}})
+	}
+	if s.cfg.Router == nil || len(s.cfg.Router.Pass) == 0 {
+		return sets
+	}
+	pass := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: passSet}
+	for _, p := range s.cfg.Router.Pass {
+		pass.Prefixes = append(pass.Prefixes, &api.Prefix{IpPrefix: p.String(), MaskLengthMin: uint32(p.Bits()), MaskLengthMax: uint32(p.Addr().BitLen())})
+	}
+	return append(sets, pass)
 }
 
 func (s *speaker) statement(name string, st statement) *api.Statement {
 	when := &api.Conditions{NeighborSet: &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: st.to.name}}
-	switch {
-	case st.own:
+	if st.own {
 		when.RouteType = api.Conditions_ROUTE_TYPE_LOCAL
+	}
+	switch {
+	case st.own && !st.reject:
+		when.LargeCommunitySet = &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: st.marker.String()}
 	case !st.reject:
 		when.PrefixSet = &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: passSet}
 	}
@@ -204,6 +205,14 @@ func (s *speaker) statement(name string, st statement) *api.Statement {
 		return &api.Statement{Name: name, Conditions: when, Actions: &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_REJECT}}
 	}
 	do := &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT}
+	if st.own {
+		standard, large := st.rung.communities()
+		do.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE, Communities: standard}
+		do.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE, Communities: large} // the markers go
+	}
+	if st.rung.MED != nil {
+		do.Med = &api.MedAction{Type: api.MedAction_TYPE_REPLACE, Value: int64(*st.rung.MED)}
+	}
 	if st.prepend > 0 {
 		do.AsPrepend = &api.AsPrependAction{Asn: s.cfg.ASN, Repeat: uint32(st.prepend)}
 	}
@@ -235,12 +244,12 @@ func (s *speaker) watch(ctx context.Context, onTable func(), onPeer func(peerCha
 	return nil
 }
 
-// announce adds own routes; one that stands already is not sent again.
-func (s *speaker) announce(prefixes []netip.Prefix) error {
+// announce adds own routes, or replaces them in one step; one that stands already is not sent again.
+func (s *speaker) announce(prefixes []netip.Prefix, table advertTable) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	paths, err := ownPaths(prefixes)
+	paths, err := ownPaths(prefixes, table)
 	if err != nil {
 		return err
 	}
@@ -255,7 +264,7 @@ func (s *speaker) withdraw(prefixes []netip.Prefix) error {
 	if len(prefixes) == 0 {
 		return nil // never a request without paths
 	}
-	paths, err := ownPaths(prefixes)
+	paths, err := ownPaths(prefixes, nil)
 	if err != nil {
 		return err
 	}
@@ -267,7 +276,7 @@ func (s *speaker) withdraw(prefixes []netip.Prefix) error {
 
 // ownPaths builds the same path for announce and withdraw: gobgp silently withdraws nothing when the identifiers differ.
 // Ours is always 0. The next hop 0.0.0.0 or :: becomes the session's own address when it is sent.
-func ownPaths(prefixes []netip.Prefix) ([]*apiutil.Path, error) {
+func ownPaths(prefixes []netip.Prefix, table advertTable) ([]*apiutil.Path, error) {
 	paths := make([]*apiutil.Path, len(prefixes))
 	for i, p := range prefixes {
 		nlri, err := bgp.NewIPAddrPrefix(p)
@@ -278,10 +287,15 @@ func ownPaths(prefixes []netip.Prefix) ([]*apiutil.Path, error) {
 		if err != nil {
 			return nil, fmt.Errorf("build next hop of %v: %w", p, err)
 		}
-		paths[i] = &apiutil.Path{
-			Family: family, Nlri: nlri, Age: time.Now().Unix(),
-			Attrs: []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP), nextHop},
+		attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP), nextHop}
+		var markers []*bgp.LargeCommunity
+		for group, rung := range table[p] {
+			markers = append(markers, bgp.NewLargeCommunity(0, uint32(group), rung))
 		}
+		if len(markers) > 0 {
+			attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(markers))
+		}
+		paths[i] = &apiutil.Path{Family: family, Nlri: nlri, Age: time.Now().Unix(), Attrs: attrs}
 	}
 	return paths, nil
 }
@@ -317,7 +331,9 @@ func (s *speaker) pathsOf(family bgp.Family) ([]path, error) {
 			p := path{prefix: prefix}
 			for _, f := range found {
 				own := !f.PeerAddress.IsValid()
-				p.own = p.own || own
+				if own {
+					p.own, p.markers = true, markers(f)
+				}
 				if hop, ok := nextHop(f); ok && f.Best && !own {
 					p.nextHops = append(p.nextHops, hop)
 				}
@@ -328,6 +344,17 @@ func (s *speaker) pathsOf(family bgp.Family) ([]path, error) {
 		return nil, fmt.Errorf("list paths: %w", err)
 	}
 	return list, nil
+}
+
+func markers(p *apiutil.Path) (list []marker) {
+	for _, a := range p.Attrs {
+		if large, ok := a.(*bgp.PathAttributeLargeCommunities); ok {
+			for _, c := range large.Values {
+				list = append(list, marker{c.LocalData1, c.LocalData2})
+			}
+		}
+	}
+	return list
 }
 
 func nextHop(p *apiutil.Path) (netip.Addr, bool) {

@@ -43,12 +43,13 @@ const (
 
 // Route is one line of `show route`.
 type Route struct {
-	Prefix   netip.Prefix `json:"prefix"`
-	NextHops []netip.Addr `json:"next_hops"` // of the best paths; empty for own and health routes
-	Source   Source       `json:"source"`
-	InKernel bool         `json:"in_kernel"` // a learned route that the kernel forwards by, with these next hops
-	PassedOn bool         `json:"passed_on"` // peers may hear of it from us
-	Why      string       `json:"why"`       // the reason for PassedOn
+	Prefix   netip.Prefix      `json:"prefix"`
+	NextHops []netip.Addr      `json:"next_hops"` // of the best paths; empty for own and health routes
+	Source   Source            `json:"source"`
+	InKernel bool              `json:"in_kernel"`      // a learned route that the kernel forwards by, with these next hops
+	PassedOn bool              `json:"passed_on"`      // peers may hear of it from us
+	Why      string            `json:"why"`            // the reason for PassedOn
+	Sent     map[string]string `json:"sent,omitempty"` // of the node's own: how each group of peers is sent it
 }
 
 // Status gives a snapshot for `show peer` and `show route`.
@@ -77,10 +78,17 @@ func (r *Role) Status() Status {
 	for _, p := range paths {
 		st.Routes = append(st.Routes, r.route(p))
 	}
-	for p := range r.health { // they are in no routing table
-		if why := r.cfg.refuse(p); why != "" {
-			st.Routes = append(st.Routes, Route{Prefix: p, NextHops: []netip.Addr{}, Source: Health, Why: why})
+	for p, rungs := range r.health { // those that are in no routing table
+		rt := Route{Prefix: p, NextHops: []netip.Addr{}, Source: Health}
+		switch why := r.cfg.refuse(p); {
+		case why != "":
+			rt.Why = why
+		case slices.Equal(rungs, r.cfg.lastRungs()) && !slices.Contains(r.cfg.Announce, p):
+			rt.Why, rt.Sent = "withdrawn from all groups of peers", r.cfg.sent(rungs)
+		default:
+			continue
 		}
+		st.Routes = append(st.Routes, rt)
 	}
 	slices.SortFunc(st.Routes, func(a, b Route) int { return comparePrefixes(a.Prefix, b.Prefix) })
 	return st
@@ -103,6 +111,7 @@ func (r *Role) route(p path) Route {
 	rt := Route{Prefix: p.prefix, NextHops: []netip.Addr{}, Source: r.source(p.prefix)}
 	if p.own {
 		rt.PassedOn, rt.Why = true, "the node's own route"
+		rt.Sent = r.cfg.sent(rungsOf(p.markers, len(r.cfg.groupNames())))
 		return rt
 	}
 	rt.NextHops = append(rt.NextHops, p.nextHops...)
