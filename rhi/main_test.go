@@ -98,7 +98,7 @@ func decode(name string, text []byte) (*Config, error) {
 
 // node is a speaker in a namespace of its own.
 type node struct {
-	t    *testing.T
+	t    testing.TB
 	ns   *netnstest.NS
 	dir  string
 	name string
@@ -107,7 +107,7 @@ type node struct {
 	out  *bufio.Reader
 }
 
-func newNode(t *testing.T, name string) *node {
+func newNode(t testing.TB, name string) *node {
 	t.Helper()
 	return &node{t: t, ns: netnstest.New(t), dir: t.TempDir(), name: name}
 }
@@ -204,7 +204,7 @@ func (n *node) kernel(prefix string) string {
 }
 
 // eventually waits for a condition and gives the time that it took.
-func eventually(t *testing.T, what string, within time.Duration, ok func() bool) time.Duration {
+func eventually(t testing.TB, what string, within time.Duration, ok func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -222,7 +222,7 @@ func eventually(t *testing.T, what string, within time.Duration, ok func() bool)
 
 // logWriter shows a child's log in the test's.
 type logWriter struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 }
 

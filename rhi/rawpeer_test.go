@@ -61,9 +61,18 @@ func dial(n *node, from string, ttl int) (conn net.Conn, err error) {
 	return conn, err
 }
 
-// open takes a session to Established within the given time. It waits for the far end's OPEN before it says a word:
+// open is handshake for a session that ends with the test at the latest.
+func open(n *node, from string, ttl int, within time.Duration) (*rawPeer, error) {
+	p, err := handshake(n, from, ttl, within)
+	if err == nil {
+		n.t.Cleanup(func() { p.Close(); <-p.closed })
+	}
+	return p, err
+}
+
+// handshake takes a session to Established within the given time. It waits for the far end's OPEN before it says a word:
 // gobgp sets the least TTL only after it has accepted a connection, and before it sends its OPEN.
-func open(n *node, from string, ttl int, within time.Duration) (p *rawPeer, err error) {
+func handshake(n *node, from string, ttl int, within time.Duration) (p *rawPeer, err error) {
 	conn, err := dial(n, from, ttl)
 	if err != nil {
 		return nil, err
@@ -101,7 +110,6 @@ func open(n *node, from string, ttl int, within time.Duration) (p *rawPeer, err 
 			}
 		}
 	}()
-	n.t.Cleanup(func() { conn.Close(); <-p.closed })
 	return p, nil
 }
 
@@ -184,76 +192,6 @@ func (n *node) mustOpen(from string) *rawPeer {
 		n.t.Fatalf("open a session from %s: %v", from, err)
 	}
 	return p
-}
-
-func TestGarbage(t *testing.T) {
-	t.Parallel()
-	attr := func(flags, kind byte, value string) []byte {
-		v, err := hex.DecodeString(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return append([]byte{flags, kind, byte(len(v))}, v...)
-	}
-	update := func(attrs ...[]byte) []byte {
-		all := bytes.Join(attrs, nil)
-		body := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(len(all)))
-		return message(typeUpdate, append(append(body, all...), 24, 203, 0, 113))
-	}
-	origin, nextHop := attr(0x40, 1, "00"), attr(0x40, 3, "c0000203")
-	cases := []struct {
-		name string
-		send []byte
-	}{
-		{"unknown type", message(typeUnknown, nil)},
-		{"no marker", append(make([]byte, 16), 0, 19, typeKeepalive)},
-		{"length below the header's", append(bytes.Repeat([]byte{0xff}, 16), 0, 3, typeUpdate)},
-		{"empty update", message(typeUpdate, nil)},
-		{"withdrawn length beyond the end", message(typeUpdate, []byte{0xff, 0xff, 0, 0})},
-		{"attribute length beyond the end", message(typeUpdate, []byte{0, 0, 0xff, 0xff, 0x40, 1, 1})},
-		{"AS4_PATH before AS_PATH", update(origin, nextHop, attr(0xc0, 17, "02010000fe4b"), attr(0x40, 2, "0201fe4b"))},
-		{"AS_PATH segment longer than the attribute", update(origin, nextHop, attr(0x40, 2, "02ff"))},
-		{"prefix of 200 bits", message(typeUpdate, []byte{0, 0, 0, 0, 200, 1, 2, 3})},
-		{"second OPEN", message(typeOpen, bytes.Repeat([]byte{0xff}, 40))},
-		{"noise", bytes.Repeat([]byte{0xa5, 0x00, 0xff}, 2000)},
-	}
-	router, raw := withRawPeers(t, 2*len(cases))
-	survived := func(name string) {
-		t.Helper()
-		if !router.up("good") || router.kernel(vip) != "192.0.2.129" {
-			t.Fatalf("%s: the speaker or its other session did not survive", name)
-		}
-	}
-	for i, c := range cases {
-		early, err := dial(raw, rawAddr(2*i), 255)
-		if err != nil {
-			t.Fatal(err)
-		}
-		early.SetDeadline(time.Now().Add(soon))
-		sendAndHangUp(t, early, c.send)
-		io.Copy(io.Discard, early)
-		early.Close()
-		survived(c.name + " instead of OPEN")
-
-		p := raw.mustOpen(rawAddr(2*i + 1))
-		sendAndHangUp(t, p, c.send)
-		<-p.closed
-		survived(c.name)
-	}
-}
-
-// sendAndHangUp says that no more will come, so that the far end ends the session whatever it thought of the message.
-func sendAndHangUp(t *testing.T, conn net.Conn, b []byte) {
-	t.Helper()
-	if _, err := conn.Write(b); err != nil {
-		t.Error(err)
-	}
-	if p, ok := conn.(*rawPeer); ok {
-		conn = p.Conn
-	}
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Log(err) // the far end has ended the session already
-	}
 }
 
 func TestSameSetSendsNothing(t *testing.T) {

@@ -18,7 +18,7 @@ const (
 )
 
 // link joins two nodes by the i-th pair of 192.0.2.0/24: a gets the even address, b the odd one.
-func link(t *testing.T, a, b *node, i int) (aAddr, bAddr string) {
+func link(t testing.TB, a, b *node, i int) (aAddr, bAddr string) {
 	t.Helper()
 	even, odd := fmt.Sprintf("192.0.2.%d", 2*i), fmt.Sprintf("192.0.2.%d", 2*i+1)
 	netnstest.Veth(t, a.ns, fmt.Sprintf("eth%d", i), netip.MustParsePrefix(even+"/31"),

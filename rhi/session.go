@@ -51,6 +51,9 @@ func (r *Role) notePeer(c peerChange) (todo repair) {
 	defer r.mu.Unlock()
 	p := r.peers[c.address]
 	if p == nil {
+		if c.state == "active" {
+			return repair{} // a last step of one that was dropped: it may come after its end
+		}
 		if p = r.admit(c); p == nil {
 			return repair{drop: c.address}
 		}
@@ -134,7 +137,7 @@ func (r *Role) overduePeers() []repair {
 	defer r.mu.Unlock()
 	var todo []repair
 	for _, p := range r.peers {
-		opening := p.shown.State == "opensent" || p.shown.State == "openconfirm"
+		opening := p.shown.State == "opensent" || p.shown.State == "openconfirm" || p.dynamic && p.shown.State != established && p.heldUntil.IsZero()
 		silent := opening && time.Since(p.stepped) > r.cfg.Hold
 		released := !p.heldUntil.IsZero() && time.Now().After(p.heldUntil)
 		if !silent && !released {

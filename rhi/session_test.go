@@ -165,6 +165,7 @@ func TestDynamicSessions(t *testing.T) {
 			{"192.0.2.3", "opensent", false, false, 3, 1, 0},
 			{"192.0.2.4", "opensent", false, true, 3, 1, 1},     // one too many
 			{"192.0.2.4", "idle", false, true, 3, 1, 1},         // its end
+			{"192.0.2.4", "active", false, false, 3, 1, 1},      // and what may come after
 			{"198.51.100.9", established, false, true, 3, 1, 1}, // in no range
 			{"192.0.2.1", "idle", false, true, 2, 1, 1},         // never came up
 			{"192.0.2.2", "idle", true, true, 2, 0, 1},          // too many prefixes: stays to be seen
