@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-kernel demo bench bench-lb fuzz clean packages
+.PHONY: help build generate fmt check test test-kernel demo bench bench-lb bench-rhi fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -60,6 +60,12 @@ bench-lb: ## the balancer's figures beside a peer's, some minutes (root); REPORT
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-lb.txt >"$(REPORT)/bench-lb.json"; }
 	@rm -f .bench-lb.txt
 
+bench-rhi: ## how fast routers of others follow, FRR and BIRD, some minutes (root); REPORT=DIR writes DIR/bench-rhi.json
+	@.ci/packages frr bird2
+	@go test -run '^$$' -bench RHI -benchtime 1x -timeout 1h ./rhi >.bench-rhi.txt; status=$$?; grep -v '^ ' .bench-rhi.txt; exit $$status
+	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -v key=event -f .ci/bench.awk .bench-rhi.txt >"$(REPORT)/bench-rhi.json"; }
+	@rm -f .bench-rhi.txt
+
 fuzz: ## each fuzz target for FUZZTIME
 	@for dir in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
 		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
@@ -68,7 +74,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 clean: ## what was built
-	rm -f anycastle .bench.txt .bench-lb.txt .test-kernel
+	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .test-kernel
 
 packages:
 	@.ci/packages

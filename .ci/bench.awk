@@ -1,6 +1,6 @@
 # Turns the output of `go test -bench` into a list of rows. One whose name ends in "/peer=PEER" is of that peer, for the
 # case before. A figure given as "N x/CASE" is the row's ratio to that case, which is the row's peer if it has no other.
-# Any other figure is a key of its own, named as its unit.
+# Any other figure is a key of its own, named as its unit. The case's own key is "case", or what key says.
 /^Benchmark/ && $2 ~ /^[0-9]+$/ { # not the line of one that failed
 	name = $1
 	sub(/-[0-9]+$/, "", name) # the number of CPUs
@@ -11,7 +11,7 @@
 		peer = substr(name, RSTART + 6)
 		name = substr(name, 1, RSTART - 1)
 	}
-	row = sprintf("{\"case\": \"%s\", \"iterations\": %s", name, $2)
+	row = sprintf("{\"%s\": \"%s\", \"iterations\": %s", key ? key : "case", name, $2)
 	if (peer)
 		row = row sprintf(", \"peer\": \"%s\"", peer)
 	for (i = 3; i < NF; i += 2) {

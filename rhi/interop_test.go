@@ -15,7 +15,7 @@ import (
 
 // dualLink joins a node to another router by a link with addresses of both families: 192.0.2.x and 2001:db8:i::x, where
 // the node has the first of each.
-func dualLink(t *testing.T, n *node, other *netnstest.NS, i int) (four, six [2]string) {
+func dualLink(t testing.TB, n *node, other *netnstest.NS, i int) (four, six [2]string) {
 	t.Helper()
 	four = [2]string{fmt.Sprintf("192.0.2.%d", 2*i), fmt.Sprintf("192.0.2.%d", 2*i+1)}
 	six = [2]string{fmt.Sprintf("2001:db8:%d::1", i), fmt.Sprintf("2001:db8:%d::2", i)}

@@ -26,7 +26,7 @@ import (
 
 // foreign is another router: FRR or BIRD.
 type foreign struct {
-	t    *testing.T
+	t    testing.TB
 	ns   *netnstest.NS
 	name string
 	dir  string // its config, its sockets
@@ -44,7 +44,7 @@ type seen struct {
 }
 
 // needPrograms fails a test with the mend, as CI has them.
-func needPrograms(t *testing.T, programs ...string) {
+func needPrograms(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := os.Stat(p); err != nil {
@@ -76,7 +76,7 @@ func (f *foreign) command(program string, args ...string) (string, error) {
 }
 
 // newFRR starts zebra, bgpd and further daemons (bfdd, ospfd) of FRR with a config, in the namespace of its links.
-func newFRR(t *testing.T, ns *netnstest.NS, name, config string, more ...string) *foreign {
+func newFRR(t testing.TB, ns *netnstest.NS, name, config string, more ...string) *foreign {
 	t.Helper()
 	daemons := append([]string{"zebra", "bgpd"}, more...)
 	for _, d := range daemons {
@@ -165,7 +165,7 @@ func (f *foreign) frrPath(p netip.Prefix) (seen, bool) {
 }
 
 // newBIRD starts BIRD with a config in the namespace of its links.
-func newBIRD(t *testing.T, ns *netnstest.NS, name, config string) *foreign {
+func newBIRD(t testing.TB, ns *netnstest.NS, name, config string) *foreign {
 	t.Helper()
 	needPrograms(t, "/usr/sbin/bird", "/usr/sbin/birdc")
 	f := &foreign{t: t, ns: ns, name: name}
