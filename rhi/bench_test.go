@@ -3,6 +3,7 @@ package rhi
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -11,10 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"anycastle/internal/netnstest"
+	"anycastle/rhi/bfd"
 )
 
 // rounds is how often an event is measured.
 const rounds = 20
+
+// fastBFD is the interval of BFD where it is measured.
+const fastBFD = 100 * time.Millisecond
 
 // routeNews tells when the kernel of a namespace sets and removes the route to a prefix.
 type routeNews struct {
@@ -71,26 +76,28 @@ type benchRouter struct {
 	text   string
 }
 
-var benchRouters = map[string]func(t testing.TB, ns *netnstest.NS, node string) *foreign{
-	"frr": func(t testing.TB, ns *netnstest.NS, node string) *foreign {
-		return newFRR(t, ns, "frr", frrConfig(node, "secret"))
-	},
-	"bird": func(t testing.TB, ns *netnstest.NS, node string) *foreign {
-		return newBIRD(t, ns, "bird", birdConfig(node, "secret"))
-	},
-}
-
-func newBenchRouter(t testing.TB, name string) *benchRouter {
+// newBenchRouter starts a router, frr or bird, and the node with its session, and with BFD if the interval is not 0.
+func newBenchRouter(t testing.TB, name string, interval time.Duration, multiplier int) *benchRouter {
 	t.Helper()
 	lb, ns := newNode(t, "lb"), netnstest.New(t)
 	four, _ := dualLink(t, lb, ns, 1)
-	asn := map[string]int{"frr": 65001, "bird": 65002}[name]
-	r := &benchRouter{lb: lb, router: benchRouters[name](t, ns, four[0]), text: fmt.Sprintf(`
+	r := &benchRouter{lb: lb}
+	asn, more := 65002, ""
+	if interval > 0 {
+		more = fmt.Sprintf(", bfd: {interval: %v, multiplier: %d}", interval, multiplier)
+	}
+	if name == "frr" {
+		asn, more = 65001, strings.Replace(more, "bfd: {", "bfd: {multihop: true, local: "+four[0]+", ", 1)
+		r.router = newFRR(t, ns, name, frrWithBFD(four[0], interval, multiplier), "bfdd")
+	} else {
+		r.router = newBIRD(t, ns, name, birdWithBFD(four[0], interval, multiplier))
+	}
+	r.text = fmt.Sprintf(`
 rhi:
   asn: 65011
   router_id: 198.51.100.11
-  neighbors: [{name: router, address: %s, asn: %d, password: secret}]
-`, four[1], asn)}
+  neighbors: [{name: router, address: %s, asn: %d, password: secret%s}]
+`, four[1], asn, more)
 	r.start()
 	return r
 }
@@ -98,18 +105,30 @@ rhi:
 func (r *benchRouter) start() {
 	r.lb.t.Helper()
 	r.lb.start(r.text)
-	eventually(r.lb.t, "session up", soon, func() bool { return r.lb.up("router") })
+	eventually(r.lb.t, "session up", soon, r.up)
+}
+
+// up says whether BGP is, and BFD where there is some.
+func (r *benchRouter) up() bool {
+	for _, s := range r.lb.bfd() {
+		if s.State != bfd.Up {
+			return false
+		}
+	}
+	return r.lb.up("router")
 }
 
 // BenchmarkRHI gives how long after an event the kernel of a router of others has another route: median and worst of some
-// rounds. The events are those that a balancer meets: it announces, withdraws, is killed.
+// rounds. The events are those that a balancer meets: it announces, withdraws, is killed; its link loses all packets without
+// a sign, and passes them again after two seconds.
 func BenchmarkRHI(b *testing.B) {
 	for _, name := range []string{"bird", "frr"} {
 		for _, e := range []struct {
 			name  string
+			bfd   time.Duration // its interval; 0: none
 			round func(r *benchRouter, n *routeNews) time.Duration
 		}{
-			{"announce", func(r *benchRouter, n *routeNews) time.Duration {
+			{"announce", 0, func(r *benchRouter, n *routeNews) time.Duration {
 				began := time.Now()
 				r.lb.set(vip)
 				took := n.after(n.set, began)
@@ -117,7 +136,7 @@ func BenchmarkRHI(b *testing.B) {
 				n.after(n.remove, began)
 				return took
 			}},
-			{"withdraw", func(r *benchRouter, n *routeNews) time.Duration {
+			{"withdraw", 0, func(r *benchRouter, n *routeNews) time.Duration {
 				began := time.Now()
 				r.lb.set(vip)
 				n.after(n.set, began)
@@ -126,7 +145,7 @@ func BenchmarkRHI(b *testing.B) {
 				r.lb.set()
 				return n.after(n.remove, began)
 			}},
-			{"kill-9", func(r *benchRouter, n *routeNews) time.Duration {
+			{"kill-9", 0, func(r *benchRouter, n *routeNews) time.Duration {
 				began := time.Now()
 				r.lb.set(vip)
 				n.after(n.set, began)
@@ -136,9 +155,17 @@ func BenchmarkRHI(b *testing.B) {
 				r.start()
 				return took
 			}},
+			{"silent-loss/bfd=100ms*3", fastBFD, func(r *benchRouter, n *routeNews) time.Duration {
+				lost, _ := r.cut(n)
+				return lost
+			}},
+			{"healed/bfd=100ms*3", fastBFD, func(r *benchRouter, n *routeNews) time.Duration {
+				_, back := r.cut(n)
+				return back
+			}},
 		} {
 			b.Run(e.name+"/peer="+name, func(b *testing.B) {
-				r := newBenchRouter(b, name)
+				r := newBenchRouter(b, name, e.bfd, 3)
 				n := r.router.routeNews(vip)
 				var took []time.Duration
 				for b.Loop() {
@@ -154,6 +181,25 @@ func BenchmarkRHI(b *testing.B) {
 			})
 		}
 	}
+}
+
+// cut has the link lose everything for two seconds, and gives how long after that the route was gone, and after the end of it
+// back.
+func (r *benchRouter) cut(n *routeNews) (lost, back time.Duration) {
+	began := time.Now()
+	r.lb.set(vip)
+	if r.router.kernelHop(vip) == "" {
+		n.after(n.set, began)
+	}
+	eventually(r.lb.t, "sessions up", soon, r.up)
+	time.Sleep(500 * time.Millisecond) // both ends are at rest
+	began = time.Now()
+	heal := r.lb.deafen()
+	lost = n.after(n.remove, began)
+	time.Sleep(2 * time.Second)
+	began = time.Now()
+	heal()
+	return lost, n.after(n.set, began)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

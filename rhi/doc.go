@@ -9,8 +9,8 @@
 // A Role is never a transit: it exports its own routes only. With a `router` section it also is the lab's router: what
 // it learns goes into the kernel with ECMP, under a protocol number of its own, and what `pass` covers is passed on. A
 // next hop that no link leads to is left out. Each route has a resilient nexthop group where the kernel has those (Linux
-// 5.13): when one next hop comes or goes, the flows of the others stay where they are. The kernel drops routes by a link that goes down; they are set again as
-// soon as the link is back, and within five seconds should the news of it be lost.
+// 5.13): when one next hop comes or goes, the flows of the others stay where they are. The kernel drops routes by a link
+// that goes down; they are set again as soon as the link is back, and within five seconds should the news of it be lost.
 //
 // It speaks eBGP, IPv4 and IPv6 unicast over sessions of either family, to peers on the same link (which the TTL must
 // show, RFC 5082) or, where `multihop` says so, to some further away; with TCP MD5 passwords and limits of prefixes where
@@ -21,8 +21,11 @@
 // in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which never
 // changes, turns them into what a peer gets and takes them off.
 //
-// A router puts into the kernel what it learned by next hops of the route's own family. There is no BFD and no graceful
-// restart: with graceful restart a peer would keep sending to a dead balancer.
+// A neighbor with `bfd` is watched by package bfd. When the way to it is lost, its BGP session ends (with Cease, though not
+// RFC 9384's subcode, which the library cannot send) and is dialled again; BGP does not wait for BFD to come up.
+//
+// A router puts into the kernel what it learned by next hops of the route's own family. There is no graceful restart: with
+// it a peer would keep sending to a dead balancer.
 //
 // Only one Role with a `router` section may run in a network namespace. Nothing has to be closed; Run leaves neither
 // sessions nor kernel routes behind when its context ends.

@@ -61,7 +61,7 @@ func child(file string) error {
 	}()
 	return daemon.Run(context.Background(), daemon.Process{
 		Role: "rhi", RunDir: filepath.Dir(file), Log: log,
-		Status: map[string]func() any{"/v1/rhi": func() any { return role.Status() }},
+		Status: map[string]func() any{"/v1/rhi": func() any { return role.Status() }, "/v1/bfd": func() any { return role.BFD() }},
 	}, role.Run)
 }
 

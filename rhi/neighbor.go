@@ -52,6 +52,7 @@ type Neighbor struct {
 	Address netip.Addr `yaml:"address"` // IPv4 or IPv6; required, unique
 	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
 	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
+	BFD     *BFD       `yaml:"bfd"`     // presence has its loss noticed by BFD; absent: by the hold time, and at once when its process ends
 	Peering `yaml:",inline"`
 }
 
@@ -152,6 +153,7 @@ func (c *Config) validateNeighbors(at config.Cursor) {
 		c.validateAddress(at.Key("address"), n.Address, addresses)
 		c.validatePeerASN(at.Key("asn"), n.ASN)
 		c.validatePeering(at, n.Peering, n.Address)
+		n.validateBFD(at.Key("bfd"))
 	}
 	for i, d := range c.Dynamic {
 		at := at.Key("dynamic").Index(i)

@@ -28,18 +28,20 @@ type Options struct {
 
 // Role is route health injection for one process. All methods are safe for concurrent use.
 type Role struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	changed chan struct{}   // the routing table changed; holds one
-	peerCh  chan peerChange // steps of sessions, for Run
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	registry prometheus.Registerer
+	changed  chan struct{}   // the routing table changed; holds one
+	peerCh   chan peerChange // steps of sessions, for Run
 
-	mu      sync.Mutex // guards the rest, and each apply from its diff to its reading back
-	speaker *speaker   // nil before Run has started it and after it has ended
-	stopped bool
-	health  advertTable // what Set or SetAdverts asked for
-	kernel  routeTable
-	peers   map[netip.Addr]*session
+	mu       sync.Mutex // guards the rest, and each apply from its diff to its reading back
+	speaker  *speaker   // nil before Run has started it and after it has ended
+	stopped  bool
+	health   advertTable // what Set or SetAdverts asked for
+	kernel   routeTable
+	peers    map[netip.Addr]*session
+	detector *detector // nil before Run, and without BFD
 }
 
 // New makes a Role from a config that Validate found good. Nothing happens before Run.
@@ -48,13 +50,14 @@ func New(cfg Config, opts Options) *Role {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Role{
-		cfg:     cfg,
-		log:     opts.Log,
-		metrics: newMetrics(opts.Registry),
-		changed: make(chan struct{}, 1),
-		peerCh:  make(chan peerChange),
-		health:  advertTable{},
-		peers:   map[netip.Addr]*session{},
+		cfg:      cfg,
+		log:      opts.Log,
+		metrics:  newMetrics(opts.Registry),
+		registry: opts.Registry,
+		changed:  make(chan struct{}, 1),
+		peerCh:   make(chan peerChange),
+		health:   advertTable{},
+		peers:    map[netip.Addr]*session{},
 	}
 	for _, n := range cfg.Neighbors {
 		r.peers[n.Address] = &session{Neighbor: n, shown: newPeer(n)}
@@ -201,25 +204,23 @@ func (r *Role) source(p netip.Prefix) Source {
 // A Role runs once, in the network namespace of the process.
 func (r *Role) Run(ctx context.Context) (err error) {
 	defer r.retire() // also when it could not begin: Set must not promise what nobody will do
-	var kernel *fib
-	var changes *links
-	if r.cfg.Router != nil {
-		if kernel, err = openFIB(); err != nil {
-			return err
-		}
+	kernel, changes, err := r.openRouter()
+	if err != nil {
+		return err
+	}
+	if kernel != nil {
 		defer kernel.close()
-		if changes, err = openLinks(); err != nil {
-			return err
-		}
 		defer changes.close()
 	}
 	s, err := startSpeaker(ctx, &r.cfg, r.log)
 	if err != nil {
 		return err
 	}
+	var d *detector
 	defer func() {
 		r.retire()
 		s.stop() // before the routes go: peers send to us as long as a session stands
+		d.stop()
 		if kernel != nil {
 			_, clearErr := kernel.apply(nil, nil)
 			err = errors.Join(err, clearErr)
@@ -247,10 +248,30 @@ func (r *Role) Run(ctx context.Context) (err error) {
 	if err := r.employ(s); err != nil { // own routes first, so that a session's first words carry them
 		return err
 	}
+	if d, err = r.detect(watch); err != nil {
+		return err
+	}
 	if err := s.addPeers(ctx); err != nil {
 		return err
 	}
-	return r.loop(ctx, s, kernel)
+	return r.loop(ctx, s, kernel, d)
+}
+
+// openRouter opens what a router needs; nil on another node.
+func (r *Role) openRouter() (*fib, *links, error) {
+	if r.cfg.Router == nil {
+		return nil, nil, nil
+	}
+	kernel, err := openFIB()
+	if err != nil {
+		return nil, nil, err
+	}
+	changes, err := openLinks()
+	if err != nil {
+		kernel.close()
+		return nil, nil, err
+	}
+	return kernel, changes, nil
 }
 
 // employ puts the speaker to use.
@@ -276,7 +297,7 @@ func (r *Role) kick() {
 	}
 }
 
-func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib) error {
+func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) error {
 	var inherited prefixSet
 	if kernel != nil {
 		have, _, err := kernel.list()
@@ -293,10 +314,17 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib) error {
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
 	broken := "" // what the last sync could not do
+	lost, failed := d.channels()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-failed:
+			return err
+		case c := <-lost:
+			if err := s.mend(ctx, r.noteLost(c)); err != nil {
+				return err
+			}
 		case c := <-r.peerCh:
 			if err := s.mend(ctx, r.notePeer(c)); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,7 +79,7 @@ func (f *foreign) command(program string, args ...string) (string, error) {
 // newFRR starts zebra, bgpd and further daemons (bfdd, ospfd) of FRR with a config, in the namespace of its links.
 func newFRR(t testing.TB, ns *netnstest.NS, name, config string, more ...string) *foreign {
 	t.Helper()
-	daemons := append([]string{"zebra", "bgpd"}, more...)
+	daemons := slices.Concat([]string{"zebra"}, more, []string{"bgpd"}) // it asks the others for what it needs
 	for _, d := range daemons {
 		needPrograms(t, "/usr/lib/frr/"+d)
 	}
@@ -104,8 +105,12 @@ func newFRR(t testing.TB, ns *netnstest.NS, name, config string, more ...string)
 		t.Fatal(err)
 	}
 	for _, d := range daemons {
-		f.run("/usr/lib/frr/"+d, "-f", filepath.Join(f.dir, "frr.conf"), "-i", filepath.Join(f.dir, d+".pid"),
-			"-z", filepath.Join(f.dir, "zserv.api"), "--vty_socket", f.dir, "-P", "0", "--log", "stdout", "--log-level", "warnings")
+		var own []string
+		if d == "bfdd" {
+			own = []string{"--bfdctl", filepath.Join(f.dir, "bfdctl")}
+		}
+		f.run("/usr/lib/frr/"+d, append(own, "-f", filepath.Join(f.dir, "frr.conf"), "-i", filepath.Join(f.dir, d+".pid"),
+			"-z", filepath.Join(f.dir, "zserv.api"), "--vty_socket", f.dir, "-P", "0", "--log", "stdout", "--log-level", "warnings")...)
 		eventually(t, name+": "+d+" answers", soon, func() bool {
 			_, err := os.Stat(filepath.Join(f.dir, d+".vty"))
 			return err == nil

@@ -12,6 +12,7 @@ import (
 	"anycastle/internal/mesh"
 	"anycastle/lb"
 	"anycastle/rhi"
+	"anycastle/rhi/bfd"
 
 	"github.com/spf13/cobra"
 )
@@ -137,6 +138,21 @@ func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{
 				p.Name, p.Address.String(), fmt.Sprint(p.ASN), p.State, ago(p.Since), strconv.Itoa(p.Received),
 				strconv.Itoa(p.Sent), p.LastError,
+			}
+		}),
+	})
+	addView(cmd, e, f, view[bfd.Status]{
+		noun: "bfd", short: "BFD sessions: state and why, times in force, packets", roles: speakers,
+		head: []string{"PEER", "ADDRESS", "STATE", "FOR", "SENT EVERY", "LOST AFTER", "RECEIVED", "SENT", "DROPPED", "DOWNS", "WHY"},
+		rows: one(func(s bfd.Status) []string {
+			dropped := uint64(0)
+			for _, n := range s.Dropped {
+				dropped += n
+			}
+			return []string{
+				s.Peer, s.Remote.String(), s.State.String(), ago(s.Since), s.Transmit.String(), s.Detection.String(),
+				strconv.FormatUint(s.Received, 10), strconv.FormatUint(s.Sent, 10), strconv.FormatUint(dropped, 10),
+				strconv.FormatUint(s.Downs, 10), cmp.Or(s.Why, "-"),
 			}
 		}),
 	})
