@@ -35,13 +35,13 @@ type loop struct {
 	announced []netip.Prefix
 	unsure    bool // the last Set did not succeed, so announced may not be what routers were told
 
-	changed bool         // something has that watchers must be told
-	looked  bool         // the first next hops are known
-	addrs   []netip.Addr // whose next hops are looked for
-	ready   bool         // all is known that must be before anything is installed
-	failed  error        // of the last change: what is installed may not be what is desired
-	alone   bool         // no other LB is waited for
-	held    map[realID]heldOrder
+	changed bool                 // something has that watchers must be told
+	looked  bool                 // the first next hops are known
+	addrs   []netip.Addr         // whose next hops are looked for
+	ready   bool                 // all is known that must be before anything is installed
+	failed  error                // of the last change: what is installed may not be what is desired
+	alone   bool                 // no other LB is waited for
+	held    map[realID]heldOrder // orders that come into force later
 
 	counts  map[string]counted // of tables, by farm
 	started time.Time

@@ -129,10 +129,7 @@ func (r *Role) noteLost(c bfd.Change) (todo repair) {
 		}
 		now := time.Now()
 		p.shown.State, p.stepped, p.renewed = "idle", now, now
-		p.shown.Since, p.shown.LastError = now, "lost by BFD: "+c.Why
-		r.metrics.sessionUp.WithLabelValues(p.Name).Dec()
-		r.metrics.sessionDowns.WithLabelValues(p.Name).Inc()
-		r.log.Info("session down", "peer", p.Name, "address", p.Address, "old", established, "new", "idle", "cause", p.shown.LastError)
+		r.noteDown(p, "lost by BFD: "+c.Why, now)
 		todo.renew = &p.Neighbor
 	}
 	return todo

@@ -17,7 +17,7 @@
 // they are set. It dials unless told to wait.
 //
 // What a peer is sent depends on its group. Each group has a ladder, from announced over worse rungs (MED, prepend,
-// communities, graceful shutdown) to withdrawn; SetAdverts puts each prefix at a rung of each ladder. A prefix is one path
+// communities, graceful shutdown) to withdrawn; SetAnnouncements puts each prefix at a rung of each ladder. A prefix is one path
 // in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which never
 // changes, turns them into what a peer gets and takes them off.
 //

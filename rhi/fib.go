@@ -27,7 +27,7 @@ var errTaken = errors.New("another program has a route to it with the same metri
 // fib is the kernel's main routing table, as far as it is ours. It is not safe for concurrent use.
 type fib struct {
 	nl    *netlink.Handle
-	raw   kernel
+	raw   routeSocket
 	plain error // why routes have plain next hops; nil: they go by resilient groups
 	told  bool  // plain was given by why
 }
@@ -38,7 +38,7 @@ func openFIB() (*fib, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	raw, err := openKernel()
+	raw, err := openRouteSocket()
 	if err != nil {
 		nl.Close()
 		return nil, err

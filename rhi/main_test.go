@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child runs the role of the node file. Each line of stdin is a set for SetAdverts, such as
+// child runs the role of the node file. Each line of stdin is a set for SetAnnouncements, such as
 // "203.0.113.10/32 203.0.113.11/32@isp=1,core=2"; its outcome goes to stdout.
 func child(file string) error {
 	cfg, err := decode(file, nil)
@@ -52,11 +52,11 @@ func child(file string) error {
 	go func() {
 		defer os.Exit(1) // stdin ends with the test: a child never outlives it
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-			var set []Advert
+			var set []Announcement
 			for _, word := range strings.Fields(in.Text()) {
-				set = append(set, parseAdvert(word))
+				set = append(set, parseAnnouncement(word))
 			}
-			fmt.Println(role.SetAdverts(context.Background(), set))
+			fmt.Println(role.SetAnnouncements(context.Background(), set))
 		}
 	}()
 	return daemon.Run(context.Background(), daemon.Process{
@@ -65,9 +65,9 @@ func child(file string) error {
 	}, role.Run)
 }
 
-func parseAdvert(word string) Advert {
+func parseAnnouncement(word string) Announcement {
 	prefix, rungs, _ := strings.Cut(word, "@")
-	a := Advert{Prefix: netip.MustParsePrefix(prefix), Rungs: map[string]int{}}
+	a := Announcement{Prefix: netip.MustParsePrefix(prefix), Rungs: map[string]int{}}
 	for _, r := range strings.FieldsFunc(rungs, func(c rune) bool { return c == ',' }) {
 		group, rung, _ := strings.Cut(r, "=")
 		n, err := strconv.Atoi(rung)
@@ -151,7 +151,7 @@ func (n *node) end(sig syscall.Signal) {
 	}
 }
 
-// set calls SetAdverts in the speaker's process.
+// set calls SetAnnouncements in the speaker's process.
 func (n *node) set(prefixes ...string) {
 	n.t.Helper()
 	fmt.Fprintln(n.in, strings.Join(prefixes, " "))

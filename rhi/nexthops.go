@@ -47,26 +47,26 @@ type via struct {
 	ifindex int
 }
 
-// kernel is a netlink socket, of the namespace that it was opened in.
-type kernel struct{ socket *nl.SocketHandle }
+// routeSocket is a netlink socket, of the namespace that it was opened in.
+type routeSocket struct{ socket *nl.SocketHandle }
 
-// openKernel works on the network namespace of the calling thread.
-func openKernel() (kernel, error) {
+// openRouteSocket works on the network namespace of the calling thread.
+func openRouteSocket() (routeSocket, error) {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE) // to no group: it answers requests
 	if err != nil {
-		return kernel{}, fmt.Errorf("open netlink: %w", err)
+		return routeSocket{}, fmt.Errorf("open netlink: %w", err)
 	}
 	if err := errors.Join(s.SetSendTimeout(&nl.SocketTimeoutTv), s.SetReceiveTimeout(&nl.SocketTimeoutTv)); err != nil {
 		s.Close()
-		return kernel{}, fmt.Errorf("open netlink: %w", err)
+		return routeSocket{}, fmt.Errorf("open netlink: %w", err)
 	}
-	return kernel{&nl.SocketHandle{Socket: s}}, nil
+	return routeSocket{&nl.SocketHandle{Socket: s}}, nil
 }
 
-func (k kernel) close() { k.socket.Close() }
+func (k routeSocket) close() { k.socket.Close() }
 
 // ask sends a request and gives the messages of the answer.
-func (k kernel) ask(request, flags int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
+func (k routeSocket) ask(request, flags int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
 	req := nl.NewNetlinkRequest(request, flags)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.socket}
 	for _, d := range data {
@@ -77,7 +77,7 @@ func (k kernel) ask(request, flags int, answer uint16, data ...nl.NetlinkRequest
 
 // nexthops is what the kernel holds of nexthop objects: ours, and the numbers that anybody has taken.
 type nexthops struct {
-	kernel
+	routeSocket
 	hops   map[via]uint32
 	groups map[uint32][]uint32 // the members of each, sorted
 	taken  map[uint32]bool
@@ -100,9 +100,9 @@ func familyOf(a netip.Addr) uint8 {
 }
 
 // nexthops reads them. A kernel without nexthop objects gives none.
-func (k kernel) nexthops() (*nexthops, error) {
+func (k routeSocket) nexthops() (*nexthops, error) {
 	msgs, err := k.ask(unix.RTM_GETNEXTHOP, unix.NLM_F_DUMP, unix.RTM_NEWNEXTHOP, nhmsg{family: unix.AF_UNSPEC})
-	n := &nexthops{kernel: k, hops: map[via]uint32{}, groups: map[uint32][]uint32{}, taken: map[uint32]bool{}}
+	n := &nexthops{routeSocket: k, hops: map[via]uint32{}, groups: map[uint32][]uint32{}, taken: map[uint32]bool{}}
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return n, nil
 	}
@@ -271,7 +271,7 @@ func (n *nexthops) remove(id uint32) error {
 }
 
 // groupsOfRoutes gives the nexthop group of each of our routes that has one.
-func (k kernel) groupsOfRoutes() (map[netip.Prefix]uint32, error) {
+func (k routeSocket) groupsOfRoutes() (map[netip.Prefix]uint32, error) {
 	groups := map[netip.Prefix]uint32{}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		msgs, err := k.ask(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.RTM_NEWROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
@@ -308,7 +308,7 @@ func (k kernel) groupsOfRoutes() (map[netip.Prefix]uint32, error) {
 }
 
 // setRouteByGroup installs or changes a route in one step.
-func (k kernel) setRouteByGroup(p netip.Prefix, id uint32) error {
+func (k routeSocket) setRouteByGroup(p netip.Prefix, id uint32) error {
 	msg := nl.NewRtMsg()
 	msg.Family, msg.Dst_len, msg.Protocol = familyOf(p.Addr()), uint8(p.Bits()), Protocol
 	_, err := k.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, 0, msg,

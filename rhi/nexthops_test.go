@@ -13,11 +13,11 @@ import (
 )
 
 // inKernel gives a socket of the node's namespace.
-func (n *node) inKernel() kernel {
+func (n *node) inKernel() routeSocket {
 	n.t.Helper()
-	var k kernel
+	var k routeSocket
 	n.ns.Do(func() (err error) {
-		k, err = openKernel()
+		k, err = openRouteSocket()
 		return err
 	})
 	n.t.Cleanup(k.close)

@@ -3,10 +3,8 @@ package rhi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +36,7 @@ type Role struct {
 	mu       sync.Mutex // guards the rest, and each apply from its diff to its reading back
 	speaker  *speaker   // nil before Run has started it and after it has ended
 	stopped  bool
-	health   advertTable // what Set or SetAdverts asked for
+	health   announceTable // what Set or SetAnnouncements asked for
 	kernel   routeTable
 	peers    map[netip.Addr]*session
 	detector *detector // nil before Run, and without BFD
@@ -56,7 +54,7 @@ func New(cfg Config, opts Options) *Role {
 		registry: opts.Registry,
 		changed:  make(chan struct{}, 1),
 		peerCh:   make(chan peerChange),
-		health:   advertTable{},
+		health:   announceTable{},
 		peers:    map[netip.Addr]*session{},
 	}
 	for _, n := range cfg.Neighbors {
@@ -71,26 +69,26 @@ func New(cfg Config, opts Options) *Role {
 }
 
 // Set makes the given prefixes, and no others, the ones that health stands behind, for all groups of peers alike. See
-// SetAdverts.
+// SetAnnouncements.
 func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
-	var adverts []Advert
+	var announcements []Announcement
 	for _, p := range newPrefixSet(prefixes).sorted() {
-		adverts = append(adverts, Advert{Prefix: p})
+		announcements = append(announcements, Announcement{Prefix: p})
 	}
-	return r.SetAdverts(ctx, adverts)
+	return r.SetAnnouncements(ctx, announcements)
 }
 
-// SetAdverts makes the given prefixes, and no others, the ones that health stands behind, each at a rung of each group's
+// SetAnnouncements makes the given prefixes, and no others, the ones that health stands behind, each at a rung of each group's
 // ladder. They are withdrawn, announced and changed before it returns, and read back; before Run they are kept for it. A
 // prefix that goes to another rung is replaced in one step: no peer is without it meanwhile. Configured own routes stay
 // announced to all whatever is set. The same again sends nothing. A prefix that Refuse has a reason against is kept and
 // not announced, and holds no other back. An error says that what is announced may differ; Run goes on trying, unless it
 // is about what was asked for, which then changes nothing.
-func (r *Role) SetAdverts(ctx context.Context, adverts []Advert) error {
+func (r *Role) SetAnnouncements(ctx context.Context, announcements []Announcement) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	table, err := r.cfg.adverts(adverts)
+	table, err := r.cfg.announcements(announcements)
 	if err != nil {
 		return err
 	}
@@ -108,97 +106,6 @@ func (r *Role) SetAdverts(ctx context.Context, adverts []Advert) error {
 
 // Refuse says why no peer can be told of a prefix, and what to do about it; empty: one can.
 func (r *Role) Refuse(p netip.Prefix) string { return r.cfg.refuse(p) }
-
-// wanted gives what is to be announced now. The caller holds mu.
-func (r *Role) wanted() advertTable {
-	want, last := advertTable{}, r.cfg.lastRungs()
-	for p, rungs := range r.health {
-		if r.cfg.refuse(p) == "" && !slices.Equal(rungs, last) {
-			want[p] = rungs
-		}
-	}
-	for _, p := range r.cfg.Announce {
-		want[p] = make([]uint32, len(last)) // at the first rung
-	}
-	return want
-}
-
-// announce brings what is announced to what is wanted and reads it back. The caller holds mu.
-func (r *Role) announce() error {
-	want := r.wanted()
-	before, err := r.announced()
-	if err != nil {
-		return err
-	}
-	add, del := announcePlan(want, before)
-	// withdraw first: traffic that still comes for a withdrawn prefix is lost, a late announce costs only time
-	err = errors.Join(r.speaker.withdraw(del), r.speaker.announce(add, want))
-	now, readErr := r.announced()
-	if err := errors.Join(err, readErr); err != nil {
-		return err
-	}
-	missing, left := announcePlan(want, now)
-	for _, p := range del {
-		if !slices.Contains(left, p) {
-			r.log.Info("withdrawn", "prefix", p)
-			r.metrics.withdraws.Inc()
-		}
-	}
-	for _, p := range add {
-		if !slices.Contains(missing, p) {
-			r.noteAnnounced(p, before, now)
-		}
-	}
-	r.metrics.announced.Set(float64(len(now)))
-	if len(missing)+len(left) > 0 {
-		return fmt.Errorf("read back announced routes: %v missing, %v left over", missing, left)
-	}
-	return nil
-}
-
-func (r *Role) noteAnnounced(p netip.Prefix, before, now advertTable) {
-	if old, ok := before[p]; ok {
-		r.log.Info("rung changed", "prefix", p, "old", r.cfg.sent(old), "new", r.cfg.sent(now[p]))
-		r.metrics.rungChanges.Inc()
-		return
-	}
-	r.log.Info("announced", "prefix", p, "source", r.source(p), "sent", r.cfg.sent(now[p]))
-	r.metrics.announces.Inc()
-}
-
-// announced reads the own routes from the speaker. One with foreign markers has a nil row.
-func (r *Role) announced() (advertTable, error) {
-	paths, err := r.speaker.paths()
-	if err != nil {
-		return nil, err
-	}
-	own, groups := advertTable{}, len(r.cfg.groupNames())
-	for _, p := range paths {
-		if p.own {
-			own[p.prefix] = rungsOf(p.markers, groups)
-		}
-	}
-	return own, nil
-}
-
-// own is the set of prefixes that are never learned from a peer. The caller holds mu.
-func (r *Role) own() prefixSet {
-	s := newPrefixSet(r.cfg.Announce)
-	for p := range r.health {
-		s[p] = struct{}{}
-	}
-	return s
-}
-
-func (r *Role) source(p netip.Prefix) Source {
-	switch {
-	case slices.Contains(r.cfg.Announce, p):
-		return Own
-	case r.health[p] != nil:
-		return Health
-	}
-	return Learned
-}
 
 // Run speaks BGP until ctx is done. It then ends the sessions and, on a router, removes the kernel routes that it made.
 // A Role runs once, in the network namespace of the process.

@@ -80,10 +80,7 @@ func (r *Role) notePeer(c peerChange) (todo repair) {
 			c.reason = fmt.Sprintf("sent more than %d prefixes of a family (max_prefixes); kept down for %v", p.MaxPrefixes, limitHold)
 			p.heldUntil = now.Add(limitHold)
 		}
-		p.shown.Since, p.shown.LastError = now, c.reason
-		r.metrics.sessionUp.WithLabelValues(p.Name).Dec()
-		r.metrics.sessionDowns.WithLabelValues(p.Name).Inc()
-		r.log.Info("session down", "peer", p.Name, "address", c.address, "old", old, "new", c.state, "cause", c.reason)
+		r.noteDown(p, c.reason, now)
 		if !c.limit && !p.dynamic && now.Sub(p.renewed) > r.cfg.Hold {
 			p.renewed = now
 			todo.renew = &p.Neighbor
@@ -98,6 +95,14 @@ func (r *Role) notePeer(c peerChange) (todo repair) {
 		}
 	}
 	return todo
+}
+
+// noteDown records that an established session has ended. The caller holds mu, and has set the state.
+func (r *Role) noteDown(p *session, cause string, now time.Time) {
+	p.shown.Since, p.shown.LastError = now, cause
+	r.metrics.sessionUp.WithLabelValues(p.Name).Dec()
+	r.metrics.sessionDowns.WithLabelValues(p.Name).Inc()
+	r.log.Info("session down", "peer", p.Name, "address", p.Address, "old", established, "new", p.shown.State, "cause", cause)
 }
 
 // admit makes a session of a dynamic peer that has just connected, or gives nil when it is to be turned away. The caller

@@ -245,7 +245,7 @@ func (s *speaker) watch(ctx context.Context, onTable func(), onPeer func(peerCha
 }
 
 // announce adds own routes, or replaces them in one step; one that stands already is not sent again.
-func (s *speaker) announce(prefixes []netip.Prefix, table advertTable) error {
+func (s *speaker) announce(prefixes []netip.Prefix, table announceTable) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
@@ -276,7 +276,7 @@ func (s *speaker) withdraw(prefixes []netip.Prefix) error {
 
 // ownPaths builds the same path for announce and withdraw: gobgp silently withdraws nothing when the identifiers differ.
 // Ours is always 0. The next hop 0.0.0.0 or :: becomes the session's own address when it is sent.
-func ownPaths(prefixes []netip.Prefix, table advertTable) ([]*apiutil.Path, error) {
+func ownPaths(prefixes []netip.Prefix, table announceTable) ([]*apiutil.Path, error) {
 	paths := make([]*apiutil.Path, len(prefixes))
 	for i, p := range prefixes {
 		nlri, err := bgp.NewIPAddrPrefix(p)

@@ -86,6 +86,7 @@ struct {
 	__uint(pinning, PIN_BY_NAME);
 } names_taken SEC(".maps");
 
+/* Which of those are each CPU's own. A process that is started anew takes others. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

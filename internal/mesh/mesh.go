@@ -127,7 +127,6 @@ func (m *Mesh) Run(ctx context.Context) error {
 	wg.Go(func() { m.rejoin(ctx, ml) })
 	<-ctx.Done()
 
-	m.data.attach(nil)
 	m.leave(ml)
 	err = ml.Shutdown() // also of the transport, so that a join that waits for a peer ends
 	wg.Wait()

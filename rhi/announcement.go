@@ -121,8 +121,8 @@ func (c *Config) groupNames() []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// Advert is what is to be sent of a prefix.
-type Advert struct {
+// Announcement is what is to be sent of a prefix.
+type Announcement struct {
 	Prefix netip.Prefix
 	Rungs  map[string]int // by group, as in Ladder; a group that is not named is at 0, announced
 }
@@ -144,10 +144,10 @@ func (c *Config) markers() []marker {
 	return all
 }
 
-// advertTable maps a prefix to the rung of each group, in the order of groupNames.
-type advertTable map[netip.Prefix][]uint32
+// announceTable maps a prefix to the rung of each group, in the order of groupNames.
+type announceTable map[netip.Prefix][]uint32
 
-// lastRungs is the row of an advertTable for a prefix that no group is sent.
+// lastRungs is the row of an announceTable for a prefix that no group is sent.
 func (c *Config) lastRungs() []uint32 {
 	var last []uint32
 	for _, g := range c.groupNames() {
@@ -156,7 +156,7 @@ func (c *Config) lastRungs() []uint32 {
 	return last
 }
 
-// rungsOf reads a row of an advertTable from an own path; nil when it has other markers than the number of groups.
+// rungsOf reads a row of an announceTable from an own path; nil when it has other markers than the number of groups.
 func rungsOf(markers []marker, groups int) []uint32 {
 	if len(markers) != groups {
 		return nil
@@ -182,9 +182,9 @@ func (c *Config) sent(rungs []uint32) map[string]string {
 	return words
 }
 
-// adverts checks what a caller wants to be sent and turns it into a table.
-func (c *Config) adverts(list []Advert) (advertTable, error) {
-	table, groups, last := advertTable{}, c.groupNames(), c.lastRungs()
+// announcements checks what a caller wants to be sent and turns it into a table.
+func (c *Config) announcements(list []Announcement) (announceTable, error) {
+	table, groups, last := announceTable{}, c.groupNames(), c.lastRungs()
 	for _, a := range list {
 		p := a.Prefix
 		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
@@ -209,9 +209,9 @@ func (c *Config) adverts(list []Advert) (advertTable, error) {
 	return table, nil
 }
 
-// announcePlan is what turns the announced adverts into the wanted ones. What stands with other rungs is announced again,
+// announcePlan is what turns the announced announcements into the wanted ones. What stands with other rungs is announced again,
 // which replaces it in one step.
-func announcePlan(want, have advertTable) (announce, withdraw []netip.Prefix) {
+func announcePlan(want, have announceTable) (announce, withdraw []netip.Prefix) {
 	for p, rungs := range want {
 		if h, ok := have[p]; !ok || !slices.Equal(h, rungs) {
 			announce = append(announce, p)

@@ -95,36 +95,36 @@ func FuzzCommunity(f *testing.F) {
 	})
 }
 
-func TestAdverts(t *testing.T) {
+func TestAnnouncements(t *testing.T) {
 	t.Parallel()
 	cfg := ladderConfig(t)
 	p := netip.MustParsePrefix(vip)
-	got, err := cfg.adverts([]Advert{{Prefix: p, Rungs: map[string]int{"isp": 4, "default": 1}}, {Prefix: netip.MustParsePrefix(vip6)}})
-	want := advertTable{p: {0, 1, 4}, netip.MustParsePrefix(vip6): {0, 0, 0}}
+	got, err := cfg.announcements([]Announcement{{Prefix: p, Rungs: map[string]int{"isp": 4, "default": 1}}, {Prefix: netip.MustParsePrefix(vip6)}})
+	want := announceTable{p: {0, 1, 4}, netip.MustParsePrefix(vip6): {0, 0, 0}}
 	if diff := cmp.Diff(want, got, byValue); diff != "" || err != nil {
 		t.Errorf("%v; -want +got\n%s", err, diff)
 	}
 	for _, c := range []struct {
-		complaint string
-		adverts   []Advert
+		complaint     string
+		announcements []Announcement
 	}{
-		{"want an IPv4 or IPv6 prefix without host bits", []Advert{{Prefix: netip.MustParsePrefix("203.0.113.10/24")}}},
-		{"want an IPv4 or IPv6 prefix without host bits", []Advert{{}}},
-		{"given twice", []Advert{{Prefix: p}, {Prefix: p}}},
-		{`no peer is in group "cores"`, []Advert{{Prefix: p, Rungs: map[string]int{"cores": 0}}}},
-		{`group "isp" has rungs 0 to 4, not 5`, []Advert{{Prefix: p, Rungs: map[string]int{"isp": 5}}}},
-		{`group "core" has rungs 0 to 1, not -1`, []Advert{{Prefix: p, Rungs: map[string]int{"core": -1}}}},
+		{"want an IPv4 or IPv6 prefix without host bits", []Announcement{{Prefix: netip.MustParsePrefix("203.0.113.10/24")}}},
+		{"want an IPv4 or IPv6 prefix without host bits", []Announcement{{}}},
+		{"given twice", []Announcement{{Prefix: p}, {Prefix: p}}},
+		{`no peer is in group "cores"`, []Announcement{{Prefix: p, Rungs: map[string]int{"cores": 0}}}},
+		{`group "isp" has rungs 0 to 4, not 5`, []Announcement{{Prefix: p, Rungs: map[string]int{"isp": 5}}}},
+		{`group "core" has rungs 0 to 1, not -1`, []Announcement{{Prefix: p, Rungs: map[string]int{"core": -1}}}},
 	} {
-		if _, err := cfg.adverts(c.adverts); err == nil || !strings.Contains(err.Error(), c.complaint) {
-			t.Errorf("%+v: got %v, want %q in it", c.adverts, err, c.complaint)
+		if _, err := cfg.announcements(c.announcements); err == nil || !strings.Contains(err.Error(), c.complaint) {
+			t.Errorf("%+v: got %v, want %q in it", c.announcements, err, c.complaint)
 		}
 	}
 }
 
 func TestAnnouncePlan(t *testing.T) {
 	t.Parallel()
-	table := func(rung uint32, list ...string) advertTable {
-		table := advertTable{}
+	table := func(rung uint32, list ...string) announceTable {
+		table := announceTable{}
 		for _, p := range prefixes(list...) {
 			table[p] = []uint32{0, rung}
 		}
@@ -132,7 +132,7 @@ func TestAnnouncePlan(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name             string
-		want, have       advertTable
+		want, have       announceTable
 		announce, remove []netip.Prefix
 	}{
 		{name: "nothing"},
@@ -140,7 +140,7 @@ func TestAnnouncePlan(t *testing.T) {
 		{name: "new ones in order", want: table(0, "203.0.113.2/32", "203.0.113.1/32"), announce: prefixes("203.0.113.1/32", "203.0.113.2/32")},
 		{name: "gone", have: table(0, vip), remove: prefixes(vip)},
 		{name: "another rung", want: table(2, vip), have: table(1, vip), announce: prefixes(vip)},
-		{name: "foreign markers", want: table(0, vip), have: advertTable{prefixes(vip)[0]: nil}, announce: prefixes(vip)},
+		{name: "foreign markers", want: table(0, vip), have: announceTable{prefixes(vip)[0]: nil}, announce: prefixes(vip)},
 		{name: "another length is another route", want: table(0, "203.0.113.0/24"), have: table(0, "203.0.113.0/25"),
 			announce: prefixes("203.0.113.0/24"), remove: prefixes("203.0.113.0/25")},
 	} {
