@@ -32,8 +32,9 @@ const (
 // rawPeer is AS 65099 at the other end of a session, one byte at a time.
 type rawPeer struct {
 	net.Conn
-	updates atomic.Int32
-	closed  chan struct{} // closed when the far end has ended the session
+	updates   atomic.Int32
+	withdraws atomic.Int32  // updates that withdraw something
+	closed    chan struct{} // closed when the far end has ended the session
 }
 
 func message(kind byte, body []byte) []byte {
@@ -90,7 +91,7 @@ func handshake(n *node, from string, ttl int, within time.Duration) (p *rawPeer,
 		hear byte
 		say  []byte
 	}{{typeOpen, append(message(typeOpen, ours), message(typeKeepalive, nil)...)}, {typeKeepalive, nil}} {
-		if kind, err := p.read(); err != nil || kind != step.hear {
+		if kind, _, err := p.read(); err != nil || kind != step.hear {
 			return nil, fmt.Errorf("heard message type %d, want %d: %w", kind, step.hear, cmp.Or(err, io.ErrUnexpectedEOF))
 		}
 		if _, err := conn.Write(step.say); err != nil {
@@ -101,12 +102,16 @@ func handshake(n *node, from string, ttl int, within time.Duration) (p *rawPeer,
 	go func() { // ends when either side closes
 		defer close(p.closed)
 		for {
-			kind, err := p.read()
+			kind, body, err := p.read()
 			if err != nil {
 				return
 			}
-			if kind == typeUpdate {
-				p.updates.Add(1)
+			if kind != typeUpdate {
+				continue
+			}
+			p.updates.Add(1)
+			if len(body) < 2 || binary.BigEndian.Uint16(body) > 0 { // RFC 4271 4.3: the length of the withdrawn routes
+				p.withdraws.Add(1)
 			}
 		}
 	}()
@@ -134,13 +139,14 @@ func (p *rawPeer) keepAlive(t *testing.T) {
 	t.Cleanup(func() { p.Close(); <-done })
 }
 
-func (p *rawPeer) read() (kind byte, err error) {
+func (p *rawPeer) read() (kind byte, body []byte, err error) {
 	head := make([]byte, 19)
 	if _, err := io.ReadFull(p, head); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	_, err = io.CopyN(io.Discard, p, int64(binary.BigEndian.Uint16(head[16:18]))-19)
-	return head[18], err
+	body = make([]byte, max(19, binary.BigEndian.Uint16(head[16:18]))-19)
+	_, err = io.ReadFull(p, body)
+	return head[18], body, err
 }
 
 // rawAddr is the address of the i-th raw peer, which all live in one namespace.
@@ -165,6 +171,7 @@ rhi:
   hold: 3s
   announce: [198.51.100.0/25]
   router: {}
+  groups: {default: {ladder: [{med: 100}, {prepend: 3}, {gshut: true}]}}
   neighbors:
     - {name: good, address: 192.0.2.129, asn: 65011, passive: true}
 `
@@ -220,6 +227,25 @@ func TestSameSetSendsNothing(t *testing.T) {
 	if r, ok := router.route("198.51.100.0/25"); !ok || r.Source != Own {
 		t.Errorf("own route after an empty set: %+v", r)
 	}
+}
+
+// A prefix that goes from rung to rung is replaced at the peer: what is sent withdraws nothing before the last rung.
+func TestRungChangesWithdrawNothing(t *testing.T) {
+	t.Parallel()
+	router, raw := withRawPeers(t, 1)
+	p := raw.mustOpen(rawAddr(0))
+	p.keepAlive(t)
+	eventually(t, "the own route", soon, func() bool { return p.updates.Load() == 1 })
+	const changes = 200
+	for i := range changes {
+		router.set(fmt.Sprintf("203.0.113.20/32@default=%d", i%4))
+		eventually(t, "an update", soon, func() bool { return p.updates.Load() == int32(i)+2 })
+	}
+	if n := p.withdraws.Load(); n > 0 {
+		t.Errorf("%d of %d changes withdrew it", n, changes)
+	}
+	router.set("203.0.113.20/32@default=4")
+	eventually(t, "withdrawn", soon, func() bool { return p.withdraws.Load() == 1 })
 }
 
 // A peer that dials from further away than the next hop has a TTL below 255 (RFC 5082). It does not keep the true peer
