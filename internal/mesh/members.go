@@ -37,10 +37,11 @@ type members struct {
 
 	mu     sync.Mutex
 	byName map[string]Member
+	met    map[string]time.Time // since when a member is alive with which whole maps were exchanged after that
 }
 
 func newMembers(self string, reuse time.Duration) *members {
-	return &members{self: self, reuse: reuse, byName: map[string]Member{}}
+	return &members{self: self, reuse: reuse, byName: map[string]Member{}, met: map[string]time.Time{}}
 }
 
 // admit says whether a member may come in, or why not. Who is known may stay.
@@ -65,7 +66,7 @@ func (t *members) admit(name string, addr netip.AddrPort, now time.Time) error {
 	if oldest.Name == "" {
 		return fmt.Errorf("there are %d members already", maxMembers)
 	}
-	delete(t.byName, oldest.Name)
+	t.forget(oldest.Name)
 	return nil
 }
 
@@ -103,8 +104,33 @@ func (t *members) prune(now time.Time) {
 	defer t.mu.Unlock()
 	for name, m := range t.byName {
 		if m.State != Alive && now.Sub(m.Since) > goneFor {
-			delete(t.byName, name)
+			t.forget(name)
 		}
+	}
+}
+
+// forget drops a member. The caller holds mu.
+func (t *members) forget(name string) {
+	delete(t.byName, name)
+	delete(t.met, name)
+}
+
+// unmet gives the others that are alive and with which whole maps were not exchanged since they came.
+func (t *members) unmet() []Member {
+	return slices.DeleteFunc(t.list(), func(m Member) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		since, met := t.met[m.Name]
+		return m.State != Alive || m.Self || met && since.Equal(m.Since)
+	})
+}
+
+// meets notes that whole maps were exchanged with a member since it came.
+func (t *members) meets(m Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.byName[m.Name]; known {
+		t.met[m.Name] = m.Since
 	}
 }
 

@@ -110,3 +110,27 @@ func TestJitter(t *testing.T) {
 		}
 	}
 }
+
+// A member that was met and was lost since is to be met again when it is back.
+func TestUnmet(t *testing.T) {
+	list := newMembers("self", time.Minute)
+	now := time.Now()
+	list.set("self", netip.MustParseAddrPort("127.0.0.1:1"), Alive, now)
+	list.set("b", netip.MustParseAddrPort("127.0.0.2:1"), Alive, now)
+	unmet := func(want int, when string) {
+		t.Helper()
+		if got := list.unmet(); len(got) != want {
+			t.Errorf("%s: %v, want %d", when, got, want)
+		}
+	}
+	unmet(1, "at first")
+	before := list.unmet()[0]
+	list.meets(before)
+	unmet(0, "once met")
+	list.gone("b", now.Add(time.Second))
+	unmet(0, "while lost")
+	list.set("b", before.Address, Alive, now.Add(2*time.Second))
+	unmet(1, "when back")
+	list.meets(before)
+	unmet(1, "when a meeting from before ends late")
+}

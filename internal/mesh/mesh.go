@@ -182,21 +182,33 @@ func (m *Mesh) config(t *transport) *memberlist.Config {
 	return c
 }
 
-// rejoin looks for members that are not there, over and over: memberlist tries its seeds once and forgets the dead.
+// rejoin looks for members that are not there, over and over: memberlist tries its seeds once and forgets the dead. It
+// exchanges whole maps with each member that came: memberlist does that with one of them, which does not tell the others
+// what it learned so.
 func (m *Mesh) rejoin(ctx context.Context, ml *memberlist.Memberlist) {
 	for {
 		m.members.prune(time.Now())
 		var wg sync.WaitGroup
 		slots := make(chan struct{}, 8) // one that does not answer holds up few others
-		for _, addr := range wanted(m.cfg.Listen, m.cfg.Join, m.members.list()) {
+		join := func(addr netip.AddrPort, joined func()) {
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				if ctx.Err() == nil {
-					_, err := ml.Join([]string{addr.String()})
-					m.joined(ctx, addr, err)
+				if ctx.Err() != nil {
+					return
+				}
+				_, err := ml.Join([]string{addr.String()})
+				m.joined(ctx, addr, err)
+				if err == nil {
+					joined()
 				}
 			})
+		}
+		for _, addr := range wanted(m.cfg.Listen, m.cfg.Join, m.members.list()) {
+			join(addr, func() {})
+		}
+		for _, member := range m.members.unmet() {
+			join(member.Address, func() { m.members.meets(member) })
 		}
 		wg.Wait()
 		select {

@@ -160,6 +160,19 @@ func TestChangesAreTakenBeforeTheFirstPacket(t *testing.T) {
 	check(t, <-done)
 }
 
+// A member that comes knows one of two others, and has what neither has, as after a partition. The one that it knows does
+// not tell that on, and whole maps are exchanged with one member at a time, so all exchange theirs with it.
+func TestAMemberBringsWhatTheOthersLack(t *testing.T) {
+	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3"), freeAddr(t, "127.0.0.4")}
+	a := startPeer(t, Config{addrs[0], testKey, addrs[1:2], "a"}, Options{})
+	b := startPeer(t, Config{addrs[1], testKey, addrs[:1], "b"}, Options{})
+	eventually(t, "a and b meet", func() bool { return a.sees() == "b alive" && b.sees() == "a alive" })
+	data := NewMap("c", nil)
+	check(t, data.Set("only-c", []byte("1")))
+	c := startPeer(t, Config{addrs[2], testKey, addrs[1:2], "c"}, Options{Map: data})
+	eventually(t, "all have it", func() bool { return same(a, b, c) && a.has("only-c", "1") })
+}
+
 // A member that ends says so; one that starts again has what it had, and hears of what came meanwhile.
 func TestRestartWithItsFile(t *testing.T) {
 	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
