@@ -38,6 +38,7 @@ func (e entry) compare(o entry) int {
 //	message: version 1, kind 1, then by kind
 //	entries: count 4, and the entries in ascending order of their keys
 //	leave:   the name of the member that leaves on purpose, length 1
+//	told:    the name of the member that tells it, length 1, and the text, length 2
 //	entry:   flags 1 (1: deleted), wall 8, count 4, name length 1, name, key length 2, key, value length 2, value
 //
 // There is one way to write a message: what decodes encodes to the same bytes.
@@ -45,6 +46,7 @@ const (
 	wireVersion = 1
 	kindEntries = 1
 	kindLeave   = 2
+	kindTold    = 3
 
 	headerSize  = 2 + 4
 	maxMessage  = headerSize + maxBytes + MaxEntries*maxName // see Map.put
@@ -82,10 +84,17 @@ func encodeLeave(name string) []byte {
 	return append([]byte{wireVersion, kindLeave, byte(len(name))}, name...)
 }
 
-// message is a decoded one: either entries or the name of a member that leaves.
+func encodeTold(name string, text []byte) []byte {
+	b := append([]byte{wireVersion, kindTold, byte(len(name))}, name...)
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(text))), text...)
+}
+
+// message is a decoded one: entries, the name of a member that leaves, or what one tells.
 type message struct {
 	entries []entry
 	leave   string
+	teller  string
+	told    string
 }
 
 // decode reads a message strictly. Nothing in the result refers to b.
@@ -105,6 +114,10 @@ func decode(b []byte) (message, error) {
 	case kind == kindLeave:
 		m.leave = r.text(1)
 		r.check(validName(m.leave), "bad name of a member")
+	case kind == kindTold:
+		m.teller, m.told = r.text(1), r.text(2)
+		r.check(validName(m.teller), "bad name of a member")
+		r.check(len(m.told) <= MaxTold, "a text of %d bytes", len(m.told))
 	default:
 		r.check(false, "unknown kind %d", kind)
 	}

@@ -35,6 +35,10 @@ func TestWireFormat(t *testing.T) {
 	if err != nil || m.leave != "lb1" {
 		t.Errorf("leave: %+v, %v", m, err)
 	}
+	m, err = decode(encodeTold("lb1", []byte("up")))
+	if err != nil || m.teller != "lb1" || m.told != "up" {
+		t.Errorf("told: %+v, %v", m, err)
+	}
 	sum := headerSize
 	for _, e := range exampleEntries {
 		sum += e.size()
@@ -96,6 +100,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encodeEntries(exampleEntries))
 	f.Add(encodeEntries(nil))
 	f.Add(encodeLeave("lb1"))
+	f.Add(encodeTold("lb1", []byte("up")))
 	f.Add([]byte{1, 1, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decode(b)
@@ -105,6 +110,9 @@ func FuzzDecode(f *testing.F) {
 		again := encodeEntries(m.entries)
 		if m.leave != "" {
 			again = encodeLeave(m.leave)
+		}
+		if m.teller != "" {
+			again = encodeTold(m.teller, []byte(m.told))
 		}
 		if !bytes.Equal(again, b) {
 			t.Errorf("%x decodes and encodes to %x", b, again)

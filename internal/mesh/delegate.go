@@ -124,6 +124,12 @@ func (m *Mesh) receive(b []byte, relay bool) {
 		}
 		return
 	}
+	if msg.teller != "" {
+		if m.told != nil && msg.teller != m.name {
+			m.told(msg.teller, msg.told)
+		}
+		return
+	}
 	did := m.data.merge(msg.entries, relay)
 	m.counters.taken.Add(float64(did.taken))
 	m.counters.rejected.WithLabelValues(reasonFull).Add(float64(did.full))

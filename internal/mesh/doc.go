@@ -14,6 +14,8 @@
 // replayed by who records them; that brings back nothing but what the map has or has buried, for as long as the
 // tombstone lasts.
 //
+// Tell says what is of use only while it is new, such as a sign of life: a packet to each member, kept by nobody.
+//
 // Run owns every goroutine that the package starts and waits for them. Those of memberlist itself end soon after, and
 // touch neither map nor network once Run has returned. Only this package imports memberlist, whose own metrics go
 // nowhere: it writes them to a global sink that nobody sets.

@@ -21,6 +21,10 @@ type Options struct {
 	Map   *Map   // what the members have in common; required
 	Group string // what the members are, such as "lb": others are not let in, even with the same key; required
 
+	// Told is called with what another member said by Tell. It must be safe for concurrent use, and not wait. Default:
+	// nobody listens.
+	Told func(member, text string)
+
 	Log      *slog.Logger          // nil: discard
 	Registry prometheus.Registerer // nil: no metrics
 
@@ -60,9 +64,11 @@ type Mesh struct {
 	notes    notes
 	strange  notes // of peers that are not of this mesh: whoever reaches the port can make many
 	queue    memberlist.TransmitLimitedQueue
+	told     func(member, text string)
 
-	mu   sync.RWMutex // read-locked by memberlist's calls
-	done bool         // Run ends: memberlist's calls do nothing any more
+	mu   sync.RWMutex           // read-locked by memberlist's calls
+	ml   *memberlist.Memberlist // nil before Run and after
+	done bool                   // Run ends: memberlist's calls do nothing any more
 }
 
 // New makes a Mesh of a valid config. Run makes it live.
@@ -73,7 +79,7 @@ func New(cfg Config, o Options) (*Mesh, error) {
 	}
 	m := &Mesh{
 		cfg: cfg, name: name, group: o.Group, log: o.Log, data: o.Map,
-		timing: defaultTiming(), network: hostNetwork(), counters: newCounters(),
+		timing: defaultTiming(), network: hostNetwork(), counters: newCounters(), told: o.Told,
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -123,17 +129,50 @@ func (m *Mesh) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("begin the mesh: %w", err), t.Shutdown())
 	}
+	m.use(ml)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.rejoin(ctx, ml) })
 	<-ctx.Done()
 
 	m.leave(ml)
+	m.use(nil)
 	err = ml.Shutdown() // also of the transport, so that a join that waits for a peer ends
 	wg.Wait()
 	m.mu.Lock()
 	m.done = true
 	m.mu.Unlock()
 	return err
+}
+
+func (m *Mesh) use(ml *memberlist.Memberlist) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ml = ml
+}
+
+// MaxTold bounds what Tell says at once, in bytes: it fits one packet.
+const MaxTold = 1200
+
+// Tell says something to all members that are alive now, each by a packet of its own, which may be lost. Nobody keeps it
+// and nobody passes it on. It says nothing while Run does not run.
+func (m *Mesh) Tell(text []byte) error {
+	if len(text) > MaxTold {
+		return fmt.Errorf("tell %d bytes; at most %d", len(text), MaxTold)
+	}
+	m.mu.RLock()
+	ml := m.ml
+	m.mu.RUnlock() // memberlist's calls want it with memberlist's own lock held
+	if ml == nil {
+		return nil
+	}
+	msg := encodeTold(m.name, text)
+	var errs []error
+	for _, n := range ml.Members() {
+		if n.Name != m.name {
+			errs = append(errs, ml.SendBestEffort(n, msg))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // leave tells the others that this member ends, and waits until that was sent often enough. memberlist's own wait would
