@@ -23,7 +23,8 @@ type Config struct {
 	Drain  time.Duration // deadline of a drain whose order has none; default 10m
 	Settle time.Duration // how long a drain lasts at least: routers need time to send new flows elsewhere; default 10s
 
-	Cap     int // VIPs that may be withdrawn for health within a minute; 0: none; default 4
+	Cap     int  // VIPs that may be withdrawn for health within a minute; 0: none; default 4
+	Alone   bool // nobody else is asked: a VIP of which no other site is known may be withdrawn
 	Damping Damping
 }
 

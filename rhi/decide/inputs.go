@@ -39,8 +39,9 @@ const (
 
 // Health is what the health engine says of a VIP.
 type Health struct {
-	Known     bool // it could be checked; if not, the last that was known counts, and nothing rises
-	InService int  // reals that take new flows
+	Of        string // what it is the health of, if the VIP has several services
+	Known     bool   // it could be checked; if not, the last that was known counts, and nothing rises
+	InService int    // reals that take new flows
 	Reals     int
 	Share     float64   // of the farm's capacity that is in service, 0 to 1
 	Lease     time.Time // when the engine last said so; one that hangs no longer does

@@ -37,6 +37,9 @@ func (t *turn) health() (Aim, string) {
 		return t.rec.Aim, "health cannot be checked now; the last that was known counts"
 	}
 	some := fmt.Sprintf("%d of %d reals in service, %.0f%% of the capacity", h.InService, h.Reals, 100*h.Share)
+	if h.Of != "" {
+		some = h.Of + ": " + some
+	}
 	switch {
 	case h.InService < 1 || !t.vip.Min.metBy(h):
 		return AimOut, some + t.vip.Min.wanted()

@@ -77,9 +77,15 @@ func (t *turn) letsGo(name string) string {
 	return "has not promised to stay yet"
 }
 
+// alone stands for the other site where nobody else is to be asked. No site can have the name.
+const alone = "(nobody else)"
+
 // carrier gives the other site that lets the VIP go, the same as before if it still does; empty: none.
 func (t *turn) carrier() string {
 	found := ""
+	if t.in.Config.Alone && len(t.vip.Sites) == 0 {
+		found = alone
+	}
 	for _, name := range t.names() {
 		if t.letsGo(name) == "" && (found == "" || name == t.rec.By) {
 			found = name
