@@ -17,7 +17,21 @@ const maxRungs = 16
 
 // Group is peers that climb one ladder.
 type Group struct {
-	Ladder []Rung `yaml:"ladder"` // the rungs between announced, which is the first, and withdrawn, the last; default none
+	Ladder   []Rung `yaml:"ladder"`   // the rungs between announced, which is rung 0, and withdrawn; default med 100 with prepend 1, then gshut with med 200 and prepend 3
+	Backup   *int   `yaml:"backup"`   // the rung of a backup site at its best; default 1
+	Degraded *int   `yaml:"degraded"` // the rung of a VIP that is degraded; default 2
+	Draining *int   `yaml:"draining"` // the rung of a VIP that drains; default the last
+	Parked   *int   `yaml:"parked"`   // the rung of a VIP that flaps; default the last
+}
+
+// SetDefaults implements config.Defaulter.
+func (g *Group) SetDefaults() { g.Ladder = defaultLadder() }
+
+// defaultLadder has a rung for what is fit and not preferred, and one for what is to be taken by nobody who has a choice.
+// Routers compare MEDs of one neighboring AS alone, so the paths differ too.
+func defaultLadder() []Rung {
+	low, high := uint32(100), uint32(200)
+	return []Rung{{MED: &low, Prepend: 1}, {MED: &high, Prepend: 3, GSHUT: true}}
 }
 
 // Rung is what a group is sent of a prefix. The zero Rung is the first of each ladder: announced as it is.
@@ -109,7 +123,11 @@ func (c Community) String() string {
 
 // Ladder gives all rungs of a group, from announced (0) to withdrawn (the last).
 func (c *Config) Ladder(group string) []Rung {
-	return slices.Concat([]Rung{{}}, c.Groups[group].Ladder, []Rung{{Withdrawn: true}})
+	g, ok := c.Groups[group]
+	if !ok {
+		g.SetDefaults()
+	}
+	return slices.Concat([]Rung{{}}, g.Ladder, []Rung{{Withdrawn: true}})
 }
 
 // groupNames lists the groups that peers are in, each once. The place in it is the group's number in markers.

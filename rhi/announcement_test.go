@@ -16,7 +16,7 @@ rhi:
   router_id: 198.51.100.3
   groups:
     isp: {ladder: [{med: 100, communities: ["65011:7", "65011:1:2"]}, {prepend: 3}, {gshut: true}]}
-    core: {}
+    core: {ladder: []}
   neighbors:
     - {name: isp a, address: 192.0.2.1, asn: 64496, group: isp, prepend: 1}
     - {name: isp b, address: 192.0.2.3, asn: 64497, group: isp, families: [ipv4, ipv6], next_hop: "2001:db8::1"}
@@ -40,7 +40,7 @@ func TestLadder(t *testing.T) {
 	for group, want := range map[string]string{
 		"isp":     "[announced med 100, community 65011:7, community 65011:1:2 prepend 3 gshut withdrawn]",
 		"core":    "[announced withdrawn]",
-		"default": "[announced withdrawn]",
+		"default": "[announced med 100, prepend 1 med 200, prepend 3, gshut withdrawn]",
 	} {
 		if got := fmt.Sprint(cfg.Ladder(group)); got != want {
 			t.Errorf("%s: got %s, want %s", group, got, want)
@@ -49,7 +49,7 @@ func TestLadder(t *testing.T) {
 	if got := cfg.groupNames(); !slices.Equal(got, []string{"core", "default", "isp"}) {
 		t.Errorf("groups %v", got)
 	}
-	if got := cfg.lastRungs(); !slices.Equal(got, []uint32{1, 1, 4}) {
+	if got := cfg.lastRungs(); !slices.Equal(got, []uint32{1, 3, 4}) {
 		t.Errorf("last rungs %v", got)
 	}
 }
@@ -59,7 +59,7 @@ func TestLadderComplaints(t *testing.T) {
 	for _, c := range []struct{ name, old, new, complaint string }{
 		{"unknown group", "group: core}", "group: cor}", `node.yml:11: rhi.neighbors[2].group: no group "cor"; did you mean "core", or add it to rhi.groups`},
 		{"empty group", "group: core}", `group: ""}`, `rhi.neighbors[2].group: no group ""`},
-		{"group of nobody", "core: {}", "core: {}\n    cores: {}", "node.yml:8: rhi.groups.cores: no peer is in it; give a neighbor `group: cores`"},
+		{"group of nobody", "core: {ladder: []}", "core: {ladder: []}\n    cores: {}", "node.yml:8: rhi.groups.cores: no peer is in it; give a neighbor `group: cores`"},
 		{"idle rung", "{prepend: 3}", "{prepend: 0}", "rhi.groups.isp.ladder[1]: it is no worse than announced"},
 		{"much prepend", "{prepend: 3}", "{prepend: 30}", "rhi.groups.isp.ladder[1].prepend: 30 is out of range; use 0 to 10"},
 		{"long ladder", "{prepend: 3}", strings.Repeat("{prepend: 1}, ", 15) + "{prepend: 3}", "rhi.groups.isp.ladder: it has 18 rungs; use 16 at most"},
@@ -219,6 +219,8 @@ func TestExportPolicy(t *testing.T) {
 		"core: pass -> announced",
 		"core: all -> announced rejected",
 		"other: own 0:1:0 -> announced",
+		"other: own 0:1:1 -> med 100, prepend 1 + 1",
+		"other: own 0:1:2 -> med 200, prepend 3, gshut + 3",
 		"other: own -> announced rejected",
 		"other: pass -> announced",
 		"other: all -> announced rejected",

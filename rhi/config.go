@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mesh"
+	"anycastle/rhi/decide"
 )
 
 const (
@@ -26,6 +28,11 @@ type Config struct {
 	Dynamic   []Dynamic        `yaml:"dynamic"`   // peers that dial from ranges of addresses; default none
 	Announce  []netip.Prefix   `yaml:"announce"`  // own routes that are announced whatever health says; default none
 	Groups    map[string]Group `yaml:"groups"`    // ladders of the groups that peers are in; default none, which leaves announced and withdrawn
+	Site      string           `yaml:"site"`      // the data centre, as `drain site` calls it; default the node's name in the mesh
+	Role      decide.Role      `yaml:"role"`      // primary: traffic comes here while it can; backup: when no primary takes it; default primary
+	Gates     Gates            `yaml:"gates"`     // when VIPs are announced
+	Mesh      *mesh.Config     `yaml:"mesh"`      // the balancers of all sites that announce the same VIPs, which ask each other before they withdraw; default none
+	StateDir  string           `yaml:"state_dir"` // where orders and decisions survive a restart; default /var/lib/anycastle/rhi
 	Router    *Router          `yaml:"router"`    // presence makes the node a router; absent: learned routes are looked at and go nowhere
 }
 
@@ -35,7 +42,9 @@ type Router struct {
 }
 
 // SetDefaults implements config.Defaulter.
-func (c *Config) SetDefaults() { c.Hold = defaultHold }
+func (c *Config) SetDefaults() {
+	c.Hold, c.Role, c.StateDir = defaultHold, decide.Primary, "/var/lib/anycastle/rhi"
+}
 
 // Validate reports everything that is wrong with the section.
 func (c *Config) Validate(at config.Cursor) {
@@ -54,6 +63,7 @@ func (c *Config) Validate(at config.Cursor) {
 	}
 	c.validateNeighbors(at)
 	c.validateGroups(at)
+	c.validateGates(at)
 	validatePrefixes(at.Key("announce"), c.Announce, c.refuse)
 	if c.Router != nil {
 		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(netip.Prefix) string { return "" })

@@ -1,0 +1,109 @@
+package rhi
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"anycastle/internal/config"
+	"anycastle/rhi/decide"
+)
+
+// Gates says when VIPs are announced, and how fast that may change. What the figures mean is told in package decide.
+type Gates struct {
+	Learn       time.Duration `yaml:"learn"`         // after a start nothing is announced for so long; default 10s
+	Lease       time.Duration `yaml:"lease"`         // a balancer that says nothing for so long is taken to hang, and its VIPs are withdrawn; at least 2s; default 3s
+	HoldDown    time.Duration `yaml:"hold_down"`     // how long health must last after a fall before a VIP rises; doubles with each fall; default 10s
+	HoldDownMax time.Duration `yaml:"hold_down_max"` // what it doubles to; default 5m
+	Calm        time.Duration `yaml:"calm"`          // without a fall halves it; default 5m
+	FailBack    time.Duration `yaml:"fail_back"`     // a VIP that comes back stays at the end of the ladder so long while another balancer has the traffic; default 30s
+	Manual      bool          `yaml:"manual"`        // at a primary it stays there until `anycastle activate site`; default false
+	Drain       time.Duration `yaml:"drain"`         // deadline of a drain whose order has none; default 10m
+	Settle      time.Duration `yaml:"settle"`        // a drain lasts at least so long: routers need time; default 10s
+	Withdrawals int           `yaml:"withdrawals"`   // VIPs that may be withdrawn for health within a minute, the rest is announced as degraded; default 4
+	Alone       bool          `yaml:"alone"`         // no other balancer announces these VIPs: they are withdrawn for health without asking; needs that there is no mesh; default false
+}
+
+// SetDefaults implements config.Defaulter.
+func (g *Gates) SetDefaults() {
+	d := decide.Defaults()
+	*g = Gates{Learn: d.Learn, Lease: d.Lease, HoldDown: d.HoldDown, HoldDownMax: d.HoldDownMax, Calm: d.Calm,
+		FailBack: d.Failback, Drain: d.Drain, Settle: d.Settle, Withdrawals: d.Cap}
+}
+
+// minLease is more than the second in which a balancer renews it.
+const minLease = 2 * time.Second
+
+// Decide is what package decide is to go by.
+func (c *Config) Decide() decide.Config {
+	var groups []decide.Group
+	for _, name := range c.groupNames() {
+		g, rungs := c.Groups[name], len(c.Ladder(name))-2 // without the first and the last
+		d := decide.DefaultGroup(name, rungs)
+		for _, set := range []struct {
+			to    *int
+			given *int
+		}{{&d.Backup, g.Backup}, {&d.Degraded, g.Degraded}, {&d.Draining, g.Draining}, {&d.Parked, g.Parked}} {
+			if set.given != nil {
+				*set.to = *set.given
+			}
+		}
+		groups = append(groups, d)
+	}
+	d := decide.Defaults(groups...)
+	g := c.Gates
+	d.Learn, d.Lease, d.HoldDown, d.HoldDownMax, d.Calm = g.Learn, g.Lease, g.HoldDown, g.HoldDownMax, g.Calm
+	d.Failback, d.ManualFailback, d.Drain, d.Settle = g.FailBack, g.Manual, g.Drain, g.Settle
+	d.Cap, d.Alone = g.Withdrawals, g.Alone
+	return d
+}
+
+func (c *Config) validateGates(at config.Cursor) {
+	if !slices.Contains([]decide.Role{decide.Primary, decide.Backup}, c.Role) {
+		at.Key("role").Errorf("%q is no role of a site; use %s or %s", c.Role, decide.Primary, decide.Backup)
+	}
+	if c.Site != "" && !validSite(c.Site) {
+		at.Key("site").Errorf("%q is no name of a site; use 1 to 64 letters, digits, dots, dashes and underscores", c.Site)
+	}
+	if c.Mesh != nil {
+		c.Mesh.Validate(at.Key("mesh"))
+	}
+	gates := at.Key("gates")
+	if c.Gates.Lease < minLease {
+		gates.Key("lease").Errorf("%v is less than %v; the balancer renews it every second", c.Gates.Lease, minLease)
+	}
+	if c.Gates.Alone && c.Mesh != nil {
+		gates.Key("alone").Errorf("there is a mesh, so there are others to ask; remove one of the two")
+	}
+	for name, g := range c.Groups {
+		for _, r := range []struct {
+			key  string
+			rung *int
+		}{{"backup", g.Backup}, {"degraded", g.Degraded}, {"draining", g.Draining}, {"parked", g.Parked}} {
+			if last := len(c.Ladder(name)) - 2; r.rung != nil && (*r.rung < 0 || *r.rung > last) {
+				at.Key("groups").Key(name).Key(r.key).Errorf("there is no rung %d; its ladder has rungs 0 (announced) to %d", *r.rung, last)
+			}
+		}
+	}
+	if err := c.Decide().Check(); err != nil {
+		gates.Errorf("%v", err)
+	}
+}
+
+func validSite(name string) bool {
+	return len(name) <= 64 && !slices.ContainsFunc([]rune(name), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	})
+}
+
+// SiteName is what orders call the site of this node: the configured name, or the node's own.
+func (c *Config) SiteName() (string, error) {
+	if c.Site != "" {
+		return c.Site, nil
+	}
+	name, err := c.Mesh.NodeName()
+	if err != nil {
+		return "", fmt.Errorf("name the site: %w; or give rhi.site", err)
+	}
+	return name, nil
+}
