@@ -130,10 +130,10 @@ func (c *Config) Ladder(group string) []Rung {
 	return slices.Concat([]Rung{{}}, g.Ladder, []Rung{{Withdrawn: true}})
 }
 
-// groupNames lists the groups that peers are in, each once. The place in it is the group's number in markers.
+// groupNames lists the groups that peers to announce to are in, each once. The place in it is the group's number in markers.
 func (c *Config) groupNames() []string {
 	seen := map[string]bool{}
-	for _, p := range c.allPeers() {
+	for _, p := range c.audience() {
 		seen[p.Group] = true
 	}
 	return slices.Sorted(maps.Keys(seen))

@@ -82,8 +82,8 @@ func checkASN(at config.Cursor, asn uint32) {
 // refuse says why no neighbor can be told of a prefix; empty: one can.
 func (c *Config) refuse(p netip.Prefix) string {
 	family := routeFamily(p.Addr())
-	for _, n := range c.allPeers() {
-		if slices.Contains(n.families(), family) {
+	for _, p := range c.audience() {
+		if slices.Contains(p.families(), family) {
 			return ""
 		}
 	}

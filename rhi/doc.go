@@ -16,6 +16,9 @@
 // show, RFC 5082) or, where `multihop` says so, to some further away; with TCP MD5 passwords and limits of prefixes where
 // they are set. It dials unless told to wait.
 //
+// A neighbor with `watches` is only looked at: it is sent nothing, and what it sends stays out of the routing table. Watched
+// tells what it has of the routes of other sites, so that one site can see whether the others announce.
+//
 // What a peer is sent depends on its group. Each group has a ladder, from announced over worse rungs (MED, prepend,
 // communities, graceful shutdown) to withdrawn; SetAnnouncements puts each prefix at a rung of each ladder. A prefix is one path
 // in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which never

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -48,7 +49,8 @@ func child(file string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	role := New(*cfg, Options{Log: log})
+	var changes atomic.Int64
+	role := New(*cfg, Options{Log: log, Changed: func() { changes.Add(1) }})
 	go func() {
 		defer os.Exit(1) // stdin ends with the test: a child never outlives it
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -61,7 +63,11 @@ func child(file string) error {
 	}()
 	return daemon.Run(context.Background(), daemon.Process{
 		Role: "rhi", RunDir: filepath.Dir(file), Log: log,
-		Status: map[string]func() any{"/v1/rhi": func() any { return role.Status() }, "/v1/bfd": func() any { return role.BFD() }},
+		Status: map[string]func() any{
+			"/v1/rhi": func() any { return role.Status() }, "/v1/bfd": func() any { return role.BFD() },
+			"/v1/watched": func() any { return role.Watched() }, "/v1/standing": func() any { return role.Standing() },
+			"/v1/changes": func() any { return changes.Load() },
+		},
 	}, role.Run)
 }
 

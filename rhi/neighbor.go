@@ -53,6 +53,7 @@ type Neighbor struct {
 	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
 	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
 	BFD     *BFD       `yaml:"bfd"`     // presence has its loss noticed by BFD; absent: by the hold time, and at once when its process ends
+	Watches []string   `yaml:"watches"` // sites whose VIPs' routes the peer has: it is sent nothing, and what it sends is looked at only; default none
 	Peering `yaml:",inline"`
 }
 
@@ -85,21 +86,33 @@ func (p *Peering) SetDefaults() { p.Group = defaultGroup }
 
 // peers is a neighbor or a range of dynamic ones: those that one set of rules holds for.
 type peers struct {
-	name  string
-	where netip.Prefix
+	name    string
+	where   netip.Prefix
+	watched bool // sent nothing, and what it sends goes nowhere
 	Peering
 }
+
+func (n *Neighbor) peers() peers {
+	return peers{n.Name, netip.PrefixFrom(n.Address, n.Address.BitLen()), n.watched(), n.Peering}
+}
+
+func (d *Dynamic) peers() peers { return peers{d.Name, d.Prefix, false, d.Peering} }
 
 // allPeers lists the neighbors and then the ranges, in which neighbors may lie.
 func (c *Config) allPeers() []peers {
 	var all []peers
 	for _, n := range c.Neighbors {
-		all = append(all, peers{n.Name, netip.PrefixFrom(n.Address, n.Address.BitLen()), n.Peering})
+		all = append(all, n.peers())
 	}
 	for _, d := range c.Dynamic {
-		all = append(all, peers{d.Name, d.Prefix, d.Peering})
+		all = append(all, d.peers())
 	}
 	return all
+}
+
+// audience lists those of allPeers that are announced to.
+func (c *Config) audience() []peers {
+	return slices.DeleteFunc(c.allPeers(), func(p peers) bool { return p.watched })
 }
 
 // listenAddresses lists where peers may dial: 0.0.0.0, :: or both, and nothing by default.
@@ -142,8 +155,11 @@ func (p Peering) secret() (string, error) {
 }
 
 func (c *Config) validateNeighbors(at config.Cursor) {
-	if len(c.Neighbors)+len(c.Dynamic) == 0 {
+	switch {
+	case len(c.allPeers()) == 0:
 		at.Key("neighbors").Errorf("none given; list at least one peer to announce to")
+	case len(c.audience()) == 0:
+		at.Key("neighbors").Errorf("all are only watched, which leaves nobody to announce to; add one without `watches`")
 	}
 	names := map[string]bool{}
 	addresses := map[netip.Addr]bool{}
@@ -152,8 +168,9 @@ func (c *Config) validateNeighbors(at config.Cursor) {
 		validateName(at.Key("name"), n.Name, names)
 		c.validateAddress(at.Key("address"), n.Address, addresses)
 		c.validatePeerASN(at.Key("asn"), n.ASN)
-		c.validatePeering(at, n.Peering, n.Address)
+		c.validatePeering(at, n.peers())
 		n.validateBFD(at.Key("bfd"))
+		n.validateWatches(at)
 	}
 	for i, d := range c.Dynamic {
 		at := at.Key("dynamic").Index(i)
@@ -166,7 +183,7 @@ func (c *Config) validateNeighbors(at config.Cursor) {
 		if d.Multihop > 0 && d.Password == "" && d.PasswordFile == "" {
 			at.Key("multihop").Errorf("anybody may dial from afar in such a range; add a password or leave multihop out")
 		}
-		c.validatePeering(at, d.Peering, d.Prefix.Addr())
+		c.validatePeering(at, d.peers())
 	}
 }
 
@@ -224,8 +241,8 @@ func (c *Config) validatePeerASN(at config.Cursor, asn uint32) {
 	}
 }
 
-// validatePeering checks what neighbors and ranges have in common; a is an address of the peers.
-func (c *Config) validatePeering(at config.Cursor, p Peering, a netip.Addr) {
+// validatePeering checks what neighbors and ranges have in common.
+func (c *Config) validatePeering(at config.Cursor, p peers) {
 	c.validateGroup(at.Key("group"), p.Group)
 	if at.Has("families") && len(p.Families) == 0 {
 		at.Key("families").Errorf("none given; use [ipv4], [ipv6] or [ipv4, ipv6]")
@@ -235,7 +252,7 @@ func (c *Config) validatePeering(at config.Cursor, p Peering, a netip.Addr) {
 			at.Key("families").Index(i).Errorf("%s is given twice; keep one", f)
 		}
 	}
-	mapped := a.Is4() && slices.Contains(p.Families, IPv6)
+	mapped := p.where.Addr().Is4() && slices.Contains(p.Families, IPv6) && !p.watched
 	switch hop := p.NextHop; {
 	case mapped && !hop.IsValid():
 		at.Key("families").Errorf("IPv6 routes over an IPv4 session need next_hop; give the own IPv6 address on that link")

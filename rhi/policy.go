@@ -7,11 +7,11 @@ import (
 
 // statement is one line of the export policy; the first that matches decides, and what none matches stays in.
 type statement struct {
-	to      peers
+	to      peers  // or from, of the import policy
 	family  Family // empty: any
 	own     bool   // holds for own routes with the marker, else for learned ones that router.pass covers
 	marker  marker
-	reject  bool       // all own routes, or all others
+	reject  bool       // all own routes, or all of both kinds
 	rung    Rung       // how an own route is sent
 	prepend int        // in all
 	nextHop netip.Addr // the zero Addr: as it is
@@ -23,6 +23,10 @@ func exportPolicy(c *Config) []statement {
 	var policy []statement
 	groups := c.groupNames()
 	for _, p := range c.allPeers() {
+		if p.watched {
+			policy = append(policy, statement{to: p, reject: true})
+			continue
+		}
 		group := uint32(slices.Index(groups, p.Group))
 		for i, rung := range c.Ladder(p.Group) {
 			if !rung.Withdrawn {
@@ -34,6 +38,17 @@ func exportPolicy(c *Config) []statement {
 			policy = append(policy, p.sent(statement{})...)
 		}
 		policy = append(policy, statement{to: p, reject: true})
+	}
+	return policy
+}
+
+// importPolicy keeps what comes from peers that are only watched out of the routing table.
+func importPolicy(c *Config) []statement {
+	var policy []statement
+	for _, p := range c.allPeers() {
+		if p.watched {
+			policy = append(policy, statement{to: p, reject: true})
+		}
 	}
 	return policy
 }

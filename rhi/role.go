@@ -22,6 +22,11 @@ var errStopped = errors.New("the BGP speaker has stopped")
 type Options struct {
 	Log      *slog.Logger          // nil: no log
 	Registry prometheus.Registerer // nil: no metrics
+
+	// Changed is called after each change of the routing table, or of what watched neighbors have, and after each step of a
+	// session. It is called from the Role's own goroutines, without its lock: it must neither block nor wait for the Role.
+	// nil: nothing is
+	Changed func()
 }
 
 // Role is route health injection for one process. All methods are safe for concurrent use.
@@ -30,6 +35,7 @@ type Role struct {
 	log      *slog.Logger
 	metrics  *metrics
 	registry prometheus.Registerer
+	tell     func()          // Options.Changed
 	changed  chan struct{}   // the routing table changed; holds one
 	peerCh   chan peerChange // steps of sessions, for Run
 
@@ -47,11 +53,15 @@ func New(cfg Config, opts Options) *Role {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.Changed == nil {
+		opts.Changed = func() {}
+	}
 	r := &Role{
 		cfg:      cfg,
 		log:      opts.Log,
 		metrics:  newMetrics(opts.Registry),
 		registry: opts.Registry,
+		tell:     opts.Changed,
 		changed:  make(chan struct{}, 1),
 		peerCh:   make(chan peerChange),
 		health:   announceTable{},
@@ -144,7 +154,8 @@ func (r *Role) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
-	if err := s.watch(watch, r.kick, func(c peerChange) {
+	onTable := func() { r.kick(); r.tell() }
+	if err := s.watch(watch, onTable, r.tell, func(c peerChange) {
 		select {
 		case r.peerCh <- c:
 		case <-watch.Done():
@@ -232,10 +243,12 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			if err := s.mend(ctx, r.noteLost(c)); err != nil {
 				return err
 			}
+			r.tell()
 		case c := <-r.peerCh:
 			if err := s.mend(ctx, r.notePeer(c)); err != nil {
 				return err
 			}
+			r.tell()
 			continue
 		case <-settled:
 			inherited = nil

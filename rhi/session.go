@@ -127,7 +127,7 @@ func (r *Role) admit(c peerChange) *session {
 }
 
 func newPeer(n Neighbor) Peer {
-	p := Peer{Name: n.Name, Address: n.Address, ASN: n.ASN, Group: n.Group, State: "idle", Since: time.Now(), LastError: noAnswer}
+	p := Peer{Name: n.Name, Address: n.Address, ASN: n.ASN, Group: n.Group, Watches: n.Watches, State: "idle", Since: time.Now(), LastError: noAnswer}
 	if n.Passive {
 		p.LastError = noDial
 	}

@@ -19,6 +19,10 @@ const (
 
 	passSet = "router.pass" // as a set of prefixes; no peer's name, those are of another kind of set
 
+	// anyOwnASN is gobgp's most: how often our AS number may be in the path of a route from a peer that is only watched.
+	// v4.8.0 lists those that it rejects for that among the received ones too, which nothing promises.
+	anyOwnASN = 255
+
 	// retry is gobgp's least: a peer that comes back is dialled within two seconds.
 	retrySeconds = 2
 
@@ -70,11 +74,14 @@ func (s *speaker) start(ctx context.Context) error {
 }
 
 func (s *speaker) addPeer(ctx context.Context, n Neighbor) error {
-	o := s.options(peers{n.Name, netip.PrefixFrom(n.Address, n.Address.BitLen()), n.Peering}, n.Passive)
+	o := s.options(n.peers(), n.Passive)
 	peer := &api.Peer{
 		Conf:      &api.PeerConf{NeighborAddress: n.Address.String(), PeerAsn: n.ASN, Description: n.Name, AuthPassword: s.passwords[n.Name]},
 		Transport: &api.Transport{PassiveMode: n.Passive},
 		Timers:    o.Timers, AfiSafis: o.AfiSafis, TtlSecurity: o.TtlSecurity, EbgpMultihop: o.EbgpMultihop,
+	}
+	if n.watched() {
+		peer.Conf.AllowOwnAsn = anyOwnASN
 	}
 	if err := s.bgp.AddPeer(ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
 		return fmt.Errorf("add peer %s: %w", n.Name, err)
@@ -84,7 +91,7 @@ func (s *speaker) addPeer(ctx context.Context, n Neighbor) error {
 
 // addRange lets peers dial from a range. gobgp puts no bound to their number: the role does.
 func (s *speaker) addRange(ctx context.Context, d Dynamic) error {
-	group := s.options(peers{d.Name, d.Prefix, d.Peering}, true)
+	group := s.options(d.peers(), true)
 	group.Conf = &api.PeerGroupConf{PeerGroupName: d.Name, PeerAsn: d.ASN, AuthPassword: s.passwords[d.Name]}
 	if err := s.bgp.AddPeerGroup(ctx, &api.AddPeerGroupRequest{PeerGroup: group}); err != nil {
 		return fmt.Errorf("add dynamic peers %s: %w", d.Name, err)
@@ -144,26 +151,34 @@ func (s *speaker) renewPeer(ctx context.Context, n Neighbor) error {
 }
 
 // setPolicy makes the export default a reject, so that the node is never a transit by default, and then accepts own routes
-// and, on a router, what `pass` covers. An import policy would also stop the own routes.
+// and, on a router, what `pass` covers. The import policy, which own routes go through too, stops nothing but what comes
+// from peers that are only watched.
 func (s *speaker) setPolicy(ctx context.Context) error {
 	for _, set := range s.definedSets() {
 		if err := s.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: set}); err != nil {
 			return fmt.Errorf("define %s: %w", set.Name, err)
 		}
 	}
-	policy := &api.Policy{Name: "export"}
-	for i, st := range exportPolicy(s.cfg) {
-		policy.Statements = append(policy.Statements, s.statement(fmt.Sprintf("export %d", i), st))
+	if err := s.assign(ctx, "export", api.PolicyDirection_POLICY_DIRECTION_EXPORT, exportPolicy(s.cfg), api.RouteAction_ROUTE_ACTION_REJECT); err != nil {
+		return err
+	}
+	return s.assign(ctx, "import", api.PolicyDirection_POLICY_DIRECTION_IMPORT, importPolicy(s.cfg), api.RouteAction_ROUTE_ACTION_ACCEPT)
+}
+
+// assign makes a policy, with what becomes of routes that no line matches, the one for a direction.
+func (s *speaker) assign(ctx context.Context, name string, d api.PolicyDirection, lines []statement, otherwise api.RouteAction) error {
+	policy := &api.Policy{Name: name}
+	for i, st := range lines {
+		policy.Statements = append(policy.Statements, s.statement(fmt.Sprintf("%s %d", name, i), st))
 	}
 	if err := s.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: policy}); err != nil {
-		return fmt.Errorf("add export policy: %w", err)
+		return fmt.Errorf("add %s policy: %w", name, err)
 	}
 	err := s.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
-		Name: "global", Direction: api.PolicyDirection_POLICY_DIRECTION_EXPORT,
-		Policies: []*api.Policy{{Name: policy.Name}}, DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
+		Name: "global", Direction: d, Policies: []*api.Policy{{Name: policy.Name}}, DefaultAction: otherwise,
 	}})
 	if err != nil {
-		return fmt.Errorf("assign export policy: %w", err)
+		return fmt.Errorf("assign %s policy: %w", name, err)
 	}
 	return nil
 }
@@ -222,11 +237,29 @@ func (s *speaker) statement(name string, st statement) *api.Statement {
 	return &api.Statement{Name: name, Conditions: when, Actions: do}
 }
 
-// watch calls onTable after each change of the routing table and onPeer for each step of a session, from one goroutine
-// of gobgp's that ends soon after ctx. The callbacks must not wait for the speaker.
-func (s *speaker) watch(ctx context.Context, onTable func(), onPeer func(peerChange)) error {
+// watch calls onTable after each change of the routing table, onWatched after each update from a peer that is only watched,
+// and onPeer for each step of a session, from one goroutine of gobgp's that ends soon after ctx. The callbacks must not
+// wait for the speaker.
+func (s *speaker) watch(ctx context.Context, onTable, onWatched func(), onPeer func(peerChange)) error {
+	options := []server.WatchOption{server.WatchBestPath(false), server.WatchPeer()}
+	for _, n := range s.cfg.Neighbors {
+		if n.watched() { // costs something for each update of any peer
+			options = append(options, server.WatchUpdate(false, "", ""), server.WatchEor(false))
+			break
+		}
+	}
 	err := s.bgp.WatchEvent(ctx, server.WatchEventMessageCallbacks{
 		OnBestPath: func([]*apiutil.Path, time.Time) { onTable() },
+		OnPathUpdate: func(paths []*apiutil.Path, _ time.Time) {
+			if s.cfg.isWatched(paths[0].PeerAddress) {
+				onWatched()
+			}
+		},
+		OnPathEor: func(p *apiutil.Path, _ time.Time) {
+			if s.cfg.isWatched(p.PeerAddress) {
+				onWatched()
+			}
+		},
 		OnPeerUpdate: func(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
 			if e.Type != apiutil.PEER_EVENT_STATE {
 				return
@@ -237,7 +270,7 @@ func (s *speaker) watch(ctx context.Context, onTable func(), onPeer func(peerCha
 				limit: st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
 			})
 		},
-	}, server.WatchBestPath(false), server.WatchPeer())
+	}, options...)
 	if err != nil {
 		return fmt.Errorf("watch BGP: %w", err)
 	}

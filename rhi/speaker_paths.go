@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
@@ -67,6 +68,83 @@ func nextHop(p *apiutil.Path) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// bgpSession is what the speaker knows of a session that is established.
+type bgpSession struct {
+	began    time.Time // to the second
+	flaps    uint32    // how often one before it ended
+	families []Family  // that both ends take
+	complete bool      // the peer has said that it has sent its whole table
+}
+
+// same says whether b is the session that a was.
+func (a bgpSession) same(b bgpSession) bool { return a.began.Equal(b.began) && a.flaps == b.flaps }
+
+// sessions lists those that are established: all, or the one with a peer.
+func (s *speaker) sessions(ctx context.Context, with netip.Addr) (map[netip.Addr]bgpSession, error) {
+	list, only := map[netip.Addr]bgpSession{}, ""
+	if with.IsValid() {
+		only = with.String()
+	}
+	err := s.bgp.ListPeer(ctx, &api.ListPeerRequest{Address: only}, func(p *api.Peer) {
+		st := p.GetState()
+		addr, err := netip.ParseAddr(st.GetNeighborAddress())
+		if err != nil || st.GetSessionState() != api.PeerState_SESSION_STATE_ESTABLISHED {
+			return
+		}
+		b := bgpSession{began: p.GetTimers().GetState().GetUptime().AsTime(), flaps: st.GetFlops(), complete: true}
+		for _, f := range p.GetAfiSafis() {
+			family := f.GetConfig().GetFamily()
+			if !takes(st.GetRemoteCap(), family) {
+				continue
+			}
+			b.complete = b.complete && f.GetMpGracefulRestart().GetState().GetEndOfRibReceived()
+			if b.families = append(b.families, IPv4); family.GetAfi() == api.Family_AFI_IP6 {
+				b.families[len(b.families)-1] = IPv6
+			}
+		}
+		list[addr] = b
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return list, nil
+}
+
+// takes says whether a peer exchanges routes of a family. One that names none takes IPv4 (RFC 4760 8).
+func takes(capabilities []*api.Capability, f *api.Family) bool {
+	named := false
+	for _, c := range capabilities {
+		if m := c.GetMultiProtocol(); m != nil {
+			named = true
+			if m.GetFamily().GetAfi() == f.GetAfi() && m.GetFamily().GetSafi() == f.GetSafi() {
+				return true
+			}
+		}
+	}
+	return !named && f.GetAfi() == api.Family_AFI_IP
+}
+
+// received lists what stands received from a peer, whatever became of it.
+func (s *speaker) received(peer netip.Addr, families []Family) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, f := range families {
+		family := bgp.RF_IPv4_UC
+		if f == IPv6 {
+			family = bgp.RF_IPv6_UC
+		}
+		err := s.bgp.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_ADJ_IN, Name: peer.String(), Family: family},
+			func(nlri bgp.NLRI, _ []*apiutil.Path) {
+				if p, err := netip.ParsePrefix(nlri.String()); err == nil {
+					list = append(list, p)
+				}
+			})
+		if err != nil {
+			return nil, fmt.Errorf("list what %v has sent: %w", peer, err)
+		}
+	}
+	return list, nil
 }
 
 func (s *speaker) peers(ctx context.Context) (map[netip.Addr]peerCount, error) {

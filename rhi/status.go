@@ -21,6 +21,7 @@ type Peer struct {
 	Address   netip.Addr `json:"address"`
 	ASN       uint32     `json:"asn"`
 	Group     string     `json:"group"`
+	Watches   []string   `json:"watches,omitempty"`    // the sites whose routes are looked at there; such a peer is sent nothing
 	State     string     `json:"state"`                // idle, connect, active, opensent, openconfirm or established (RFC 4271 8.2.2)
 	Since     time.Time  `json:"since"`                // when the session last came up or went down, or the start of the role
 	LastError string     `json:"last_error,omitempty"` // why the session last went down, or has not come up yet
