@@ -95,7 +95,8 @@ func New(cfg Config, o Options) (*Mesh, error) {
 	m.members = newMembers(name, 4*m.timing.forget)
 	m.queue = memberlist.TransmitLimitedQueue{RetransmitMult: 4, NumNodes: func() int { return len(m.members.list()) }}
 	if o.Registry != nil {
-		if err := o.Registry.Register(collector{m}); err != nil {
+		reg := prometheus.WrapRegistererWith(prometheus.Labels{"mesh": o.Group}, o.Registry) // a process may be in several
+		if err := reg.Register(collector{m}); err != nil {
 			return nil, fmt.Errorf("register metrics of the mesh: %w", err)
 		}
 	}

@@ -380,7 +380,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("a metric of somebody else: %s", f.GetName())
 		}
 	}
-	if _, err := New(a.cfg, Options{Map: a.data, Registry: reg}); err == nil {
+	if _, err := New(a.cfg, Options{Map: a.data, Group: "lb", Registry: reg}); err == nil {
 		t.Error("two meshes in one registry")
 	}
 	problems, err := testutil.GatherAndLint(reg)
@@ -393,23 +393,23 @@ func TestMetrics(t *testing.T) {
 const wantMetrics = `
 # HELP anycastle_mesh_keys Keys in the map.
 # TYPE anycastle_mesh_keys gauge
-anycastle_mesh_keys 1
+anycastle_mesh_keys{mesh="lb"} 1
 # HELP anycastle_mesh_members Members of the mesh, this one among them, by state.
 # TYPE anycastle_mesh_members gauge
-anycastle_mesh_members{state="alive"} 2
-anycastle_mesh_members{state="left"} 0
-anycastle_mesh_members{state="lost"} 0
+anycastle_mesh_members{mesh="lb",state="alive"} 2
+anycastle_mesh_members{mesh="lb",state="left"} 0
+anycastle_mesh_members{mesh="lb",state="lost"} 0
 # HELP anycastle_mesh_messages_rejected_total Messages, or entries in them, that were not taken, by reason.
 # TYPE anycastle_mesh_messages_rejected_total counter
-anycastle_mesh_messages_rejected_total{reason="clock"} 0
-anycastle_mesh_messages_rejected_total{reason="format"} 1
-anycastle_mesh_messages_rejected_total{reason="full"} 0
-anycastle_mesh_messages_rejected_total{reason="group"} 0
-anycastle_mesh_messages_rejected_total{reason="key"} 0
-anycastle_mesh_messages_rejected_total{reason="members"} 0
-anycastle_mesh_messages_rejected_total{reason="name"} 0
-anycastle_mesh_messages_rejected_total{reason="streams"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="clock"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="format"} 1
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="full"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="group"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="key"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="members"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="name"} 0
+anycastle_mesh_messages_rejected_total{mesh="lb",reason="streams"} 0
 # HELP anycastle_mesh_tombstones Deleted keys that the map remembers.
 # TYPE anycastle_mesh_tombstones gauge
-anycastle_mesh_tombstones 1
+anycastle_mesh_tombstones{mesh="lb"} 1
 `

@@ -81,7 +81,7 @@ func TestStrangerIsKeptOut(t *testing.T) {
 	c.expectStates([]string{"lb1"}, "mx1 suspended")
 	for _, lb := range bothLBs {
 		eventually(t, "a stranger is counted on "+lb, func() bool {
-			return c.metrics(lb)[`anycastle_mesh_messages_rejected_total{reason="key"}`] > 0
+			return c.metrics(lb)[`anycastle_mesh_messages_rejected_total{mesh="lb",reason="key"}`] > 0
 		})
 		for _, m := range show[member](c, lb, "peer-lb") {
 			if !m.Self {
