@@ -36,9 +36,10 @@
 // remember. What the argument does not cover is a site that is gone for another reason: its process died, has just
 // started, or was withdrawn by force. The others then come back as soon as they hear of it, or hear nothing.
 //
-// Who fails first should not have to ask first. So one site, a primary before a backup and then the first by name, makes
-// its request beforehand, and takes it back when another is in need and nobody else could hold for that one. A site whose
-// request is not granted yet goes to the end of the ladder meanwhile.
+// Who fails first should not have to ask first. So of the sites that carry a VIP, in the order of primaries, backups and
+// then names, all but the last make their requests beforehand, and the last holds for them; they take them back when
+// another is in need and nobody else could hold for that one. A site whose request is not granted yet goes to the end of
+// the ladder meanwhile.
 //
 // At most 4 VIPs are withdrawn for health within a minute (Config.Cap); the rest are held as degraded, with an alarm,
 // those that wait longest going first.

@@ -114,15 +114,20 @@ func precedes(a string, roleA Role, b string, roleB Role) bool {
 	return a < b
 }
 
-// standing says whether this site makes its request beforehand, so that it can go at once when it must: of all sites one
-// does, unless another is in need and has nobody else to hold for it.
+// standing says whether this site makes its request beforehand, so that it can go at once when it must. The first does, and
+// all others but the last of those that carry the VIP, which holds for them; and none does while another is in need and has
+// nobody to hold for it.
 func (t *turn) standing() bool {
+	first, follows := true, false
 	for name, s := range t.vip.Sites {
-		if !precedes(t.in.Site, t.vip.Role, name, s.Role) || t.inNeed(name) {
+		if t.inNeed(name) {
 			return false
 		}
+		before := precedes(t.in.Site, t.vip.Role, name, s.Role)
+		first = first && before
+		follows = follows || before && t.fresh(name) && s.Report.Announced && s.Report.Healthy
 	}
-	return len(t.vip.Sites) > 0
+	return first && len(t.vip.Sites) > 0 || follows
 }
 
 // inNeed says whether another site must be let go and nobody but this one could do it.
@@ -143,7 +148,7 @@ func (t *turn) inNeed(name string) bool {
 func (t *turn) yields() bool {
 	for _, name := range t.names() {
 		s := t.vip.Sites[name]
-		if t.inNeed(name) || t.fresh(name) && s.Report.Want != 0 && precedes(name, s.Role, t.in.Site, t.vip.Role) {
+		if t.inNeed(name) || t.fresh(name) && s.Report.Want != 0 && precedes(name, s.Role, t.in.Site, t.vip.Role) && !t.standing() {
 			return true
 		}
 	}
