@@ -30,12 +30,11 @@ func TestLoopWithRefusedAddress(t *testing.T) {
 		if v := vips[1]; v.Announced || v.Reason != why {
 			t.Errorf("IPv6: %+v, want the reason %q", v, why)
 		}
-		log := strings.Join(r.log.take(), "")
-		if !strings.Contains(log, "address cannot be announced") || strings.Count(log, "address announced") != 1 {
+		if log := strings.Join(r.log.take(), ""); strings.Count(log, "address fit to be announced") != 2 {
 			t.Errorf("log: %s", log)
 		}
 		r.end()
-		if log := strings.Join(r.log.take(), ""); strings.Count(log, "address withdrawn") != 1 {
+		if log := strings.Join(r.log.take(), ""); strings.Count(log, "address not fit to be announced") != 2 {
 			t.Errorf("log of the end: %s", log)
 		}
 	})

@@ -64,6 +64,9 @@ type VIP struct {
 	Port         Ports      `yaml:"port"`          // one port, a range such as 1000-2000, or any; of several VIPs the narrowest takes a packet
 	Farm         string     `yaml:"farm"`          // name of a farm
 	MinReals     int        `yaml:"min_reals"`     // its address is announced while at least so many reals are in service; default 1
+	MinShare     int        `yaml:"min_share"`     // and at least so many percent of the farm's weight; default 0
+	FullReals    int        `yaml:"full_reals"`    // with fewer in service it is announced as degraded; default 0
+	FullShare    int        `yaml:"full_share"`    // with fewer percent of the farm's weight it is announced as degraded; default 0
 	Hash         string     `yaml:"hash"`          // flow: by addresses and ports; source: by the client's address, so that the VIPs of a farm agree; default flow
 	SourcePrefix int        `yaml:"source_prefix"` // bits of the client's address that hash source looks at; default all
 }

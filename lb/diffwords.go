@@ -101,6 +101,9 @@ func (c *comparison) vipChanges(was, is *VIP) []string {
 		list = append(list, changeOf("farm", was.Farm, is.Farm)...)
 		list = append(list, changeOf("hash", was.hash(), is.hash())...)
 		list = append(list, changeOf("min_reals", was.MinReals, is.MinReals)...)
+		list = append(list, changeOf("min_share", was.MinShare, is.MinShare)...)
+		list = append(list, changeOf("full_reals", was.FullReals, is.FullReals)...)
+		list = append(list, changeOf("full_share", was.FullShare, is.FullShare)...)
 		if c.old.HashKey != c.next.HashKey {
 			list = append(list, "another hash_key")
 		}

@@ -3,8 +3,8 @@
 // It probes the reals of each farm through the data path, decides from the config, what probes, agents, next hops and
 // operators say, and what other LBs of the site know, which state each real is in, computes from these states which reals
 // take which slots (weighted rendezvous), and brings the XDP program's maps to that in an order in which no packet meets
-// half of a change. It announces the address of a VIP through an Announcer while every VIP on the address has enough reals
-// in service, after the maps hold them, and withdraws it before they are emptied.
+// half of a change. It tells an Announcer how well each address of a VIP is served: what is worse before the maps change, what
+// is better after they hold it, and all of it each second, so that one that hangs is noticed. The Announcer decides.
 //
 // The package forwards no packet itself: package bpf does, and goes on doing it while this process is restarted or
 // dead. It speaks no routing protocol: the caller joins it to an Announcer.

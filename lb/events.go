@@ -22,6 +22,7 @@ func hopsEvent(hops map[netip.Addr]nexthop.Hop) event {
 // resultEvent tells of a finished probe.
 func resultEvent(r probe.Result) event {
 	return func(l *loop) bool {
+		l.heard = now()
 		id := parseTargetID(r.Target.Name)
 		l.showResult(id, r)
 		changed := l.clearAccusation(id, r)

@@ -180,23 +180,43 @@ type fakeAnnouncer struct {
 	fail   bool          // the next Set fails
 	busy   chan struct{} // Set waits until it is closed; nil: it does not
 	refuse string        // why IPv6 prefixes cannot be announced
+
+	mu     sync.Mutex
+	fit    []netip.Prefix // what it announces
+	unsure bool
+	said   []Health
+	times  int // that it was told
 }
 
-func (f *fakeAnnouncer) Refuse(p netip.Prefix) string {
-	if p.Addr().Is6() {
-		return f.refuse
+func (f *fakeAnnouncer) Standing(p netip.Prefix) (announced bool, why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case p.Addr().Is6() && f.refuse != "":
+		return false, f.refuse
+	case slices.Contains(f.fit, p):
+		return true, "enough reals in service"
 	}
-	return ""
+	return false, ""
 }
 
-func (f *fakeAnnouncer) Set(_ context.Context, prefixes []netip.Prefix) error {
-	if f.busy != nil {
+// Set is written down only if it changes what is fit: the rest is no step of the order.
+func (f *fakeAnnouncer) Set(_ context.Context, health []Health) error {
+	prefixes, _ := fit(health)
+	if f.busy != nil && !slices.Equal(prefixes, f.fit) { // no other goroutine changes fit
 		<-f.busy
 	}
-	if f.fail {
-		f.fail = false
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = health
+	f.times++
+	if f.fail && !slices.Equal(prefixes, f.fit) {
+		f.fail, f.unsure = false, true
 		return errFake
 	}
-	f.plane.add("announce %v", prefixes)
+	if f.unsure || !slices.Equal(prefixes, f.fit) {
+		f.plane.add("announce %v", prefixes)
+	}
+	f.fit, f.unsure = prefixes, false
 	return nil
 }

@@ -1,7 +1,6 @@
 package lb
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -305,23 +304,4 @@ func (in *inputs) spare(f *Farm, name string) bool {
 		}
 	}
 	return 2*fit >= len(f.Reals)
-}
-
-// announce gives the prefixes, /32 or /128, that are to be announced, sorted, and for every other address of a VIP the
-// reason why not. An address is announced only if every VIP on it has enough reals: routes know no ports.
-func (in *inputs) announce() ([]netip.Prefix, map[netip.Addr]string) {
-	withheld := map[netip.Addr]string{}
-	var prefixes []netip.Prefix
-	for _, v := range in.cfg.VIPs {
-		if n := in.inService(v.Farm); n < v.MinReals && withheld[v.Address] == "" {
-			withheld[v.Address] = fmt.Sprintf("vip %s has %d of %d reals that it needs", v.Name, n, v.MinReals)
-		}
-	}
-	for _, v := range in.cfg.VIPs {
-		if withheld[v.Address] == "" {
-			prefixes = append(prefixes, netip.PrefixFrom(v.Address, v.Address.BitLen()))
-		}
-	}
-	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	return slices.Compact(prefixes), withheld
 }

@@ -28,13 +28,14 @@ const (
 	withdrawTime = 5 * time.Second
 )
 
-// Announcer tells routers which prefixes this LB takes packets for.
+// Announcer decides, by what this LB knows of them, which addresses routers are told of, and tells them.
 type Announcer interface {
-	// Set makes prefixes all that is announced. It is called for each change, by one goroutine. One that Refuse has a
-	// reason against holds no other back.
-	Set(ctx context.Context, prefixes []netip.Prefix) error
-	// Refuse says why a prefix cannot be announced, always the same; empty: it can.
-	Refuse(prefix netip.Prefix) string
+	// Set says what is known of every address that has VIPs. It is called for each change and every second, by one
+	// goroutine: if it is not, the LB hangs. What is not fit any more is withdrawn when it returns, as far as it may be. An
+	// error says that what routers were told is not known.
+	Set(ctx context.Context, health []Health) error
+	// Standing says whether a prefix is announced, and why or why not.
+	Standing(prefix netip.Prefix) (announced bool, why string)
 }
 
 // Options are what an LB needs besides its config.

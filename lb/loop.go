@@ -32,8 +32,9 @@ type loop struct {
 	watch   watchers
 	uplinks []int // interfaces that the program is on
 
-	announced []netip.Prefix
-	unsure    bool // the last Set did not succeed, so announced may not be what routers were told
+	told   []Health  // what the Announcer was told last
+	unsure bool      // the last Set did not succeed, so routers may have been told something else
+	heard  time.Time // when the last result of a probe came
 
 	changed bool                 // something has that watchers must be told
 	looked  bool                 // the first next hops are known
@@ -73,6 +74,8 @@ func (l *loop) run(ctx context.Context) error {
 	l.changed = true
 	peers, waited := time.NewTimer(peerGrace), false
 	defer peers.Stop()
+	lease := time.NewTicker(leaseEvery)
+	defer lease.Stop()
 	timer := time.NewTimer(0) // the first look
 	defer timer.Stop()
 	for {
@@ -85,6 +88,9 @@ func (l *loop) run(ctx context.Context) error {
 		case question := <-l.questions:
 			question(l)
 			continue // what waits is as new as it was
+		case <-lease.C:
+			l.renew(ctx)
+			continue
 		case <-l.watch.stored:
 			changed = l.takeStored()
 		case <-peers.C:

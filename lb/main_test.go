@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 
 	"anycastle/internal/config"
@@ -102,9 +103,13 @@ func runChild(text string) error {
 // recorder is an Announcer that leaves the last set in a file.
 type recorder string
 
-func (recorder) Refuse(netip.Prefix) string { return "" }
+func (r recorder) Standing(p netip.Prefix) (announced bool, why string) {
+	text, _ := os.ReadFile(string(r))
+	return strings.Contains(string(text), `"`+p.String()+`"`), "enough reals in service"
+}
 
-func (r recorder) Set(_ context.Context, prefixes []netip.Prefix) error {
+func (r recorder) Set(_ context.Context, health []Health) error {
+	prefixes, _ := fit(health)
 	text, err := json.Marshal(prefixes)
 	if err != nil {
 		return err

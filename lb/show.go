@@ -31,7 +31,7 @@ func (l *loop) show() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.view.vips, l.view.announced = installed, l.announced
+	l.view.vips = installed
 	l.view.reals, l.view.drains, l.view.moving = reals, drains, moving
 }
 

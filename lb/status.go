@@ -106,15 +106,14 @@ type counters interface {
 
 // view is the state that Status shows. LB.mu guards it.
 type view struct {
-	counters  counters // nil while no data plane is open
-	uplinks   []bpf.Uplink
-	vips      map[vipKey]vipEntry // installed
-	announced []netip.Prefix
-	withheld  map[netip.Addr]string
-	reals     []RealStatus
-	drains    []DrainStatus
-	moving    map[string]int // by farm
-	results   map[targetID]probe.Result
+	counters counters // nil while no data plane is open
+	uplinks  []bpf.Uplink
+	vips     map[vipKey]vipEntry // installed
+	withheld map[netip.Addr]string
+	reals    []RealStatus
+	drains   []DrainStatus
+	moving   map[string]int // by farm
+	results  map[targetID]probe.Result
 }
 
 func newView(cfg *Config) view {
@@ -176,20 +175,12 @@ func (l *LB) VIPs() []VIPStatus {
 	for _, v := range l.cfg.VIPs {
 		s := VIPStatus{Name: v.Name, Address: v.Address, Protocol: v.Protocol, Port: v.Port, Farm: v.Farm,
 			ActiveReals: l.activeReals(v.Farm), MinReals: v.MinReals}
-		prefix := netip.PrefixFrom(v.Address, v.Address.BitLen())
-		set := slices.Contains(l.view.announced, prefix)
-		refused := l.refuses(prefix)
-		s.Announced = set && refused == ""
-		switch {
-		case set && refused != "":
-			s.Reason = refused
+		s.Announced, s.Reason = l.standing(netip.PrefixFrom(v.Address, v.Address.BitLen()))
+		switch why := l.view.withheld[v.Address]; {
 		case s.Announced:
-			s.Reason = "enough reals in service"
-		case l.view.withheld[v.Address] != "":
-			s.Reason = l.view.withheld[v.Address]
-		case l.opts.Announcer == nil:
-			s.Reason = "this process announces nothing"
-		default:
+		case why != "":
+			s.Reason = why
+		case s.Reason == "":
 			s.Reason = "first probes not finished"
 		}
 		if e, ok := l.view.vips[v.key()]; ok && l.view.counters != nil {

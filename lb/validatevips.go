@@ -89,5 +89,15 @@ func (c *Config) validateFarmOf(at config.Cursor, v *VIP) {
 	}
 	if n := len(c.Farms[i].Reals); v.MinReals < 1 || v.MinReals > n {
 		at.Key("min_reals").Errorf("%d must be from 1 to %d, the number of reals in farm %q", v.MinReals, n, v.Farm)
+	} else if v.FullReals < 0 || v.FullReals > n {
+		at.Key("full_reals").Errorf("%d must be from 0 to %d, the number of reals in farm %q", v.FullReals, n, v.Farm)
+	}
+	for _, share := range []struct {
+		key   string
+		value int
+	}{{"min_share", v.MinShare}, {"full_share", v.FullShare}} {
+		if share.value < 0 || share.value > 100 {
+			at.Key(share.key).Errorf("%d is no share of the farm's weight; use 0 to 100, in percent", share.value)
+		}
 	}
 }

@@ -31,7 +31,7 @@ type orderFlags struct {
 }
 
 func newOrders(e env) []*cobra.Command {
-	return []*cobra.Command{
+	list := []*cobra.Command{
 		newOrder(e, lb.KindDrain, "Have a real get no new flows, and keep those that it has",
 			`Gives a real no new flows; those that it has stay with it. The drain ends when the real's agent
 says that no flow is left, or at the deadline, and then the real is suspended: show drain tells
@@ -44,6 +44,10 @@ another order takes the place of the drain, and when it is interrupted; the orde
 		newOrder(e, lb.KindSuspend, "Take a real out at once", `Takes a real out at once. Its flows are answered by another real, which resets them.`),
 		newOrder(e, lb.KindActivate, "Undo a drain or a suspend", `Gives a real flows again, as soon as its probes pass.`),
 	}
+	for i, site := range []*cobra.Command{newDrainSite(e), newSuspendSite(e), newActivateSite(e)} {
+		list[i].AddCommand(site)
+	}
+	return append(list, newAnnounce(e))
 }
 
 func newOrder(e env, kind lb.Kind, short, long string) *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"reflect"
 
@@ -90,7 +91,7 @@ func roleCommand(e env, role, use, short, long string, build func(*nodeFile, *sl
 
 const lbLong = `Balances the VIPs of the node file's lb section over their farms: an XDP program on each
 uplink, probes that take reals in and out of service, and, when the file has an rhi section,
-BGP that announces a VIP while enough of its reals are in service.
+BGP that announces a VIP while its gates hold; explain vip says which do.
 
 The programs and maps stay pinned when the process ends, so packets flow on; the BGP session
 falls with it, so that routers prefer another balancer. ` + "`anycastle lb unload`" + ` removes them.`
@@ -106,10 +107,13 @@ func buildLB(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*runni
 		return nil, nil
 	}
 	opts := lb.Options{Log: log, Registry: reg}
-	var speaker *rhi.Role
+	var routes *announcer
 	if node.RHI != nil {
-		speaker = rhi.New(*node.RHI, rhi.Options{Log: log, Registry: reg})
-		opts.Announcer = speaker
+		var err error
+		if routes, err = newAnnouncer(*node.RHI, log, reg); err != nil {
+			return nil, err
+		}
+		opts.Announcer = routes
 	}
 	balancer, err := lb.New(*node.LB, opts)
 	if err != nil {
@@ -126,9 +130,11 @@ func buildLB(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*runni
 		}
 		return balancer.Reload(ctx, *node.LB)
 	}
-	if speaker != nil {
-		addRHIStatus(r.status, speaker)
-		r.tasks = []daemon.Task{beside(speaker.Run, balancer.Run)}
+	if routes != nil {
+		addRHIStatus(r.status, routes.speaker)
+		maps.Copy(r.status, routes.injector.Status())
+		maps.Copy(r.handlers, routes.injector.Handlers())
+		r.tasks = []daemon.Task{beside(routes.Run, balancer.Run)}
 	}
 	return r, nil
 }

@@ -13,6 +13,7 @@ import (
 	"anycastle/lb"
 	"anycastle/rhi"
 	"anycastle/rhi/bfd"
+	"anycastle/rhi/inject"
 
 	"github.com/spf13/cobra"
 )
@@ -22,6 +23,7 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addLBViews(cmd, e, f)
 	addFlowView(cmd, e, f)
 	addHostView(cmd, e, f)
+	addSiteViews(cmd, e, f)
 	addRouteViews(cmd, e, f)
 	addGSSViews(cmd, e, f)
 	addView(cmd, e, f, view[any]{
@@ -126,6 +128,45 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 		noun: "uplink", short: "Interfaces with a program, native or generic", roles: onLB,
 		head: []string{"UPLINK", "MODE", "WHY"},
 		rows: one(func(u lb.UplinkStatus) []string { return []string{u.Name, string(u.Mode), cmp.Or(u.Why, "-")} }),
+	})
+}
+
+func addSiteViews(cmd *cobra.Command, e env, f *showFlags) {
+	onLB := []string{"lb"}
+	addView(cmd, e, f, view[inject.AnnouncementStatus]{
+		noun: "announcement", short: "Where each VIP stands on the ladder, what peers are sent, and why", roles: onLB,
+		head: []string{"VIP", "PLACE", "FOR", "PEERS", "SENT", "ELSEWHERE", "WHY", "ALARMS"},
+		rows: one(func(a inject.AnnouncementStatus) []string {
+			var sent, elsewhere []string
+			for _, group := range slices.Sorted(maps.Keys(a.Groups)) {
+				sent = append(sent, group+": "+a.Groups[group])
+			}
+			for _, x := range a.Elsewhere {
+				elsewhere = append(elsewhere, fmt.Sprintf("%s %s", x.Name, x.Place))
+			}
+			return []string{
+				a.VIP.Addr().String(), string(a.Place), ago(a.Since), strconv.Itoa(a.Peers), strings.Join(sent, "; "), words(elsewhere),
+				a.Why, cmp.Or(strings.Join(a.Alarms, "; "), "-"),
+			}
+		}),
+	})
+	addView(cmd, e, f, view[inject.SiteStatus]{
+		noun: "site", short: "The balancers of all sites that announce VIPs, and when each was heard", roles: onLB,
+		head: []string{"SITE", "BALANCER", "ROLE", "HEARD", "COUNTS", "ANNOUNCES", "THIS ONE"},
+		rows: one(func(s inject.SiteStatus) []string {
+			return []string{s.Site, s.Name, string(s.Role), ago(s.Heard) + " ago", yes(s.Fresh), strconv.Itoa(s.VIPs), yes(s.Self)}
+		}),
+	})
+	addView(cmd, e, f, view[inject.Order]{
+		noun: "order", short: "Orders about the VIPs of sites that stand", roles: onLB, path: "site-order",
+		head: []string{"SITE", "VIP", "ORDER", "FOR", "DEADLINE IN", "FORCED", "BY", "WHY"},
+		rows: one(func(o inject.Order) []string {
+			vip := "all"
+			if o.VIP.IsValid() {
+				vip = o.VIP.Addr().String()
+			}
+			return []string{o.Site, vip, string(o.Kind), ago(o.Since), in(o.Deadline), yes(o.Force), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-")}
+		}),
 	})
 }
 

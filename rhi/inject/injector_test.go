@@ -120,14 +120,16 @@ func TestFarewell(t *testing.T) {
 
 // What our own BGP tables say is asked: who announces there or nowhere is not who says so.
 func TestWatchedTable(t *testing.T) {
-	east, _ := pair(t, "")
-	east.speaker.set(func() {
-		east.speaker.watched = map[string]rhi.Watched{"west-lb1": {Known: true, At: time.Now().Add(time.Second), Prefixes: map[netip.Prefix]bool{}}}
-	})
-	east.serve(0, vip)
-	east.reaches(vip, decide.PlaceLast)
-	if why := east.Announcements()[0].Why; !strings.Contains(why, "our BGP tables do not have it") {
-		t.Errorf("because %q", why)
+	for _, name := range []string{"west-lb1", "west"} { // the balancer, or all of its site
+		east, _ := pair(t, "")
+		east.speaker.set(func() {
+			east.speaker.watched = map[string]rhi.Watched{name: {Known: true, At: time.Now().Add(time.Second), Prefixes: map[netip.Prefix]bool{}}}
+		})
+		east.serve(0, vip)
+		east.reaches(vip, decide.PlaceLast)
+		if why := east.Announcements()[0].Why; !strings.Contains(why, "our BGP tables do not have it") {
+			t.Errorf("%s is watched: because %q", name, why)
+		}
 	}
 }
 

@@ -20,7 +20,11 @@ func (i *Injector) inputs(now time.Time) decide.Inputs {
 		v.Order = orders.of(i.site, prefix)
 		v.Sites = i.others.of(prefix, i.holdsFor(prefix), now)
 		for name, s := range v.Sites {
-			if w, ok := watched[name]; ok {
+			w, ok := watched[name]
+			if !ok {
+				w, ok = watched[i.others.siteOf(name)] // a peer may be said to have what all of a site announce
+			}
+			if ok {
 				s.Table = decide.Table{Known: w.Known, Seen: w.Prefixes[prefix], At: w.At}
 				v.Sites[name] = s
 			}

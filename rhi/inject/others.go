@@ -157,6 +157,16 @@ func (o *others) take(from string, text []byte, now time.Time) error {
 	return nil
 }
 
+// siteOf gives the site that a balancer says it is at.
+func (o *others) siteOf(name string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if is := o.byName[name]; is != nil {
+		return is.site
+	}
+	return ""
+}
+
 // heard says whether a balancer of that name was.
 func (o *others) heard(name string) bool {
 	o.mu.Lock()

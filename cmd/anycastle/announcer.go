@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	"anycastle/lb"
+	"anycastle/rhi"
+	"anycastle/rhi/decide"
+	"anycastle/rhi/inject"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// announcer joins a balancer to the speaker that announces its VIPs, and to what decides about that.
+type announcer struct {
+	speaker  *rhi.Role
+	injector *inject.Injector
+}
+
+func newAnnouncer(cfg rhi.Config, log *slog.Logger, reg *prometheus.Registry) (*announcer, error) {
+	a := &announcer{}
+	a.speaker = rhi.New(cfg, rhi.Options{Log: log, Registry: reg, Changed: func() { a.injector.Kick() }})
+	var err error
+	a.injector, err = inject.New(cfg, a.speaker, inject.Options{Log: log, Registry: reg})
+	return a, err
+}
+
+// Run speaks and decides until ctx is done or either cannot go on.
+func (a *announcer) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.speaker.Run(ctx) })
+	g.Go(func() error { return a.injector.Run(ctx) })
+	return g.Wait()
+}
+
+// Standing implements lb.Announcer.
+func (a *announcer) Standing(p netip.Prefix) (announced bool, why string) {
+	return a.injector.Standing(p)
+}
+
+// Set implements lb.Announcer.
+func (a *announcer) Set(ctx context.Context, health []lb.Health) error {
+	services := make([]inject.Service, 0, len(health))
+	for _, h := range health {
+		s := inject.Service{
+			Prefix: h.Prefix, Min: minimum(h.Min), Full: minimum(h.Full),
+			Health: decide.Health{Of: "vip " + h.VIP, Known: h.Known, InService: h.InService, Reals: h.Reals, Share: float64(h.Share) / 100},
+		}
+		if h.Flows != nil {
+			s.Flows = decide.Flows{Known: true, Left: *h.Flows}
+		}
+		services = append(services, s)
+	}
+	return a.injector.Set(ctx, services)
+}
+
+func minimum(m lb.Minimum) decide.Minimum {
+	return decide.Minimum{Count: m.Reals, Share: float64(m.Share) / 100}
+}
