@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"anycastle/internal/config"
 )
@@ -143,6 +144,19 @@ func (c *Config) groupNames() []string {
 type Announcement struct {
 	Prefix netip.Prefix
 	Rungs  map[string]int // by group, as in Ladder; a group that is not named is at 0, announced
+
+	// Stamps of the step that led here, for Sent and the histogram. They count once: with the apply that sends it.
+	Why     string    // one line; default none
+	Cause   time.Time // when what led to it happened, such as the probe's result; zero: not known
+	Decided time.Time // when it was decided; zero: not known
+}
+
+func byPrefix(list []Announcement) map[netip.Prefix]Announcement {
+	m := make(map[netip.Prefix]Announcement, len(list))
+	for _, a := range list {
+		m[a.Prefix] = a
+	}
+	return m
 }
 
 // marker is a large community on an own path inside the speaker, which says at which rung a group is. It never leaves the

@@ -24,6 +24,9 @@
 // in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which never
 // changes, turns them into what a peer gets and takes them off.
 //
+// What each peer was sent of each own prefix is kept, with the times at which it was caused, decided, written to the peer's
+// connection and acknowledged by the peer's TCP. The last two come from the kernel's counters of the connection.
+//
 // A neighbor with `bfd` is watched by package bfd. When the way to it is lost, its BGP session ends (with Cease, though not
 // RFC 9384's subcode, which the library cannot send) and is dialled again; BGP does not wait for BFD to come up.
 //

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"anycastle/internal/config"
 	"anycastle/internal/daemon"
 	"anycastle/internal/netnstest"
@@ -48,23 +50,27 @@ func child(file string) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	reg := prometheus.NewRegistry()
 	var changes atomic.Int64
-	role := New(*cfg, Options{Log: log, Changed: func() { changes.Add(1) }})
+	role := New(*cfg, Options{Log: log, Registry: reg, Changed: func() { changes.Add(1) }})
 	go func() {
 		defer os.Exit(1) // stdin ends with the test: a child never outlives it
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 			var set []Announcement
+			cause := time.Now()
 			for _, word := range strings.Fields(in.Text()) {
-				set = append(set, parseAnnouncement(word))
+				a := parseAnnouncement(word)
+				a.Why, a.Cause, a.Decided = "asked for", cause, time.Now()
+				set = append(set, a)
 			}
 			fmt.Println(role.SetAnnouncements(context.Background(), set))
 		}
 	}()
 	return daemon.Run(context.Background(), daemon.Process{
-		Role: "rhi", RunDir: filepath.Dir(file), Log: log,
+		Role: "rhi", RunDir: filepath.Dir(file), Log: log, Registry: reg,
 		Status: map[string]func() any{
-			"/v1/rhi": func() any { return role.Status() }, "/v1/bfd": func() any { return role.BFD() },
+			"/v1/rhi": func() any { return role.Status() }, "/v1/bfd": func() any { return role.BFD() }, "/v1/sent": func() any { return role.Sent() },
 			"/v1/watched": func() any { return role.Watched() }, "/v1/standing": func() any { return role.Standing() },
 			"/v1/changes": func() any { return changes.Load() },
 		},

@@ -2,7 +2,7 @@ package rhi
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are the role's figures. The only label is the peer's name from the config.
+// metrics are the role's figures. Labels are the peer's name from the config, and the steps and kinds of transitions.
 type metrics struct {
 	sessionUp    *prometheus.GaugeVec
 	sessionDowns *prometheus.CounterVec
@@ -13,6 +13,7 @@ type metrics struct {
 	rungChanges  prometheus.Counter
 	kernelRoutes prometheus.Gauge
 	syncErrors   prometheus.Counter
+	transitions  *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -35,9 +36,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "anycastle_rhi_kernel_routes", Help: "Learned routes that stand in the kernel."}),
 		syncErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "anycastle_rhi_sync_errors_total", Help: "Syncs of routes that ended with an error and will be tried again."}),
+		transitions: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "anycastle_rhi_transition_seconds",
+			Help: "From one stamp of a prefix's transition at a peer to the next: decision, written, acknowledged; all is from the cause to the peer's acknowledgment.",
+			Buckets: []float64{
+				1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+			}}, []string{"step", "kind"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.sessionUp, m.sessionDowns, m.peersRefused, m.announced, m.announces, m.withdraws, m.rungChanges, m.kernelRoutes, m.syncErrors)
+		reg.MustRegister(m.sessionUp, m.sessionDowns, m.peersRefused, m.announced, m.announces, m.withdraws, m.rungChanges, m.kernelRoutes, m.syncErrors, m.transitions)
 	}
 	return m
 }

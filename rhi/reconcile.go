@@ -29,13 +29,16 @@ func (r *Role) announce() error {
 		return err
 	}
 	add, del := announcePlan(want, before)
+	told := r.noteSending(want, before, add, del)
 	// withdraw first: traffic that still comes for a withdrawn prefix is lost, a late announce costs only time
 	err = errors.Join(r.speaker.withdraw(del), r.speaker.announce(add, want))
 	now, readErr := r.announced()
 	if err := errors.Join(err, readErr); err != nil {
+		r.settle(told, add, del)
 		return err
 	}
 	missing, left := announcePlan(want, now)
+	r.settle(told, missing, left)
 	for _, p := range del {
 		if !slices.Contains(left, p) {
 			r.log.Info("withdrawn", "prefix", p)

@@ -38,11 +38,13 @@ type Role struct {
 	tell     func()          // Options.Changed
 	changed  chan struct{}   // the routing table changed; holds one
 	peerCh   chan peerChange // steps of sessions, for Run
+	stamps   *stamper
 
 	mu       sync.Mutex // guards the rest, and each apply from its diff to its reading back
 	speaker  *speaker   // nil before Run has started it and after it has ended
 	stopped  bool
-	health   announceTable // what Set or SetAnnouncements asked for
+	health   announceTable                 // what Set or SetAnnouncements asked for
+	asked    map[netip.Prefix]Announcement // its stamps, until it is sent
 	kernel   routeTable
 	peers    map[netip.Addr]*session
 	detector *detector // nil before Run, and without BFD
@@ -67,6 +69,7 @@ func New(cfg Config, opts Options) *Role {
 		health:   announceTable{},
 		peers:    map[netip.Addr]*session{},
 	}
+	r.stamps = newStamper(opts.Log, r.metrics.transitions)
 	for _, n := range cfg.Neighbors {
 		r.peers[n.Address] = &session{Neighbor: n, shown: newPeer(n)}
 		r.metrics.sessionUp.WithLabelValues(n.Name).Set(0)
@@ -107,7 +110,7 @@ func (r *Role) SetAnnouncements(ctx context.Context, announcements []Announcemen
 	if r.stopped {
 		return errStopped
 	}
-	r.health = table
+	r.health, r.asked = table, byPrefix(announcements)
 	if r.speaker == nil {
 		return nil
 	}
@@ -143,10 +146,13 @@ func (r *Role) Run(ctx context.Context) (err error) {
 			err = errors.Join(err, clearErr)
 		}
 	}()
+	r.stamps.open()
+	defer r.stamps.close()
 	watch, stopWatch := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stopWatch()
+	watching.Go(func() { r.stamps.run(watch) })
 	if changes != nil {
 		watching.Go(func() {
 			if err := changes.watch(watch, r.kick); err != nil {

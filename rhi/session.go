@@ -25,7 +25,8 @@ type peerChange struct {
 	address netip.Addr
 	state   string
 	reason  string
-	limit   bool // the peer sent more than max_prefixes, and is kept down until it is renewed
+	conn    connection // of an established session
+	limit   bool       // the peer sent more than max_prefixes, and is kept down until it is renewed
 }
 
 // session is what a Role remembers of a neighbor, or of a dynamic peer while it is connected.
@@ -74,6 +75,7 @@ func (r *Role) notePeer(c peerChange) (todo repair) {
 			p.shown.LastError = ""
 		}
 		r.metrics.sessionUp.WithLabelValues(p.Name).Inc()
+		r.noteUp(p, c.conn)
 		r.log.Info("session up", "peer", p.Name, "address", c.address, "old", old, "new", c.state)
 	case old == established:
 		if c.limit {
@@ -102,6 +104,7 @@ func (r *Role) noteDown(p *session, cause string, now time.Time) {
 	p.shown.Since, p.shown.LastError = now, cause
 	r.metrics.sessionUp.WithLabelValues(p.Name).Dec()
 	r.metrics.sessionDowns.WithLabelValues(p.Name).Inc()
+	r.stamps.down(p.Address, cause, now)
 	r.log.Info("session down", "peer", p.Name, "address", p.Address, "old", established, "new", p.shown.State, "cause", cause)
 }
 
