@@ -158,6 +158,7 @@ It never passes anything else on. On a balancer it runs inside ` + "`anycastle l
 func addRHIStatus(status map[string]func() any, speaker *rhi.Role) {
 	status["/v1/peer"] = func() any { return speaker.Status().Peers }
 	status["/v1/route"] = func() any { return speaker.Status().Routes }
+	status["/v1/sent"] = func() any { return speaker.Sent() }
 	status["/v1/bfd"] = func() any { return speaker.BFD() }
 }
 

@@ -112,6 +112,14 @@ func ago(t time.Time) string {
 	return time.Since(t).Round(time.Second).String()
 }
 
+// after says how long after a beginning something happened that may not have happened yet.
+func after(begun, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Sub(begun).Round(10 * time.Microsecond).String()
+}
+
 // in says how long it is until something ends that may have no end.
 func in(t time.Time) string {
 	if left := time.Until(t); left > 0 {

@@ -204,6 +204,16 @@ func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{r.Prefix.String(), string(r.Source), words(r.NextHops), yes(r.InKernel), yes(r.PassedOn), r.Why}
 		}),
 	})
+	addView(cmd, e, f, view[rhi.Sent]{
+		noun: "sent", short: "What each peer was sent of each own route, and when", roles: speakers,
+		head: []string{"PREFIX", "PEER", "GROUP", "SENT", "AGO", "WRITTEN AFTER", "ACKNOWLEDGED AFTER", "WHY"},
+		rows: one(func(s rhi.Sent) []string {
+			return []string{
+				s.Prefix.String(), s.Peer, s.Group, s.Sent, ago(s.At), after(s.Begun(), s.Written), after(s.Begun(), s.Acknowledged),
+				cmp.Or(s.Why, "-"),
+			}
+		}),
+	})
 }
 
 func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
