@@ -1,6 +1,7 @@
 package rhi
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,7 +56,11 @@ func TestConfigComplaints(t *testing.T) {
 		{"same name", "name: spare", "name: core", `"core" names two neighbors`},
 		{"no address", "address: 198.51.100.4, ", "", "rhi.neighbors[1].address: missing"},
 		{"IPv4 neighbor in IPv6", "198.51.100.4", `"::ffff:198.51.100.4"`, "write 198.51.100.4"},
-		{"link-local neighbor", "198.51.100.4", "fe80::4", "fe80::4 is link-local"},
+		{"link-local neighbor without link", "198.51.100.4", "fe80::4", "fe80::4 is link-local and may be on any link; name the link, such as fe80::4%eth0"},
+		{"link by number", "198.51.100.4", `"fe80::4%2"`, `"2" is not the name of a link`},
+		{"long name of link", "198.51.100.4", `"fe80::4%abcdefghijklmnop"`, "is not the name of a link"},
+		{"link of a global neighbor", "198.51.100.4", `"2001:db8::4%eth0"`, "write 2001:db8::4"},
+		{"link-local afar", "address: 198.51.100.4", `multihop: 2, address: "fe80::4%eth0"`, "rhi.neighbors[1].multihop: a link-local address is on a link"},
 		{"same address", "198.51.100.4", "198.51.100.2", "198.51.100.2 stands for two neighbors"},
 		{"itself", "198.51.100.4", "198.51.100.3", "a node is not its own neighbor"},
 		{"loopback neighbor", "198.51.100.4", "127.0.0.1", "127.0.0.1 is no address of another host"},
@@ -74,6 +79,32 @@ func TestConfigComplaints(t *testing.T) {
 		}
 		if _, err := decode("node.yml", []byte(text)); err == nil || !strings.Contains(err.Error(), c.complaint) {
 			t.Errorf("%s: got %v, want %q in it", c.name, err, c.complaint)
+		}
+	}
+}
+
+// Two neighbors may have the same address on two links, if nothing has to tell them apart.
+func TestSameLinkLocalAddress(t *testing.T) {
+	t.Parallel()
+	node := func(one, other string) error {
+		_, err := decode("node.yml", fmt.Appendf(nil, `
+rhi:
+  asn: 65011
+  router_id: 198.51.100.3
+  groups: {isp: {}}
+  neighbors:
+    - {name: spare, address: 198.51.100.4, asn: 65001, group: isp}
+    - {name: one, address: "fe80::1%%eth1", asn: 65001, families: [ipv4, ipv6]%s}
+    - {name: other, address: "fe80::1%%eth2", asn: 65002%s}
+`, one, other))
+		return err
+	}
+	if err := node(", password: x, max_prefixes: 9", ", password: x, passive: true"); err != nil {
+		t.Error(err)
+	}
+	for _, other := range []string{"group: isp", "prepend: 1", "password: x", "password_file: x", "watches: [west]"} {
+		if err := node("", ", "+other); err == nil || !strings.Contains(err.Error(), `rhi.neighbors[2].address: "one" has the same address on another link`) {
+			t.Errorf("%s: %v", other, err)
 		}
 	}
 }
@@ -175,6 +206,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(strings.ReplaceAll(goodNode, "198.51.100.4", "\"2001:db8::4\""))
 	f.Add(richNode)
 	f.Add(ladderNode)
+	f.Add(strings.ReplaceAll(goodNode, "198.51.100.4", "\"fe80::4%eth0\""))
 	f.Add("rhi:\n")
 	f.Add("rhi: {asn: 1, router_id: 192.0.2.1, hold: 3s, neighbors: [{name: a, address: 192.0.2.2, asn: 2}], router: }")
 	f.Add("rhi: {announce: [0.0.0.0/0, ::/0], neighbors: [{address: \"::1%eth0\"}, {}]}")

@@ -13,8 +13,8 @@
 // that goes down; they are set again as soon as the link is back, and within five seconds should the news of it be lost.
 //
 // It speaks eBGP, IPv4 and IPv6 unicast over sessions of either family, to peers on the same link (which the TTL must
-// show, RFC 5082) or, where `multihop` says so, to some further away; with TCP MD5 passwords and limits of prefixes where
-// they are set. It dials unless told to wait.
+// show, RFC 5082), by a global or a link-local address, or, where `multihop` says so, to some further away; with TCP MD5
+// passwords and limits of prefixes where they are set. It dials unless told to wait.
 //
 // A neighbor with `watches` is only looked at: it is sent nothing, and what it sends stays out of the routing table. Watched
 // tells what it has of the routes of other sites, so that one site can see whether the others announce.

@@ -55,6 +55,7 @@ func (f *fib) close() {
 func (f *fib) list() (ours routeTable, taken prefixSet, err error) {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
 	ours, taken = routeTable{}, prefixSet{}
+	links := linkNames{nl: f.nl}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := f.nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
 		if err != nil {
@@ -64,7 +65,7 @@ func (f *fib) list() (ours routeTable, taken prefixSet, err error) {
 			p := routePrefix(r.Dst, family)
 			switch {
 			case r.Protocol == Protocol:
-				ours[p] = nextHops(r)
+				ours[p] = nextHops(r, links.name)
 			case r.Priority == Metric:
 				taken[p] = struct{}{}
 			}
@@ -189,17 +190,33 @@ func (f *fib) set(p netip.Prefix, hops []via, known *nexthops, groups map[netip.
 func (f *fib) reachable(hops []netip.Addr) (good []via, err error) {
 	var errs []error
 	for _, h := range hops {
-		routes, err := f.nl.RouteGet(h.AsSlice())
-		if err == nil && (len(routes) != 1 || routes[0].Gw != nil || routes[0].Type != unix.RTN_UNICAST) {
-			err = errUnreachable
-		}
+		link, err := f.linkTo(h)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("next hop %v: %w", h, err))
 			continue
 		}
-		good = append(good, via{h, routes[0].LinkIndex})
+		good = append(good, via{h, link})
 	}
 	return good, errors.Join(errs...)
+}
+
+// linkTo gives the link that a next hop is on.
+func (f *fib) linkTo(hop netip.Addr) (int, error) {
+	if name := hop.Zone(); name != "" {
+		link, err := f.nl.LinkByName(name)
+		if err != nil || link.Attrs().RawFlags&unix.IFF_UP == 0 || link.Attrs().RawFlags&unix.IFF_RUNNING == 0 {
+			return 0, errors.Join(errUnreachable, err)
+		}
+		return link.Attrs().Index, nil
+	}
+	routes, err := f.nl.RouteGet(hop.AsSlice())
+	if err != nil {
+		return 0, err
+	}
+	if len(routes) != 1 || routes[0].Gw != nil || routes[0].Type != unix.RTN_UNICAST {
+		return 0, errUnreachable
+	}
+	return routes[0].LinkIndex, nil
 }
 
 func addrsOf(hops []via) []netip.Addr {
@@ -235,16 +252,21 @@ func routePrefix(dst *net.IPNet, family int) netip.Prefix {
 	return netip.PrefixFrom(addr, bits)
 }
 
-func nextHops(r netlink.Route) []netip.Addr {
+// nextHops reads those of a route; link gives the name of a link.
+func nextHops(r netlink.Route, link func(ifindex int) string) []netip.Addr {
 	var hops []netip.Addr
-	add := func(gw net.IP) {
-		if a, ok := netip.AddrFromSlice(gw); ok {
-			hops = append(hops, a.Unmap())
+	add := func(gw net.IP, ifindex int) {
+		a, ok := netip.AddrFromSlice(gw)
+		if a = a.Unmap(); linkLocal(a) {
+			a = a.WithZone(link(ifindex))
+		}
+		if ok {
+			hops = append(hops, a)
 		}
 	}
-	add(r.Gw)
+	add(r.Gw, r.LinkIndex)
 	for _, h := range r.MultiPath {
-		add(h.Gw)
+		add(h.Gw, h.LinkIndex)
 	}
 	slices.SortFunc(hops, netip.Addr.Compare)
 	return hops

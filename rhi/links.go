@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -38,4 +40,25 @@ func (l *links) watch(ctx context.Context, onChange func()) error {
 		}
 		onChange()
 	}
+}
+
+// linkNames looks up the names of links, each once.
+type linkNames struct {
+	nl    *netlink.Handle
+	known map[int]string
+}
+
+// name gives that of a link; the number of one that is gone.
+func (l *linkNames) name(ifindex int) string {
+	if name, ok := l.known[ifindex]; ok {
+		return name
+	}
+	if l.known == nil {
+		l.known = map[int]string{}
+	}
+	l.known[ifindex] = strconv.Itoa(ifindex)
+	if link, err := l.nl.LinkByIndex(ifindex); err == nil {
+		l.known[ifindex] = link.Attrs().Name
+	}
+	return l.known[ifindex]
 }

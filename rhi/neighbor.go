@@ -49,7 +49,7 @@ func routeFamily(a netip.Addr) Family {
 // Neighbor is one BGP peer, on a link of the node unless `multihop` says how far away it is.
 type Neighbor struct {
 	Name    string     `yaml:"name"`    // the peer's name in logs, metrics and `show peer`; required, unique
-	Address netip.Addr `yaml:"address"` // IPv4 or IPv6; required, unique
+	Address netip.Addr `yaml:"address"` // IPv4 or IPv6, a link-local one with its link, such as fe80::1%eth0; required, unique
 	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
 	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
 	BFD     *BFD       `yaml:"bfd"`     // presence has its loss noticed by BFD; absent: by the hold time, and at once when its process ends
@@ -167,6 +167,7 @@ func (c *Config) validateNeighbors(at config.Cursor) {
 		at := at.Key("neighbors").Index(i)
 		validateName(at.Key("name"), n.Name, names)
 		c.validateAddress(at.Key("address"), n.Address, addresses)
+		n.validateLinkLocal(at, c.Neighbors[:i])
 		c.validatePeerASN(at.Key("asn"), n.ASN)
 		c.validatePeering(at, n.peers())
 		n.validateBFD(at.Key("bfd"))
@@ -203,8 +204,8 @@ func (c *Config) validateAddress(at config.Cursor, a netip.Addr, seen map[netip.
 		at.Errorf("missing; give the peer's address on the shared link")
 	case a.Is4In6():
 		at.Errorf("%v is an IPv4 address in IPv6 form; write %v", a, a.Unmap())
-	case a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast():
-		at.Errorf("%v is link-local, which this version does not speak over; use the peer's global address", a)
+	case a.Zone() != "" && !a.IsLinkLocalUnicast():
+		at.Errorf("%v is not link-local and needs no link; write %v", a, a.WithZone(""))
 	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
 		at.Errorf("%v is no address of another host; use the peer's address on the shared link", a)
 	case a == c.RouterID:

@@ -41,7 +41,7 @@ const (
 // errNoGroups says that the kernel has no resilient groups.
 var errNoGroups = errors.New("this kernel has no resilient nexthop groups (CONFIG_NET_NEXTHOP, Linux 5.13)")
 
-// via is a next hop on a link.
+// via is a next hop on a link. A link-local gateway has the link's name as its zone, too.
 type via struct {
 	gateway netip.Addr
 	ifindex int
@@ -214,6 +214,7 @@ func (n *nexthops) group(id uint32, hops []via) (uint32, error) {
 
 // hop gives the id of a next hop, which it makes if there is none.
 func (n *nexthops) hop(h via) (uint32, error) {
+	h.gateway = h.gateway.WithZone("") // the kernel has ifindex instead
 	if id, ok := n.hops[h]; ok {
 		return id, nil
 	}

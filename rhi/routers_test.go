@@ -209,7 +209,7 @@ func (f *foreign) birdPath(p netip.Prefix) (seen, bool) {
 		case "as_path":
 			s.ASPath = value
 		case "next_hop":
-			s.NextHop, _, _ = strings.Cut(value, " ")
+			s.NextHop, _, _ = strings.Cut(strings.TrimPrefix(value, ":: "), " ") // no global one before the link-local one
 		case "med":
 			s.MED = value
 		case "community":
@@ -270,7 +270,7 @@ func (f *foreign) kernelHop(prefix string) string {
 		case r.Gw != nil:
 			return r.Gw.String()
 		case r.Via != nil:
-			return r.Via.String()
+			return r.Via.(*netlink.Via).Addr.String()
 		}
 	}
 	return ""

@@ -83,6 +83,9 @@ func (s *speaker) addPeer(ctx context.Context, n Neighbor) error {
 	if n.watched() {
 		peer.Conf.AllowOwnAsn = anyOwnASN
 	}
+	if linkLocal(n.Address) { // else gobgp looks for the link's own address, and gives up for good if it is not there yet
+		peer.Transport.LocalAddress = netip.IPv6Unspecified().String()
+	}
 	if err := s.bgp.AddPeer(ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
 		return fmt.Errorf("add peer %s: %w", n.Name, err)
 	}

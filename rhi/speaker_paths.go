@@ -58,13 +58,23 @@ func markers(p *apiutil.Path) (list []marker) {
 	return list
 }
 
+// nextHop gives that of a learned path. Only a link-local session says which link a link-local one is on. Over such a
+// session a peer may give a global next hop or none beside a link-local one, which gobgp v4.8.0 drops
+// (table_manager.go:107): the peer itself leads there too.
 func nextHop(p *apiutil.Path) (netip.Addr, bool) {
 	for _, a := range p.Attrs {
 		switch hop := a.(type) {
 		case *bgp.PathAttributeNextHop:
 			return hop.Value, hop.Value.Is4() && !hop.Value.IsUnspecified()
 		case *bgp.PathAttributeMpReachNLRI:
-			return hop.Nexthop, hop.Nexthop.Is6() && !hop.Nexthop.IsUnspecified()
+			addr, link := hop.Nexthop, p.PeerAddress.Zone()
+			switch {
+			case linkLocal(addr):
+				return addr.WithZone(link), link != ""
+			case link != "":
+				return p.PeerAddress, true
+			}
+			return addr, addr.Is6() && !addr.Is4In6() && !addr.IsUnspecified()
 		}
 	}
 	return netip.Addr{}, false
