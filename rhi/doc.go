@@ -30,8 +30,8 @@
 // A neighbor with `bfd` is watched by package bfd. When the way to it is lost, its BGP session ends (with Cease, though not
 // RFC 9384's subcode, which the library cannot send) and is dialled again; BGP does not wait for BFD to come up.
 //
-// A router puts into the kernel what it learned by next hops of the route's own family. There is no graceful restart: with
-// it a peer would keep sending to a dead balancer.
+// A router puts into the kernel what it learned, IPv4 routes also by IPv6 next hops (RFC 8950). There is no graceful restart:
+// with it a peer would keep sending to a dead balancer.
 //
 // Only one Role with a `router` section may run in a network namespace. Nothing has to be closed; Run leaves neither
 // sessions nor kernel routes behind when its context ends.

@@ -28,8 +28,9 @@ var errTaken = errors.New("another program has a route to it with the same metri
 type fib struct {
 	nl    *netlink.Handle
 	raw   routeSocket
-	plain error // why routes have plain next hops; nil: they go by resilient groups
-	told  bool  // plain was given by why
+	plain error                  // why routes have plain next hops; nil: they go by resilient groups
+	told  bool                   // plain was given by why
+	unset map[netip.Prefix]error // why wanted routes do not stand, or not by all next hops, since the last apply
 }
 
 // openFIB works on the network namespace of the calling thread.
@@ -77,15 +78,20 @@ func (f *fib) list() (ours routeTable, taken prefixSet, err error) {
 // replace installs or changes a route in one step: a packet meets the old next hops or the new ones, never none.
 func (f *fib) replace(p netip.Prefix, hops []via) error {
 	r := kernelRoute(p)
-	if len(hops) == 1 {
-		r.Gw, r.LinkIndex = hops[0].gateway.AsSlice(), hops[0].ifindex
-	} else {
-		for _, h := range hops {
-			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: h.gateway.AsSlice(), LinkIndex: h.ifindex})
+	for _, h := range hops {
+		info := &netlink.NexthopInfo{LinkIndex: h.ifindex}
+		if h.gateway.Is6() && p.Addr().Is4() {
+			info.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: h.gateway.AsSlice()}
+		} else {
+			info.Gw = h.gateway.AsSlice()
 		}
+		r.MultiPath = append(r.MultiPath, info)
+	}
+	if len(hops) == 1 {
+		r.Gw, r.Via, r.LinkIndex, r.MultiPath = r.MultiPath[0].Gw, r.MultiPath[0].Via, hops[0].ifindex, nil
 	}
 	if err := f.nl.RouteReplace(r); err != nil {
-		return fmt.Errorf("set kernel route %v via %v: %w", p, addrsOf(hops), err)
+		return fmt.Errorf("via %v: %w", addrsOf(hops), err)
 	}
 	return nil
 }
@@ -113,15 +119,20 @@ func (f *fib) apply(want routeTable, spared prefixSet) (routeTable, error) {
 		return nil, err
 	}
 	var errs []error
+	f.unset = map[netip.Prefix]error{}
+	fail := func(p netip.Prefix, err error) {
+		f.unset[p] = err
+		errs = append(errs, fmt.Errorf("set kernel route %v: %w", p, err))
+	}
 	replace, remove := kernelPlan(want, have, spared)
 	for _, p := range replace {
 		if taken.has(p) {
-			errs = append(errs, fmt.Errorf("set kernel route %v: %w", p, errTaken))
+			fail(p, errTaken)
 			continue
 		}
 		hops, err := f.reachable(want[p])
 		if err != nil {
-			errs = append(errs, fmt.Errorf("set kernel route %v: %w", p, err))
+			fail(p, err)
 		}
 		if len(hops) == 0 {
 			if _, ok := have[p]; ok { // by next hops that were withdrawn: it leads nowhere either
@@ -133,7 +144,7 @@ func (f *fib) apply(want routeTable, spared prefixSet) (routeTable, error) {
 			continue
 		}
 		if err := f.set(p, hops, known, groups); err != nil {
-			errs = append(errs, err)
+			fail(p, err)
 			continue
 		}
 		have[p] = addrsOf(hops)
@@ -255,7 +266,10 @@ func routePrefix(dst *net.IPNet, family int) netip.Prefix {
 // nextHops reads those of a route; link gives the name of a link.
 func nextHops(r netlink.Route, link func(ifindex int) string) []netip.Addr {
 	var hops []netip.Addr
-	add := func(gw net.IP, ifindex int) {
+	add := func(gw net.IP, other netlink.Destination, ifindex int) {
+		if v, ok := other.(*netlink.Via); ok {
+			gw = v.Addr
+		}
 		a, ok := netip.AddrFromSlice(gw)
 		if a = a.Unmap(); linkLocal(a) {
 			a = a.WithZone(link(ifindex))
@@ -264,9 +278,9 @@ func nextHops(r netlink.Route, link func(ifindex int) string) []netip.Addr {
 			hops = append(hops, a)
 		}
 	}
-	add(r.Gw, r.LinkIndex)
+	add(r.Gw, r.Via, r.LinkIndex)
 	for _, h := range r.MultiPath {
-		add(h.Gw, h.LinkIndex)
+		add(h.Gw, h.Via, h.LinkIndex)
 	}
 	slices.SortFunc(hops, netip.Addr.Compare)
 	return hops

@@ -90,3 +90,51 @@ func TestIPv6PrefixWithoutIPv6Neighbor(t *testing.T) {
 		t.Errorf("still shown after it was taken back: %+v", r)
 	}
 }
+
+// IPv4 routes over an IPv6 session (RFC 8950) go into the kernel, beside those over an IPv4 session, and flows stay where
+// they are when one of either kind leaves.
+func TestIPv4PrefixOverIPv6Session(t *testing.T) {
+	t.Parallel()
+	router, four, six := newNode(t, "router"), newNode(t, "four"), newNode(t, "six")
+	link(t, router, four, 1)
+	netnstest.Veth(t, router.ns, "six", netip.MustParsePrefix("2001:db8:1::1/64"), six.ns, "six", netip.MustParsePrefix("2001:db8:1::2/64"))
+	router.start(`
+rhi:
+  asn: 65001
+  router_id: 198.51.100.1
+  hold: 3s
+  neighbors:
+    - {name: four, address: 192.0.2.3, asn: 65011, passive: true}
+    - {name: six, address: "2001:db8:1::2", asn: 65012, passive: true, families: [ipv4, ipv6]}
+  router: {pass: [203.0.113.0/24]}
+`)
+	four.start(balancer(1, "192.0.2.2"))
+	six.start(`
+rhi:
+  asn: 65012
+  router_id: 198.51.100.12
+  hold: 3s
+  neighbors: [{name: router, address: "2001:db8:1::1", asn: 65001, families: [ipv4, ipv6]}]
+`)
+	eventually(t, "sessions up", soon, func() bool { return router.up("four") && router.up("six") })
+	six.set(vip, vip6)
+	eventually(t, "by the IPv6 next hop", soon, func() bool { return router.kernel(vip) == "2001:db8:1::2" && router.kernel(vip6) == "2001:db8:1::2" })
+	four.set(vip)
+	eventually(t, "by both", soon, func() bool { return router.kernel(vip) == "192.0.2.3 2001:db8:1::2" })
+	if r, _ := router.route(vip); !r.InKernel || r.NotSet != "" || !r.PassedOn {
+		t.Errorf("show route: %+v", r)
+	}
+	before, stays := router.bucketsOf(vip), addrs("2001:db8:1::2")[0]
+	if !slices.Contains(before, stays) {
+		t.Fatalf("buckets lead to %v", before)
+	}
+	four.set()
+	eventually(t, "by the one that stays", soon, func() bool { return router.kernel(vip) == "2001:db8:1::2" })
+	for i, a := range router.bucketsOf(vip) {
+		if a != stays {
+			t.Errorf("bucket %d leads to %v", i, a)
+		}
+	}
+	six.set(vip6)
+	eventually(t, "no route", soon, func() bool { return router.kernel(vip) == "" })
+}

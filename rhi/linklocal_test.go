@@ -52,10 +52,10 @@ func TestLinkLocalNeighbors(t *testing.T) {
 	localLink(t, lb, frrNS, 1)
 	localLink(t, lb, birdNS, 2)
 	localLink(t, lb, core.ns, 3)
-	const local, network6 = "fe80::1", "2001:db8:20::/48"
+	const local, network4, network6 = "fe80::1", "203.0.113.64/26", "2001:db8:20::/48"
 	frr := newFRR(t, frrNS, "frr", strings.NewReplacer(
 		"remote-as 65011\n", "remote-as 65011\n neighbor fe80::1 interface eth1\n",
-		"ipv6 unicast\n", "ipv6 unicast\n  network "+network6+"\n").Replace(frrConfig(local, "secret")))
+		"ipv6 unicast\n", "ipv6 unicast\n  network "+network6+"\n").Replace(frrConfig(local, "secret", "  network "+network4)))
 	bird := newBIRD(t, birdNS, "bird", strings.NewReplacer(
 		"as 65011;\n", "as 65011;\n\tinterface \"eth2\";\n",
 		"ipv6 { import all; export none; }", "ipv6 { import all; export where source = RTS_STATIC; }").Replace(birdConfig(local, "secret"))+`
@@ -91,6 +91,7 @@ rhi:
 	}
 	eventually(t, "kernel route of core", soon, func() bool { return core.kernel(vip6) == "fe80::1%eth3" })
 	eventually(t, "ways over both links", soon, func() bool { return lb.kernel(network6) == "fe80::2%eth1 fe80::2%eth2" })
+	eventually(t, "way of IPv4", soon, func() bool { return lb.kernel(network4) == "fe80::2%eth1" })
 	eventually(t, "way to core", soon, func() bool { return lb.kernel("2001:db8:30::/48") == "fe80::2%eth3" })
 	if r, _ := lb.route(network6); !r.InKernel {
 		t.Errorf("show route: %+v", r)

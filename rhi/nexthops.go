@@ -316,7 +316,7 @@ func (k routeSocket) setRouteByGroup(p netip.Prefix, id uint32) error {
 		nl.NewRtAttr(unix.RTA_DST, p.Addr().AsSlice()), nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(Metric)),
 		nl.NewRtAttr(rtaNhID, nl.Uint32Attr(id)))
 	if err != nil {
-		return fmt.Errorf("set kernel route %v by nexthop group %d: %w", p, id, err)
+		return fmt.Errorf("by nexthop group %d: %w", id, err)
 	}
 	return nil
 }

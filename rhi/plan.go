@@ -44,17 +44,34 @@ type path struct {
 func learnedRoutes(paths []path, own prefixSet) routeTable {
 	t := routeTable{}
 	for _, p := range paths {
-		if p.own || own.has(p.prefix) || !routable(p.prefix) || len(p.nextHops) == 0 {
-			continue
+		if !p.own && p.unfit(own) == "" {
+			t[p.prefix] = p.usable()
 		}
-		hops := slices.DeleteFunc(slices.Clone(p.nextHops), func(a netip.Addr) bool { return a.Is4() != p.prefix.Addr().Is4() })
-		if len(hops) == 0 {
-			continue // over a session of the other family: nothing that this version can put into the kernel
-		}
-		slices.SortFunc(hops, netip.Addr.Compare)
-		t[p.prefix] = slices.Compact(hops)
 	}
 	return t
+}
+
+// usable lists the next hops that a kernel route can have, sorted and each once. An IPv4 route can go by IPv6 ones (RFC 8950),
+// an IPv6 route not by IPv4 ones.
+func (p path) usable() []netip.Addr {
+	hops := slices.DeleteFunc(slices.Clone(p.nextHops), func(a netip.Addr) bool { return a.Is4() && p.prefix.Addr().Is6() })
+	slices.SortFunc(hops, netip.Addr.Compare)
+	return slices.Compact(hops)
+}
+
+// unfit says why a learned path does not belong into the kernel; empty: it does.
+func (p path) unfit(own prefixSet) string {
+	switch {
+	case own.has(p.prefix):
+		return "the prefix is the node's own"
+	case !routable(p.prefix):
+		return "not a prefix that is routed between hosts"
+	case len(p.nextHops) == 0:
+		return "no next hop that is an address on a known link"
+	case len(p.usable()) == 0:
+		return "an IPv6 route cannot go by an IPv4 next hop"
+	}
+	return ""
 }
 
 // routable refuses what no peer has a business to announce and the kernel would rather not have.

@@ -3,6 +3,7 @@ package rhi
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,10 +42,16 @@ func TestLearnedRoutes(t *testing.T) {
 		{prefix: netip.MustParsePrefix("203.0.113.2/32"), nextHops: hops},
 		{prefix: netip.MustParsePrefix("127.0.0.0/8"), nextHops: hops},
 		{prefix: netip.MustParsePrefix("203.0.113.3/32")},
+		{prefix: netip.MustParsePrefix("203.0.113.4/32"), nextHops: addrs("2001:db8::5", "192.0.2.3")},
+		{prefix: netip.MustParsePrefix("2001:db8:4::/48"), nextHops: addrs("192.0.2.3", "fe80::5%eth1")},
+		{prefix: netip.MustParsePrefix("2001:db8:5::/48"), nextHops: hops},
 	}, newPrefixSet(prefixes("203.0.113.2/32")))
 	want := routeTable{
 		netip.MustParsePrefix(vip):         addrs("192.0.2.3", "192.0.2.5"),
 		netip.MustParsePrefix("0.0.0.0/0"): addrs("192.0.2.5"),
+
+		netip.MustParsePrefix("203.0.113.4/32"):  addrs("192.0.2.3", "2001:db8::5"),
+		netip.MustParsePrefix("2001:db8:4::/48"): addrs("fe80::5%eth1"),
 	}
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -136,6 +143,81 @@ func TestApplyWithUnreachableNextHops(t *testing.T) {
 		if diff := cmp.Diff([][]netip.Addr{step.stands, step.stands}, [][]netip.Addr{got[p], listed[p]}, byValue); diff != "" {
 			t.Errorf("%s: -want +returned, listed\n%s", step.name, diff)
 		}
+		if why := f.unset[p]; why == nil || !strings.Contains(why.Error(), "next hop ") {
+			t.Errorf("%s: it does not stand by all next hops because of %v", step.name, why)
+		}
+	}
+}
+
+// An IPv4 route goes by IPv6 next hops and link-local ones, beside IPv4 ones, in a group or without.
+func TestApplyIPv4RoutesByIPv6NextHops(t *testing.T) {
+	t.Parallel()
+	for name, plain := range map[string]error{"in groups": nil, "plain": errNoGroups} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := netnstest.New(t), netnstest.New(t)
+			netnstest.Veth(t, a, "eth1", netip.MustParsePrefix("192.0.2.1/24"), b, "eth1", netip.MustParsePrefix("192.0.2.2/24"))
+			addAddress(t, a, "eth1", "2001:db8:1::1/64")
+			f := openFIBIn(t, a)
+			f.plain = plain
+			p := netip.MustParsePrefix(vip)
+			for _, hops := range [][]netip.Addr{
+				addrs("2001:db8:1::2"), addrs("192.0.2.3", "2001:db8:1::2"), addrs("fe80::2%eth1"),
+				addrs("192.0.2.5", "2001:db8:1::3", "fe80::2%eth1"), addrs("192.0.2.5"), nil,
+			} {
+				want := routeTable{}
+				if hops != nil {
+					want[p] = hops
+				}
+				for range 2 {
+					got, err := f.apply(want, nil)
+					if err != nil {
+						t.Fatalf("%v: %v", hops, err)
+					}
+					listed, _, err := f.list()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if diff := cmp.Diff([]routeTable{want, want}, []routeTable{got, listed}, byValue); diff != "" {
+						t.Errorf("%v: -want +returned, listed\n%s", hops, diff)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestWhyNotInKernel(t *testing.T) {
+	t.Parallel()
+	cfg, err := decode("node.yml", []byte(goodNode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := New(*cfg, Options{})
+	four, six := addrs("192.0.2.3"), addrs("2001:db8::3")
+	r.unset = map[netip.Prefix]error{netip.MustParsePrefix("203.0.113.2/32"): errTaken}
+	r.kernel = routeTable{netip.MustParsePrefix("203.0.113.5/32"): four}
+	for _, c := range []struct {
+		prefix string
+		hops   []netip.Addr
+		want   string
+	}{
+		{"203.0.113.1/32", six, "not yet"},
+		{"203.0.113.2/32", four, errTaken.Error()},
+		{"2001:db8:1::/48", four, "an IPv6 route cannot go by an IPv4 next hop"},
+		{"203.0.113.4/32", nil, "no next hop that is an address on a known link"},
+		{"203.0.113.5/32", four, ""},
+		{"127.0.0.0/8", four, "not a prefix that is routed between hosts"},
+		{"198.51.100.0/25", four, "the prefix is the node's own"},
+	} {
+		rt := r.route(path{prefix: netip.MustParsePrefix(c.prefix), nextHops: c.hops})
+		if rt.NotSet != c.want || rt.InKernel != (c.want == "") {
+			t.Errorf("%s: %+v, want %q", c.prefix, rt, c.want)
+		}
+	}
+	r.cfg.Router = nil
+	if rt := r.route(path{prefix: netip.MustParsePrefix(vip), nextHops: four}); !strings.Contains(rt.NotSet, "no router") {
+		t.Errorf("without a router section: %+v", rt)
 	}
 }
 

@@ -46,6 +46,7 @@ type Role struct {
 	health   announceTable                 // what Set or SetAnnouncements asked for
 	asked    map[netip.Prefix]Announcement // its stamps, until it is sent
 	kernel   routeTable
+	unset    map[netip.Prefix]error // why learned routes are not in the kernel, or not by all next hops
 	peers    map[netip.Addr]*session
 	detector *detector // nil before Run, and without BFD
 }
@@ -304,6 +305,7 @@ func (r *Role) sync(kernel *fib, inherited prefixSet) error {
 		delete(inherited, p) // ours now: it goes when its peer withdraws it
 	}
 	have, applyErr := kernel.apply(want, inherited)
+	r.unset = kernel.unset
 	if why := kernel.why(); why != nil {
 		r.log.Warn("flows move to other next hops whenever one comes or goes", "cause", why)
 	}

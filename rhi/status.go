@@ -47,10 +47,11 @@ type Route struct {
 	Prefix   netip.Prefix      `json:"prefix"`
 	NextHops []netip.Addr      `json:"next_hops"` // of the best paths; empty for own and health routes
 	Source   Source            `json:"source"`
-	InKernel bool              `json:"in_kernel"`      // a learned route that the kernel forwards by, with these next hops
-	PassedOn bool              `json:"passed_on"`      // peers may hear of it from us
-	Why      string            `json:"why"`            // the reason for PassedOn
-	Sent     map[string]string `json:"sent,omitempty"` // of the node's own: how each group of peers is sent it
+	InKernel bool              `json:"in_kernel"`               // a learned route that the kernel forwards by, with these next hops
+	NotSet   string            `json:"not_in_kernel,omitempty"` // why a learned route is not InKernel
+	PassedOn bool              `json:"passed_on"`               // peers may hear of it from us
+	Why      string            `json:"why"`                     // the reason for PassedOn
+	Sent     map[string]string `json:"sent,omitempty"`          // of the node's own: how each group of peers is sent it
 }
 
 // Status gives a snapshot for `show peer` and `show route`.
@@ -121,7 +122,11 @@ func (r *Role) route(p path) Route {
 	rt.InKernel = len(rt.NextHops) > 0 && slices.Equal(r.kernel[p.prefix], rt.NextHops)
 	if r.cfg.Router == nil {
 		rt.Why = "the node is no router: it has no `router` section"
+		rt.NotSet = rt.Why
 		return rt
+	}
+	if !rt.InKernel {
+		rt.NotSet = r.notSet(p)
 	}
 	if by, ok := covering(r.cfg.Router.Pass, p.prefix); ok {
 		rt.PassedOn, rt.Why = true, fmt.Sprintf("inside %v of router.pass", by)
@@ -129,4 +134,16 @@ func (r *Role) route(p path) Route {
 		rt.Why = "outside all of router.pass"
 	}
 	return rt
+}
+
+// notSet says why a router does not have a learned route in the kernel, by all its next hops.
+func (r *Role) notSet(p path) string {
+	why, err := p.unfit(r.own()), r.unset[p.prefix]
+	switch {
+	case why != "":
+		return why
+	case err != nil:
+		return err.Error()
+	}
+	return "not yet"
 }

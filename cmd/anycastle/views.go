@@ -201,7 +201,11 @@ func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {
 		noun: "route", short: "Routes: own and learned, in the kernel or not, passed on or not, and why", roles: speakers,
 		head: []string{"PREFIX", "SOURCE", "NEXT HOPS", "IN KERNEL", "PASSED ON", "WHY"},
 		rows: one(func(r rhi.Route) []string {
-			return []string{r.Prefix.String(), string(r.Source), words(r.NextHops), yes(r.InKernel), yes(r.PassedOn), r.Why}
+			why := r.Why
+			if r.NotSet != "" && r.NotSet != why {
+				why += "; not in the kernel: " + r.NotSet
+			}
+			return []string{r.Prefix.String(), string(r.Source), words(r.NextHops), yes(r.InKernel), yes(r.PassedOn), why}
 		}),
 	})
 	addView(cmd, e, f, view[rhi.Sent]{
