@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -64,7 +65,7 @@ func dial(n *node, from string, ttl int) (conn net.Conn, err error) {
 
 // open is handshake for a session that ends with the test at the latest.
 func open(n *node, from string, ttl int, within time.Duration) (*rawPeer, error) {
-	p, err := handshake(n, from, ttl, within)
+	p, err := handshake(n, from, ttl, 90, within)
 	if err == nil {
 		n.t.Cleanup(func() { p.Close(); <-p.closed })
 	}
@@ -73,7 +74,7 @@ func open(n *node, from string, ttl int, within time.Duration) (*rawPeer, error)
 
 // handshake takes a session to Established within the given time. It waits for the far end's OPEN before it says a word:
 // gobgp sets the least TTL only after it has accepted a connection, and before it sends its OPEN.
-func handshake(n *node, from string, ttl int, within time.Duration) (p *rawPeer, err error) {
+func handshake(n *node, from string, ttl int, holdTime uint16, within time.Duration) (p *rawPeer, err error) {
 	conn, err := dial(n, from, ttl)
 	if err != nil {
 		return nil, err
@@ -85,8 +86,8 @@ func handshake(n *node, from string, ttl int, within time.Duration) (p *rawPeer,
 	}()
 	conn.SetDeadline(time.Now().Add(within))
 	p = &rawPeer{Conn: conn, closed: make(chan struct{})}
-	// version 4, AS 65099, hold time 90 s, identifier 198.51.100.99; one capability: IPv4 unicast
-	ours, _ := hex.DecodeString("04" + "fe4b" + "005a" + "c6336463" + "08" + "0206" + "0104" + "00010001")
+	// version 4, AS 65099, the hold time, identifier 198.51.100.99; one capability: IPv4 unicast
+	ours, _ := hex.DecodeString("04" + "fe4b" + fmt.Sprintf("%04x", holdTime) + "c6336463" + "08" + "0206" + "0104" + "00010001")
 	for _, step := range []struct {
 		hear byte
 		say  []byte
@@ -261,4 +262,32 @@ func TestFarPeerIsNotHeard(t *testing.T) {
 		return err == nil
 	})
 	eventually(t, "session at the router", soon, func() bool { return router.up("raw0") })
+}
+
+// A peer that asks for hold time 0 is cut off and kept down, as its silent death would never be noticed.
+func TestPeerWithoutHoldTime(t *testing.T) {
+	t.Parallel()
+	router, raw := withRawPeers(t, 2)
+	p, err := handshake(raw, rawAddr(0), 255, 0, soon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	select {
+	case <-p.closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the session goes on")
+	}
+	eventually(t, "reason shown", soon, func() bool {
+		shown := router.peer("raw0")
+		return shown.State == "idle" && strings.Contains(shown.LastError, "hold time 0")
+	})
+	if _, err := open(raw, rawAddr(0), 255, 4*time.Second); err == nil {
+		t.Error("it is let in again at once")
+	}
+	raw.mustOpen(rawAddr(1)) // a hold time of 90 seconds
+	eventually(t, "session of another peer", soon, func() bool { return router.up("raw1") })
+	if shown := router.peer("raw0"); shown.State != "idle" || !strings.Contains(shown.LastError, "hold time 0") {
+		t.Errorf("show peer: %+v", shown)
+	}
 }

@@ -252,7 +252,8 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			}
 			r.tell()
 		case c := <-r.peerCh:
-			if err := s.mend(ctx, r.notePeer(c)); err != nil {
+			todo, err := r.step(ctx, s, c)
+			if err := errors.Join(err, s.mend(ctx, todo)); err != nil {
 				return err
 			}
 			r.tell()

@@ -1,6 +1,7 @@
 package rhi
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,8 +11,8 @@ import (
 // established is the state of a session that carries routes.
 const established = "established"
 
-// limitHold is how long a peer is kept down that sent more than max_prefixes: long enough that it does no harm by coming
-// back, short enough that nobody has to be woken up once its mistake is mended.
+// limitHold is how long a peer is kept down that sent more than max_prefixes, or wants no hold time: long enough that it does
+// no harm by coming back, short enough that nobody has to be woken up once its mistake is mended.
 const limitHold = time.Minute
 
 // What is shown of a session that has not come up yet: gobgp keeps the outcome of its attempts to itself.
@@ -36,13 +37,46 @@ type session struct {
 	shown     Peer
 	stepped   time.Time // when the state last changed
 	renewed   time.Time // when it was last renewed for a lost session
-	heldUntil time.Time // when a peer that sent too many prefixes may come back; zero: it is not held
+	heldUntil time.Time // when a peer that is kept down may come back; zero: it is not held
 }
 
 // repair is what the speaker must do about a peer after a step.
 type repair struct {
 	renew *Neighbor  // give it a new state machine
 	drop  netip.Addr // forget the dynamic peer
+	hold  netip.Addr // keep it down until it is renewed
+}
+
+// step takes in a step of a session and gives what must be done about it.
+func (r *Role) step(ctx context.Context, s *speaker, c peerChange) (repair, error) {
+	todo := r.notePeer(c)
+	if c.state != established || todo != (repair{}) {
+		return todo, nil
+	}
+	sessions, err := s.sessions(ctx, c.address)
+	if err == nil && sessions[c.address].noHold {
+		todo = r.noteNoHold(c.address)
+	}
+	return todo, err
+}
+
+// noteNoHold ends a session without a hold time: nobody would notice that the peer has died in silence. With BFD somebody
+// does.
+func (r *Role) noteNoHold(a netip.Addr) (todo repair) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.peers[a]
+	if p == nil || p.shown.State != established || p.BFD != nil {
+		return repair{}
+	}
+	now := time.Now()
+	p.shown.State, p.stepped, p.heldUntil = "idle", now, now.Add(limitHold)
+	r.noteDown(p, fmt.Sprintf("asked for hold time 0, with which its silent death goes unnoticed; kept down for %v. "+
+		"Set one of 3s or more at the peer, or bfd at both ends", limitHold), now)
+	if p.dynamic {
+		return repair{drop: a}
+	}
+	return repair{hold: a}
 }
 
 // notePeer records a step of a session. A neighbor is to be renewed when an established session was lost, but not again

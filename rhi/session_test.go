@@ -138,6 +138,51 @@ func TestHeldPeer(t *testing.T) {
 	})
 }
 
+// A peer without a hold time is kept down for as long, unless BFD watches it.
+func TestPeerWithoutHoldTimeIsHeld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRole(t)
+		core := r.cfg.Neighbors[0]
+		if todo := r.noteNoHold(core.Address); todo != (repair{}) {
+			t.Errorf("without a session: %+v", todo)
+		}
+		r.notePeer(peerChange{address: core.Address, state: established})
+		if todo := r.noteNoHold(core.Address); todo != (repair{hold: core.Address}) {
+			t.Errorf("is to do %+v", todo)
+		}
+		if todo := r.notePeer(peerChange{address: core.Address, state: "idle", reason: "admin-down"}); todo != (repair{}) {
+			t.Errorf("is to do %+v after its end", todo)
+		}
+		if p := r.Status().Peers[0]; p.State != "idle" || !strings.Contains(p.LastError, "hold time 0") {
+			t.Errorf("show peer: %+v", p)
+		}
+		<-time.After(limitHold + time.Second)
+		if todo := r.overduePeers(); len(todo) != 1 || todo[0].renew.Name != core.Name {
+			t.Errorf("is to do %+v, want %s renewed", todo, core.Name)
+		}
+		r.peers[core.Address].BFD = &BFD{}
+		r.notePeer(peerChange{address: core.Address, state: established})
+		if todo := r.noteNoHold(core.Address); todo != (repair{}) {
+			t.Errorf("with BFD: %+v", todo)
+		}
+	})
+	cfg, err := decode("node.yml", []byte(richNode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, rack := New(*cfg, Options{}), addrs("192.0.2.1")[0]
+	r.notePeer(peerChange{address: rack, state: established})
+	for range 2 {
+		if todo := r.noteNoHold(rack); todo.hold.IsValid() {
+			t.Errorf("a dynamic peer: %+v", todo)
+		}
+		if todo := r.notePeer(peerChange{address: rack, state: "opensent"}); todo != (repair{drop: rack}) {
+			t.Errorf("a dynamic peer that comes back: %+v", todo)
+		}
+	}
+}
+
 func TestDynamicSessions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

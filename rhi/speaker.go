@@ -144,6 +144,14 @@ func (s *speaker) dropPeer(ctx context.Context, a netip.Addr) {
 	_ = s.bgp.DeletePeer(ctx, &api.DeletePeerRequest{Address: a.String()})
 }
 
+// holdPeer ends the session of a neighbor and keeps it down until it is renewed.
+func (s *speaker) holdPeer(ctx context.Context, a netip.Addr) error {
+	if err := s.bgp.DisablePeer(ctx, &api.DisablePeerRequest{Address: a.String()}); err != nil {
+		return fmt.Errorf("keep peer %v down: %w", a, err)
+	}
+	return nil
+}
+
 // renewPeer replaces the state machine of a peer whose session was lost or does not get on. gobgp holds a lost peer idle
 // for five seconds that no setting changes, and turns its connections away meanwhile; a new state machine is ready at once.
 func (s *speaker) renewPeer(ctx context.Context, n Neighbor) error {

@@ -86,6 +86,7 @@ type bgpSession struct {
 	flaps    uint32    // how often one before it ended
 	families []Family  // that both ends take
 	complete bool      // the peer has said that it has sent its whole table
+	noHold   bool      // the peer asked for hold time 0, so that there are no keepalives (RFC 4271 4.2)
 }
 
 // same says whether b is the session that a was.
@@ -103,7 +104,8 @@ func (s *speaker) sessions(ctx context.Context, with netip.Addr) (map[netip.Addr
 		if err != nil || st.GetSessionState() != api.PeerState_SESSION_STATE_ESTABLISHED {
 			return
 		}
-		b := bgpSession{began: p.GetTimers().GetState().GetUptime().AsTime(), flaps: st.GetFlops(), complete: true}
+		timers := p.GetTimers().GetState()
+		b := bgpSession{began: timers.GetUptime().AsTime(), flaps: st.GetFlops(), complete: true, noHold: timers.GetNegotiatedHoldTime() == 0}
 		for _, f := range p.GetAfiSafis() {
 			family := f.GetConfig().GetFamily()
 			if !takes(st.GetRemoteCap(), family) {

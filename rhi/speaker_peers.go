@@ -22,6 +22,11 @@ func (s *speaker) mend(ctx context.Context, todo repair) error {
 	if todo.drop.IsValid() {
 		s.dropPeer(ctx, todo.drop)
 	}
+	if todo.hold.IsValid() {
+		if err := s.holdPeer(ctx, todo.hold); err != nil {
+			return err
+		}
+	}
 	if todo.renew != nil {
 		return s.renewPeer(ctx, *todo.renew)
 	}
