@@ -24,21 +24,30 @@ func (r *Role) wanted() announceTable {
 // announce brings what is announced to what is wanted and reads it back. The caller holds mu.
 func (r *Role) announce() error {
 	want := r.wanted()
-	before, err := r.announced()
-	if err != nil {
-		return err
+	// withdraw first: traffic that still comes for a withdrawn prefix is lost, a late announce costs only time. What stood
+	// when it was last read back goes before anything is read, as reading takes a while.
+	stood := r.stands
+	_, early := announcePlan(want, stood)
+	told := r.noteSending(want, stood, early)
+	r.stands = nil
+	err := r.speaker.withdraw(early)
+	before, readErr := r.announced()
+	if readErr != nil {
+		r.settle(told, early)
+		return errors.Join(err, readErr)
 	}
 	add, del := announcePlan(want, before)
-	told := r.noteSending(want, before, add, del)
-	// withdraw first: traffic that still comes for a withdrawn prefix is lost, a late announce costs only time
-	err = errors.Join(r.speaker.withdraw(del), r.speaker.announce(add, want))
+	told = append(told, r.noteSending(want, before, add, del)...)
+	err = errors.Join(err, r.speaker.withdraw(del), r.speaker.announce(add, want))
 	now, readErr := r.announced()
 	if err := errors.Join(err, readErr); err != nil {
-		r.settle(told, add, del)
+		r.settle(told, early, add, del)
 		return err
 	}
+	r.stands = now
 	missing, left := announcePlan(want, now)
 	r.settle(told, missing, left)
+	del = newPrefixSet(early, del).sorted()
 	for _, p := range del {
 		if !slices.Contains(left, p) {
 			r.log.Info("withdrawn", "prefix", p)

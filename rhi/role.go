@@ -45,6 +45,7 @@ type Role struct {
 	stopped  bool
 	health   announceTable                 // what Set or SetAnnouncements asked for
 	asked    map[netip.Prefix]Announcement // its stamps, until it is sent
+	stands   announceTable                 // what was announced when it was last read back
 	kernel   routeTable
 	unset    map[netip.Prefix]error // why learned routes are not in the kernel, or not by all next hops
 	peers    map[netip.Addr]*session
