@@ -13,15 +13,20 @@ import (
 	"anycastle/internal/netnstest"
 )
 
-// dualLink joins a node to another router by a link with addresses of both families: 192.0.2.x and 2001:db8:i::x, where
-// the node has the first of each.
+// dualLink joins a node to another router by a link as of joinBoth, where the node has the first addresses.
 func dualLink(t testing.TB, n *node, other *netnstest.NS, i int) (four, six [2]string) {
+	t.Helper()
+	return joinBoth(t, n.ns, other, i)
+}
+
+// joinBoth joins two namespaces by a link with addresses of both families: 192.0.2.x and 2001:db8:i::x.
+func joinBoth(t testing.TB, a, b *netnstest.NS, i int) (four, six [2]string) {
 	t.Helper()
 	four = [2]string{fmt.Sprintf("192.0.2.%d", 2*i), fmt.Sprintf("192.0.2.%d", 2*i+1)}
 	six = [2]string{fmt.Sprintf("2001:db8:%d::1", i), fmt.Sprintf("2001:db8:%d::2", i)}
 	name := fmt.Sprintf("eth%d", i)
-	netnstest.Veth(t, n.ns, name, netip.MustParsePrefix(four[0]+"/31"), other, name, netip.MustParsePrefix(four[1]+"/31"))
-	for j, ns := range []*netnstest.NS{n.ns, other} {
+	netnstest.Veth(t, a, name, netip.MustParsePrefix(four[0]+"/31"), b, name, netip.MustParsePrefix(four[1]+"/31"))
+	for j, ns := range []*netnstest.NS{a, b} {
 		eth, err := ns.Link.LinkByName(name)
 		if err != nil {
 			t.Fatal(err)

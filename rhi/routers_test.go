@@ -79,7 +79,16 @@ func (f *foreign) command(program string, args ...string) (string, error) {
 // newFRR starts zebra, bgpd and further daemons (bfdd, ospfd) of FRR with a config, in the namespace of its links.
 func newFRR(t testing.TB, ns *netnstest.NS, name, config string, more ...string) *foreign {
 	t.Helper()
-	daemons := slices.Concat([]string{"zebra"}, more, []string{"bgpd"}) // it asks the others for what it needs
+	return startFRR(t, ns, name, config, append(more, "bgpd")...) // it asks the others for what it needs
+}
+
+// apart runs a daemon that has a directory of its own, $0, where FRR's keep what outlives them, wherever their sockets are.
+const apart = `mkdir -p /var/run/frr && mount --bind "$0" /var/run/frr && exec "$@"`
+
+// startFRR starts zebra, and then the given daemons and no other.
+func startFRR(t testing.TB, ns *netnstest.NS, name, config string, more ...string) *foreign {
+	t.Helper()
+	daemons := slices.Concat([]string{"zebra"}, more)
 	for _, d := range daemons {
 		needPrograms(t, "/usr/lib/frr/"+d)
 	}
@@ -105,12 +114,13 @@ func newFRR(t testing.TB, ns *netnstest.NS, name, config string, more ...string)
 		t.Fatal(err)
 	}
 	for _, d := range daemons {
-		var own []string
+		args := []string{"-m", "sh", "-c", apart, f.dir, "/usr/lib/frr/" + d,
+			"-f", filepath.Join(f.dir, "frr.conf"), "-i", filepath.Join(f.dir, d+".pid"), "-z", filepath.Join(f.dir, "zserv.api"),
+			"--vty_socket", f.dir, "-P", "0", "--log", "stdout", "--log-level", "warnings"}
 		if d == "bfdd" {
-			own = []string{"--bfdctl", filepath.Join(f.dir, "bfdctl")}
+			args = append(args, "--bfdctl", filepath.Join(f.dir, "bfdctl"))
 		}
-		f.run("/usr/lib/frr/"+d, append(own, "-f", filepath.Join(f.dir, "frr.conf"), "-i", filepath.Join(f.dir, d+".pid"),
-			"-z", filepath.Join(f.dir, "zserv.api"), "--vty_socket", f.dir, "-P", "0", "--log", "stdout", "--log-level", "warnings")...)
+		f.run("unshare", args...)
 		eventually(t, name+": "+d+" answers", soon, func() bool {
 			_, err := os.Stat(filepath.Join(f.dir, d+".vty"))
 			return err == nil
