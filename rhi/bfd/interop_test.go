@@ -127,6 +127,31 @@ func (n *node) downs() (sum uint64) {
 	return sum
 }
 
+// All ways are up within three seconds of the order; a machine that is busy may need another try.
+func TestUpWithinThreeSeconds(t *testing.T) {
+	t.Parallel()
+	against(t, func(t *testing.T, r *rig, n *node, c control) {
+		const most, tries = 3 * time.Second, 3
+		for try := 1; ; try++ {
+			n.set()
+			time.Sleep(3 * time.Second) // AdminDown has been said, and the other is down
+			began, slowest := time.Now(), time.Duration(0)
+			n.set(configs(nil)...)
+			n.awaitAll(Up)
+			for _, w := range ways {
+				slowest = max(slowest, n.status(w.name).Since.Sub(began))
+			}
+			t.Logf("the slowest was up after %v", slowest)
+			if slowest < most {
+				return
+			}
+			if try == tries {
+				t.Fatalf("the slowest was up after %v, want less than %v", slowest, most)
+			}
+		}
+	})
+}
+
 func TestIntervalsChangeLive(t *testing.T) {
 	t.Parallel()
 	against(t, func(t *testing.T, r *rig, n *node, c control) {

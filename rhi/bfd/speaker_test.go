@@ -39,39 +39,40 @@ func inject(t *testing.T, r *rig, w way, ttl int, p packet) {
 // Nobody off the link can take a session down, however much he knows (RFC 5881 5).
 func TestFarPacketsAreNotHeard(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	startNode(t, r.theirs, "theirs").set(reversed()...)
-	n := startNode(t, r.ours, "ours")
-	n.set(configs(nil)...)
-	n.awaitAll(Up)
-	for _, w := range ways {
-		st := n.status(w.name)
-		kill := packet{state: Down, mult: 3, my: st.RemoteDiscriminator, your: st.Discriminator, tx: slow, rx: slow}
-		ttls := []int{254, 64, 1}
-		if w.multihop {
-			ttls = []int{63, 1} // it takes 64
+	against(t, func(t *testing.T, r *rig, n *node, c control) {
+		for _, w := range ways {
+			injectFar(t, r, n, w)
 		}
-		for _, ttl := range ttls {
-			inject(t, r, w, ttl, kill)
-		}
-		n.await(w.name, "far packets counted", func(st Status) bool { return st.Dropped["ttl"] == uint64(len(ttls)) })
-		stranger := kill
-		stranger.your = 1
-		inject(t, r, w, 255, stranger)
-		n.await(w.name, "unknown discriminator counted", func(st Status) bool { return st.Dropped["your_discriminator"] == 1 })
-		if st := n.status(w.name); st.State != Up || st.Downs != 0 {
-			t.Errorf("%s: %+v", w.name, st)
-		}
-		a := n.ask(request{})
-		if got := a.Metrics["anycastle_rhi_bfd_dropped_packets_total/"+w.name+"/ttl"]; got != float64(len(ttls)) {
-			t.Errorf("%s: the metric has %v", w.name, got)
-		}
-		if up := a.Metrics["anycastle_rhi_bfd_up/"+w.name]; up != 1 {
-			t.Errorf("%s: metric up is %v", w.name, up)
-		}
-		inject(t, r, w, 255, kill)
-		n.await(w.name, "the same packet from nearby is heard", func(st Status) bool { return st.Downs == 1 })
+	})
+}
+
+func injectFar(t *testing.T, r *rig, n *node, w way) {
+	st := n.status(w.name)
+	kill := packet{state: Down, mult: 3, my: st.RemoteDiscriminator, your: st.Discriminator, tx: slow, rx: slow}
+	ttls := []int{254, 64, 1}
+	if w.multihop {
+		ttls = []int{63, 1} // it takes 64
 	}
+	for _, ttl := range ttls {
+		inject(t, r, w, ttl, kill)
+	}
+	n.await(w.name, "far packets counted", func(st Status) bool { return st.Dropped["ttl"] == uint64(len(ttls)) })
+	stranger := kill
+	stranger.your = 1
+	inject(t, r, w, 255, stranger)
+	n.await(w.name, "unknown discriminator counted", func(st Status) bool { return st.Dropped["your_discriminator"] == 1 })
+	if st := n.status(w.name); st.State != Up || st.Downs != 0 {
+		t.Errorf("%s: %+v", w.name, st)
+	}
+	a := n.ask(request{})
+	if got := a.Metrics["anycastle_rhi_bfd_dropped_packets_total/"+w.name+"/ttl"]; got != float64(len(ttls)) {
+		t.Errorf("%s: the metric has %v", w.name, got)
+	}
+	if up := a.Metrics["anycastle_rhi_bfd_up/"+w.name]; up != 1 {
+		t.Errorf("%s: metric up is %v", w.name, up)
+	}
+	inject(t, r, w, 255, kill)
+	n.await(w.name, "the same packet from nearby is heard", func(st Status) bool { return st.Downs == 1 })
 }
 
 // reversed are the sessions of all ways, for the far end.
