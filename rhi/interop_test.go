@@ -39,6 +39,8 @@ func joinBoth(t testing.TB, a, b *netnstest.NS, i int) (four, six [2]string) {
 		if err := ns.Link.AddrAdd(eth, addr); err != nil {
 			t.Fatal(err)
 		}
+		// FRR advertises itself as a router, and who believes it gets another address, and may dial from there.
+		ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_ra", []byte("0"), 0) })
 	}
 	return four, six
 }
@@ -217,25 +219,40 @@ func tcpCounter(t *testing.T, ns *netnstest.NS, name string) string {
 	return value
 }
 
-func TestWrongPasswordAtFRR(t *testing.T) {
+// FRR and BIRD turn down a node that has another password, over either family, and the node says what it may be.
+func TestWrongPassword(t *testing.T) {
 	t.Parallel()
-	lb, frrNS := newNode(t, "lb"), netnstest.New(t)
-	four, _ := dualLink(t, lb, frrNS, 1)
-	newFRR(t, frrNS, "frr", frrConfig(four[0], "right"))
-	text := fmt.Sprintf(`
+	for i, name := range []string{"frr", "bird"} {
+		for _, family := range []Family{IPv4, IPv6} {
+			t.Run(name+" over "+string(family), func(t *testing.T) {
+				t.Parallel()
+				lb, ns := newNode(t, "lb"), netnstest.New(t)
+				ends, six := dualLink(t, lb, ns, 1)
+				if family == IPv6 {
+					ends = six
+				}
+				if name == "frr" {
+					newFRR(t, ns, name, frrConfig(ends[0], "right"))
+				} else {
+					newBIRD(t, ns, name, birdConfig(ends[0], "right"))
+				}
+				text := fmt.Sprintf(`
 rhi:
   asn: 65011
   router_id: 198.51.100.11
-  neighbors: [{name: frr, address: %s, asn: 65001, password: wrong}]
-`, four[1])
-	lb.start(text)
-	eventually(t, "segments with another password", soon, func() bool { return tcpCounter(t, frrNS, "TCPMD5Failure") != "0" })
-	if p := lb.peer("frr"); p.State == established || !strings.Contains(p.LastError, "password at odds") {
-		t.Errorf("show peer: %+v", p)
+  neighbors: [{name: router, address: %q, asn: %d, password: wrong}]
+`, ends[1], 65001+i)
+				lb.start(text)
+				eventually(t, "segments with another password", soon, func() bool { return tcpCounter(t, ns, "TCPMD5Failure") != "0" })
+				if p := lb.peer("router"); p.State == established || !strings.Contains(p.LastError, "password at odds") {
+					t.Errorf("show peer: %+v", p)
+				}
+				lb.end(unix.SIGTERM)
+				lb.start(strings.Replace(text, "wrong", "right", 1))
+				eventually(t, "session with the right one", soon, func() bool { return lb.up("router") })
+			})
+		}
 	}
-	lb.end(unix.SIGTERM)
-	lb.start(strings.Replace(text, "wrong", "right", 1))
-	eventually(t, "session with the right one", soon, func() bool { return lb.up("frr") })
 }
 
 func TestPrefixLimitOfFRR(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/daemon"
 	"anycastle/internal/netnstest"
+	"anycastle/rhi/bfd"
 )
 
 // A speaker opens its sockets from many goroutines, so it gets a process of its own inside the namespace: the test
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 // child runs the role of the node file. Each line of stdin is a set for SetAnnouncements, such as
-// "203.0.113.10/32 203.0.113.11/32@isp=1,core=2"; its outcome goes to stdout.
+// "203.0.113.10/32 203.0.113.11/32@isp=1,core=2", or "bfd-down" or "bfd-up"; its outcome goes to stdout.
 func child(file string) error {
 	cfg, err := decode(file, nil)
 	if err != nil {
@@ -57,6 +58,10 @@ func child(file string) error {
 	go func() {
 		defer os.Exit(1) // stdin ends with the test: a child never outlives it
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			if order, ok := strings.CutPrefix(in.Text(), "bfd-"); ok {
+				fmt.Println(holdBFD(role, order == "down"))
+				continue
+			}
 			var set []Announcement
 			cause := time.Now()
 			for _, word := range strings.Fields(in.Text()) {
@@ -75,6 +80,17 @@ func child(file string) error {
 			"/v1/changes": func() any { return changes.Load() },
 		},
 	}, role.Run)
+}
+
+// holdBFD has all BFD sessions be AdminDown, or lets them come up again.
+func holdBFD(r *Role, down bool) error {
+	var list []bfd.Config
+	for _, n := range r.cfg.Neighbors {
+		c := n.bfdConfig()
+		c.AdminDown = down
+		list = append(list, c)
+	}
+	return r.detector.bfd.SetSessions(list)
 }
 
 func parseAnnouncement(word string) Announcement {
