@@ -77,27 +77,30 @@ type benchRouter struct {
 }
 
 // newBenchRouter starts a router, frr or bird, and the node with its session, and with BFD if the interval is not 0.
-func newBenchRouter(t testing.TB, name string, interval time.Duration, multiplier int) *benchRouter {
+func newBenchRouter(t testing.TB, name string, family Family, interval time.Duration, multiplier int) *benchRouter {
 	t.Helper()
 	lb, ns := newNode(t, "lb"), netnstest.New(t)
-	four, _ := dualLink(t, lb, ns, 1)
+	ends, six := dualLink(t, lb, ns, 1)
+	if family == IPv6 {
+		ends = six
+	}
 	r := &benchRouter{lb: lb}
 	asn, more := 65002, ""
 	if interval > 0 {
 		more = fmt.Sprintf(", bfd: {interval: %v, multiplier: %d}", interval, multiplier)
 	}
 	if name == "frr" {
-		asn, more = 65001, strings.Replace(more, "bfd: {", "bfd: {multihop: true, local: "+four[0]+", ", 1)
-		r.router = newFRR(t, ns, name, frrWithBFD(four[0], interval, multiplier), "bfdd")
+		asn, more = 65001, strings.Replace(more, "bfd: {", fmt.Sprintf("bfd: {multihop: true, local: %q, ", ends[0]), 1)
+		r.router = newFRR(t, ns, name, frrWithBFD(ends[0], interval, multiplier), "bfdd")
 	} else {
-		r.router = newBIRD(t, ns, name, birdWithBFD(four[0], interval, multiplier))
+		r.router = newBIRD(t, ns, name, birdWithBFD(ends[0], interval, multiplier))
 	}
 	r.text = fmt.Sprintf(`
 rhi:
   asn: 65011
   router_id: 198.51.100.11
-  neighbors: [{name: router, address: %s, asn: %d, password: secret%s}]
-`, four[1], asn, more)
+  neighbors: [{name: router, address: %q, asn: %d, password: secret%s}]
+`, ends[1], asn, more)
 	r.start()
 	return r
 }
@@ -165,7 +168,7 @@ func BenchmarkRHI(b *testing.B) {
 			}},
 		} {
 			b.Run(e.name+"/peer="+name, func(b *testing.B) {
-				r := newBenchRouter(b, name, e.bfd, 3)
+				r := newBenchRouter(b, name, IPv4, e.bfd, 3)
 				n := r.router.routeNews(vip)
 				var took []time.Duration
 				for b.Loop() {
