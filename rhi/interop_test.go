@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -219,9 +220,9 @@ func tcpCounter(t *testing.T, ns *netnstest.NS, name string) string {
 	return value
 }
 
-// FRR and BIRD turn down a node that has another password, over either family, and the node says what it may be.
-func TestWrongPassword(t *testing.T) {
-	t.Parallel()
+// eachPassword runs a test with a node, and FRR and BIRD that want the password "right", over either family. text is the node's
+// file without the password, change what becomes of the router's.
+func eachPassword(t *testing.T, change func(string) string, test func(t *testing.T, lb *node, router *netnstest.NS, text string)) {
 	for i, name := range []string{"frr", "bird"} {
 		for _, family := range []Family{IPv4, IPv6} {
 			t.Run(name+" over "+string(family), func(t *testing.T) {
@@ -232,27 +233,49 @@ func TestWrongPassword(t *testing.T) {
 					ends = six
 				}
 				if name == "frr" {
-					newFRR(t, ns, name, frrConfig(ends[0], "right"))
+					newFRR(t, ns, name, change(frrConfig(ends[0], "right")))
 				} else {
-					newBIRD(t, ns, name, birdConfig(ends[0], "right"))
+					newBIRD(t, ns, name, change(birdConfig(ends[0], "right")))
 				}
-				text := fmt.Sprintf(`
+				test(t, lb, ns, fmt.Sprintf(`
 rhi:
   asn: 65011
   router_id: 198.51.100.11
-  neighbors: [{name: router, address: %q, asn: %d, password: wrong}]
-`, ends[1], 65001+i)
-				lb.start(text)
-				eventually(t, "segments with another password", soon, func() bool { return tcpCounter(t, ns, "TCPMD5Failure") != "0" })
-				if p := lb.peer("router"); p.State == established || !strings.Contains(p.LastError, "password at odds") {
-					t.Errorf("show peer: %+v", p)
-				}
-				lb.end(unix.SIGTERM)
-				lb.start(strings.Replace(text, "wrong", "right", 1))
-				eventually(t, "session with the right one", soon, func() bool { return lb.up("router") })
+  neighbors: [{name: router, address: %q, asn: %d, password: }]
+`, ends[1], 65001+i))
 			})
 		}
 	}
+}
+
+// FRR and BIRD turn down a node that has another password, and the node says what it may be.
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	same := func(config string) string { return config }
+	eachPassword(t, same, func(t *testing.T, lb *node, router *netnstest.NS, text string) {
+		lb.start(strings.Replace(text, "password: ", "password: wrong", 1))
+		eventually(t, "segments with another password", soon, func() bool { return tcpCounter(t, router, "TCPMD5Failure") != "0" })
+		if p := lb.peer("router"); p.State == established || !strings.Contains(p.LastError, "password at odds") {
+			t.Errorf("show peer: %+v", p)
+		}
+		lb.end(unix.SIGTERM)
+		lb.start(strings.Replace(text, "password: ", "password: right", 1))
+		eventually(t, "session with the right one", soon, func() bool { return lb.up("router") })
+	})
+}
+
+// A node that FRR or BIRD dials does not hear it unless its TTL shows that it is on the link (GTSM), though it is.
+func TestRouterWithoutGTSM(t *testing.T) {
+	t.Parallel()
+	lines := regexp.MustCompile(`.*(ttl.security|passive).*\n`)
+	dials := func(config string) string { return lines.ReplaceAllString(config, "") }
+	eachPassword(t, dials, func(t *testing.T, lb *node, router *netnstest.NS, text string) {
+		lb.start(strings.Replace(text, "password: ", "passive: true, password: right", 1))
+		eventually(t, "packets dropped for their TTL", soon, func() bool { return tcpCounter(t, lb.ns, "TCPMinTTLDrop") != "0" })
+		if p := lb.peer("router"); p.State == established || p.LastError == "" {
+			t.Errorf("show peer: %+v", p)
+		}
+	})
 }
 
 func TestPrefixLimitOfFRR(t *testing.T) {
