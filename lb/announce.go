@@ -16,6 +16,9 @@ const leaseEvery = time.Second
 // announced address finds a real. A withdrawal that does not succeed does not keep a dead real in the tables.
 func (l *loop) apply(ctx context.Context) error {
 	health := l.in.health()
+	for i := range health {
+		health[i].At = l.began
+	}
 	_, withheld := fit(health)
 	l.showWithheld(withheld)
 	withdrawn := l.tell(ctx, lowered(l.told, health))
@@ -45,6 +48,7 @@ func lowered(told, health []Health) []Health {
 		case health[i].worse(old):
 			list = append(list, health[i])
 		default:
+			old.At = health[i].At
 			list = append(list, old)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Health is what is known of an address that has VIPs: of the one of them that stands worst, as routes know no ports.
@@ -15,7 +16,8 @@ type Health struct {
 	Reals     int
 	Share     int // percent of the farm's weight that is in service
 	Min, Full Minimum
-	Flows     *int // established, at all reals of the address; nil: agents do not say
+	Flows     *int      // established, at all reals of the address; nil: agents do not say
+	At        time.Time // when what it follows from came to be known
 }
 
 // Minimum is how much of a farm must be in service.
@@ -61,7 +63,7 @@ func (h Health) worse(o Health) bool {
 
 func (h Health) equal(o Health) bool {
 	f, g := h.Flows, o.Flows
-	h.Flows, o.Flows = nil, nil
+	h.Flows, o.Flows, h.At, o.At = nil, nil, time.Time{}, time.Time{}
 	return h == o && (f == nil) == (g == nil) && (f == nil || *f == *g)
 }
 

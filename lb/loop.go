@@ -35,6 +35,7 @@ type loop struct {
 	told   []Health  // what the Announcer was told last
 	unsure bool      // the last Set did not succeed, so routers may have been told something else
 	heard  time.Time // when the last result of a probe came
+	began  time.Time // when the first of what is to be acted on came
 
 	changed bool                 // something has that watchers must be told
 	looked  bool                 // the first next hops are known
@@ -84,6 +85,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-l.events:
+			l.began = now()
 			changed = e(l)
 		case question := <-l.questions:
 			question(l)
@@ -105,6 +107,7 @@ func (l *loop) run(ctx context.Context) error {
 			continue
 		}
 		again := l.act(ctx)
+		l.began = time.Time{}
 		l.show()
 		timer.Stop()
 		if !again.IsZero() {

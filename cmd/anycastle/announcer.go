@@ -46,7 +46,7 @@ func (a *announcer) Set(ctx context.Context, health []lb.Health) error {
 	services := make([]inject.Service, 0, len(health))
 	for _, h := range health {
 		s := inject.Service{
-			Prefix: h.Prefix, Min: minimum(h.Min), Full: minimum(h.Full),
+			Prefix: h.Prefix, At: h.At, Min: minimum(h.Min), Full: minimum(h.Full),
 			Health: decide.Health{Of: "vip " + h.VIP, Known: h.Known, InService: h.InService, Reals: h.Reals, Share: float64(h.Share) / 100},
 		}
 		if h.Flows != nil {

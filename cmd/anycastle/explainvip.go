@@ -11,7 +11,8 @@ import (
 )
 
 const explainVIPLong = `Says where a VIP stands on the ladder and why: each gate and whether it holds, what each group of peers is
-sent, what is known of every other balancer, and what somebody should look at. Without ADDRESS, of all VIPs.
+sent, how each session is and what was sent by it when, what is known of every other balancer, and what somebody
+should look at. Without ADDRESS, of all VIPs.
 
 With --if it says what would be decided at once if something were different. Nothing is done. Suppose
   reals=N    N reals in service
@@ -53,7 +54,13 @@ func newExplainVIP(e env) *cobra.Command {
 				return writeJSON(e.stdout, rows)
 			}
 			return writeTable(e.stdout, []string{"VIP", "WHAT", "SAYS", "WHY"}, rows,
-				one(func(r inject.Row) []string { return []string{r.VIP.Addr().String(), r.What, r.Says, r.Detail} }))
+				one(func(r inject.Row) []string {
+					vip := "-" // what is said holds for all of them
+					if r.VIP.IsValid() {
+						vip = r.VIP.Addr().String()
+					}
+					return []string{vip, r.What, r.Says, r.Detail}
+				}))
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")

@@ -7,13 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"anycastle/rhi"
 	"anycastle/rhi/decide"
 )
 
 // Row is one line of `explain vip`.
 type Row struct {
-	VIP    netip.Prefix `json:"vip"`
-	What   string       `json:"what"` // a gate, a group of peers, "place" or "alarm"
+	VIP    netip.Prefix `json:"vip,omitzero"` // zero: it holds for all
+	What   string       `json:"what"`         // a gate, a group of peers, a peer, what it was sent, "place" or "alarm"
 	Says   string       `json:"says"`
 	Detail string       `json:"detail"`
 }
@@ -57,7 +58,46 @@ func (i *Injector) Explain(prefix netip.Prefix, supposed string) ([]Row, error) 
 		}
 		rows = append(rows, row)
 	}
+	if supposed == "" {
+		rows = append(rows, i.peerRows(prefix)...)
+	}
 	return rows, nil
+}
+
+// peerRows say of each peer how its session is, and what it was sent of a VIP and when.
+func (i *Injector) peerRows(prefix netip.Prefix) (rows []Row) {
+	sent := i.speaker.Sent()
+	for _, p := range i.speaker.Status().Peers {
+		state := Row{prefix, "peer " + p.Name, p.State, fmt.Sprintf("since %s", p.Since.UTC().Format(time.TimeOnly+"Z"))}
+		if p.LastError != "" {
+			state.Detail += ", last error: " + p.LastError
+		}
+		rows = append(rows, state)
+		for _, s := range sent {
+			if s.Peer == p.Name && s.Address == p.Address && (s.Prefix == prefix || !prefix.IsValid()) {
+				rows = append(rows, Row{s.Prefix, "sent to " + p.Name, s.Sent, sentDetail(s)})
+			}
+		}
+	}
+	return rows
+}
+
+// sentDetail says when something was sent, and how far it got.
+func sentDetail(s rhi.Sent) string {
+	text := "at " + s.At.UTC().Format("15:04:05.000Z")
+	if !s.Written.IsZero() {
+		text += fmt.Sprintf(", written after %v", s.Written.Sub(s.At).Round(10*time.Microsecond))
+	}
+	switch {
+	case !s.Acknowledged.IsZero():
+		text += fmt.Sprintf(", acknowledged after %v", s.Acknowledged.Sub(s.At).Round(10*time.Microsecond))
+	case !s.Written.IsZero():
+		text += ", not acknowledged"
+	}
+	if s.Why != "" {
+		text += ": " + s.Why
+	}
+	return text
 }
 
 // suppose gives what changes the inputs in the way that words say.

@@ -28,6 +28,8 @@ const (
 // Speaker is what an Injector needs of a rhi.Role.
 type Speaker interface {
 	SetAnnouncements(ctx context.Context, announcements []rhi.Announcement) error
+	Status() rhi.Status
+	Sent() []rhi.Sent
 	Refuse(p netip.Prefix) string
 	Standing() map[netip.Prefix]int
 	Watched() map[string]rhi.Watched
@@ -40,6 +42,7 @@ type Service struct {
 	Min    decide.Minimum
 	Full   decide.Minimum
 	Flows  decide.Flows
+	At     time.Time // when what it follows from came to be known; zero: now
 }
 
 // Options are what an Injector needs besides its config.
@@ -190,8 +193,11 @@ func (i *Injector) Set(ctx context.Context, services []Service) error {
 	if i.ended {
 		return errors.New("the injector has stopped")
 	}
-	i.services = map[netip.Prefix]decide.VIP{}
+	i.services, i.cause = map[netip.Prefix]decide.VIP{}, now
 	for _, s := range services {
+		if !s.At.IsZero() && s.At.Before(i.cause) {
+			i.cause = s.At
+		}
 		v := decide.VIP{Role: i.cfg.Role, Health: s.Health, Min: s.Min, Full: s.Full, Flows: s.Flows}
 		v.Health.Lease = now
 		i.services[s.Prefix] = v
@@ -199,7 +205,6 @@ func (i *Injector) Set(ctx context.Context, services []Service) error {
 	if !i.loaded {
 		return nil // Run decides as soon as it is
 	}
-	i.cause = now
 	err := i.act(ctx)
 	i.publish(false)
 	i.Kick() // to look when what was decided now ends
@@ -241,7 +246,10 @@ func (i *Injector) act(ctx context.Context) error {
 func (i *Injector) announcements(ds decide.Decisions, now time.Time) map[netip.Prefix]rhi.Announcement {
 	list := map[netip.Prefix]rhi.Announcement{}
 	for prefix, d := range ds.VIPs {
-		a := rhi.Announcement{Prefix: prefix, Rungs: map[string]int{}}
+		a := rhi.Announcement{Prefix: prefix, Rungs: map[string]int{}, Why: d.Why, Cause: i.cause, Decided: now}
+		if i.cause.IsZero() {
+			a.Cause = now // it was heard, or it is time
+		}
 		for group, rung := range d.Rungs {
 			if a.Rungs[group] = int(rung); rung == decide.Withdrawn {
 				a.Rungs[group] = len(i.cfg.Ladder(group)) - 1

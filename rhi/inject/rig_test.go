@@ -81,6 +81,14 @@ func (s *fakeSpeaker) Watched() map[string]rhi.Watched {
 	return maps.Clone(s.watched)
 }
 
+func (s *fakeSpeaker) Status() rhi.Status {
+	return rhi.Status{Peers: []rhi.Peer{{Name: "core", State: "established", LastError: "was lost"}}}
+}
+
+func (s *fakeSpeaker) Sent() []rhi.Sent {
+	return []rhi.Sent{{Prefix: vip, Peer: "core", Sent: "announced", Why: "fit", At: noon, Written: noon.Add(time.Millisecond), Acknowledged: noon.Add(2 * time.Millisecond)}}
+}
+
 // rung gives the rung at which a VIP is announced, -1 if it is not in the last list.
 func (s *fakeSpeaker) rung(p netip.Prefix) int {
 	s.mu.Lock()
