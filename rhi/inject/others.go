@@ -108,10 +108,33 @@ type heard struct {
 
 // other is another balancer.
 type other struct {
-	site         string
-	boot, number int64
-	at           time.Time // when it was heard last
-	reports      map[netip.Prefix]heard
+	site    string
+	boot    int64
+	numbers window    // of its tellings
+	at      time.Time // when it was heard last
+	reports map[netip.Prefix]heard
+}
+
+// window says which tellings were heard, as they may come in another order than they were sent: the mesh itself takes the
+// last of a burst first. Only the newest of each report counts, so a late telling does no harm, and another VIP may be in it.
+type window struct {
+	last int64
+	seen uint64 // bit n: last-n was heard
+}
+
+// take says whether a number is new, and notes it.
+func (w *window) take(number int64) bool {
+	switch ahead := number - w.last; {
+	case ahead >= 64:
+		w.last, w.seen = number, 1
+	case ahead > 0:
+		w.last, w.seen = number, w.seen<<ahead|1
+	case ahead <= -64 || w.seen&(1<<-ahead) != 0:
+		return false
+	default:
+		w.seen |= 1 << -ahead
+	}
+	return true
 }
 
 // others are the other balancers that were heard. It is safe for concurrent use.
@@ -124,8 +147,8 @@ type others struct {
 
 func newOthers(self string) *others { return &others{self: self, byName: map[string]*other{}} }
 
-// take takes a telling. One that is older than what was heard already is refused, unless it comes from another process and
-// nothing was heard for long: a clock may have been set back.
+// take takes a telling. One that was heard already is refused, and one of an earlier process, unless nothing was heard for
+// long: a clock may have been set back.
 func (o *others) take(from string, text []byte, now time.Time) error {
 	t, reports, err := decodeTelling(text)
 	if err != nil {
@@ -142,13 +165,17 @@ func (o *others) take(from string, text []byte, now time.Time) error {
 	case !known:
 		is = &other{reports: map[netip.Prefix]heard{}}
 		o.byName[from] = is
-	case t.Boot == is.boot && t.Number <= is.number, t.Boot < is.boot && now.Sub(is.at) < stale:
-		return errors.New("it is older than what was heard already")
+	case t.Boot < is.boot && now.Sub(is.at) < stale:
+		return errors.New("it is of a process that was there before")
 	}
 	if t.Boot != is.boot {
+		is.boot, is.numbers = t.Boot, window{}
 		is.reports = map[netip.Prefix]heard{} // what another process said is void
 	}
-	is.site, is.boot, is.number, is.at = t.Site, t.Boot, t.Number, now
+	if !is.numbers.take(t.Number) {
+		return errors.New("it was heard already, or is too old")
+	}
+	is.site, is.at = t.Site, now
 	for prefix, r := range reports {
 		if r.Generation >= is.reports[prefix].report.Generation {
 			is.reports[prefix] = heard{r, now}

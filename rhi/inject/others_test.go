@@ -44,7 +44,8 @@ func TestTellingsInOrder(t *testing.T) {
 	}{
 		{"the first", 0, 100, 1, 50, false, 50},
 		{"a newer one", 1 * time.Second, 100, 3, 52, false, 52},
-		{"a late one", 2 * time.Second, 100, 2, 51, true, 52},
+		{"a late one", 2 * time.Second, 100, 2, 51, false, 52},
+		{"the late one again", 2 * time.Second, 100, 2, 51, true, 52},
 		{"a recorded one", 3 * time.Second, 100, 3, 52, true, 52},
 		{"a later telling with an older report", 4 * time.Second, 100, 4, 51, false, 52},
 		{"another process", 5 * time.Second, 200, 1, 40, false, 40},
@@ -60,6 +61,39 @@ func TestTellingsInOrder(t *testing.T) {
 	}
 	if err := o.take("east", say(t, 1, 1, 1), noon); err == nil {
 		t.Error("taken from itself")
+	}
+}
+
+// A telling that is overtaken may be the only one with a report: what it says of another VIP counts.
+func TestOvertakenTelling(t *testing.T) {
+	o, number := newOthers("east"), int64(0)
+	var texts [][]byte
+	for _, p := range []netip.Prefix{vip, other4} {
+		list, err := encodeTellings("west", 1, &number, map[netip.Prefix]decide.Report{p: report(5)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, list...)
+	}
+	for _, i := range []int{1, 0} {
+		if err := o.take("west-lb1", texts[i], noon); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(o.elsewhere(vip)) != 1 || len(o.elsewhere(other4)) != 1 {
+		t.Error("a report was lost")
+	}
+}
+
+func TestWindow(t *testing.T) {
+	var w window
+	for _, step := range []struct {
+		number int64
+		ok     bool
+	}{{5, true}, {5, false}, {3, true}, {3, false}, {4, true}, {70, true}, {6, false}, {7, true}, {7, false}, {69, true}, {1000, true}, {936, false}, {937, true}, {70, false}} {
+		if ok := w.take(step.number); ok != step.ok {
+			t.Errorf("%d: %v, want %v", step.number, ok, step.ok)
+		}
 	}
 }
 
