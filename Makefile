@@ -1,12 +1,13 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-kernel demo bench bench-lb bench-rhi fuzz clean packages
+.PHONY: help build generate fmt check test test-kernel demo bench bench-lb bench-rhi soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
 C_FILES := bpf/*.c bpf/headers/*.h bpf/testdata/*.c
 BENCHTIME ?= 1s
+SOAK ?= 30m
 FUZZTIME ?= 20s
 # What runs on the oldest kernel: packages, or some tests of one. A processor is emulated there, so random packets are few.
 KERNEL ?= 6.1
@@ -65,6 +66,11 @@ bench-rhi: ## how fast routers of others follow, FRR and BIRD, some minutes (roo
 	@go test -run '^$$' -bench RHI -benchtime 1x -timeout 1h ./rhi >.bench-rhi.txt; status=$$?; grep -v '^ ' .bench-rhi.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -v key=event -f .ci/bench.awk .bench-rhi.txt >"$(REPORT)/bench-rhi.json"; }
 	@rm -f .bench-rhi.txt
+
+soak: ## BFD and BGP with FRR and BIRD at full CPU load, for SOAK (30m), without one false loss (root); REPORT=DIR writes DIR/soak.json
+	@.ci/packages frr bird2 nftables
+	@test -z "$(REPORT)" || mkdir -p "$(REPORT)"
+	@go test -run '^$$' -bench Soak -benchtime 1x -timeout 0 ./rhi -args -soak $(SOAK) $(if $(REPORT),-report "$(abspath $(REPORT))/soak.json")
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for dir in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \

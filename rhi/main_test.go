@@ -3,8 +3,10 @@ package rhi
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -29,7 +31,21 @@ import (
 // binary runs itself again with this variable set.
 const childEnv = "ANYCASTLE_RHI_TEST_NODE"
 
+// A node whose strainEnv is set makes garbage besides, and a process with burnEnv does nothing but compute.
+const (
+	strainEnv = "ANYCASTLE_RHI_TEST_STRAIN"
+	burnEnv   = "ANYCASTLE_RHI_TEST_BURN"
+)
+
 func TestMain(m *testing.M) {
+	if os.Getenv(burnEnv) != "" {
+		go func() {
+			for sum := sha256.Sum256(nil); ; sum = sha256.Sum256(sum[:]) {
+			}
+		}()
+		io.Copy(io.Discard, os.Stdin) // which ends with the test
+		return
+	}
 	if file := os.Getenv(childEnv); file != "" {
 		if err := child(file); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -55,6 +71,9 @@ func child(file string) error {
 	reg := prometheus.NewRegistry()
 	var changes atomic.Int64
 	role := New(*cfg, Options{Log: log, Registry: reg, Changed: func() { changes.Add(1) }})
+	if os.Getenv(strainEnv) != "" {
+		go strain()
+	}
 	go func() {
 		defer os.Exit(1) // stdin ends with the test: a child never outlives it
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -91,6 +110,16 @@ func holdBFD(r *Role, down bool) error {
 		list = append(list, c)
 	}
 	return r.detector.bfd.SetSessions(list)
+}
+
+// strain makes garbage, so that the collector runs dozens of times a second.
+func strain() {
+	kept := make([][]byte, 1024)
+	for range time.Tick(10 * time.Millisecond) {
+		for i := range kept {
+			kept[i] = make([]byte, 4*i)
+		}
+	}
 }
 
 func parseAnnouncement(word string) Announcement {

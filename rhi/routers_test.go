@@ -191,13 +191,16 @@ func newBIRD(t testing.TB, ns *netnstest.NS, name, config string) *foreign {
 	}
 	t.Cleanup(func() { os.RemoveAll(f.dir) })
 	file := filepath.Join(f.dir, "bird.conf")
-	if err := os.WriteFile(file, []byte("log stderr all;\n"+config), 0o644); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "log stderr all;\nlog %q all;\n%s", f.log(), config), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	f.run("/usr/sbin/bird", "-f", "-c", file, "-s", filepath.Join(f.dir, "bird.ctl"), "-P", filepath.Join(f.dir, "bird.pid"))
 	eventually(t, name+" answers", soon, func() bool { return strings.Contains(f.birdc("show status"), "Daemon is up") })
 	return f
 }
+
+// log is the file where BIRD writes what it tells the test as well.
+func (f *foreign) log() string { return filepath.Join(f.dir, "log") }
 
 // birdc gives BIRD's answer to a command.
 func (f *foreign) birdc(command ...string) string {
