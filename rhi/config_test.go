@@ -206,6 +206,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(strings.ReplaceAll(goodNode, "198.51.100.4", "\"2001:db8::4\""))
 	f.Add(richNode)
 	f.Add(ladderNode)
+	f.Add(strings.ReplaceAll(goodNode, "asn: 65001}", "asn: 65001, watches: [west]}"))
 	f.Add(strings.ReplaceAll(goodNode, "198.51.100.4", "\"fe80::4%eth0\""))
 	f.Add("rhi:\n")
 	f.Add("rhi: {asn: 1, router_id: 192.0.2.1, hold: 3s, neighbors: [{name: a, address: 192.0.2.2, asn: 2}], router: }")

@@ -51,7 +51,6 @@ func TestLinkLocalNeighbors(t *testing.T) {
 	frrNS, birdNS := netnstest.New(t), netnstest.New(t)
 	localLink(t, lb, frrNS, 1)
 	localLink(t, lb, birdNS, 2)
-	localLink(t, lb, core.ns, 3)
 	const local, network4, network6 = "fe80::1", "203.0.113.64/26", "2001:db8:20::/48"
 	frr := newFRR(t, frrNS, "frr", strings.NewReplacer(
 		"remote-as 65011\n", "remote-as 65011\n neighbor fe80::1 interface eth1\n",
@@ -60,15 +59,6 @@ func TestLinkLocalNeighbors(t *testing.T) {
 		"as 65011;\n", "as 65011;\n\tinterface \"eth2\";\n",
 		"ipv6 { import all; export none; }", "ipv6 { import all; export where source = RTS_STATIC; }").Replace(birdConfig(local, "secret"))+`
 protocol static { ipv6; route `+network6+` unreachable; }
-`)
-	core.start(`
-rhi:
-  asn: 65003
-  router_id: 198.51.100.3
-  hold: 3s
-  announce: ["2001:db8:30::/48"]
-  neighbors: [{name: lb, address: "fe80::1%eth3", asn: 65011, passive: true, password: secret, bfd: {}}]
-  router: {}
 `)
 	lb.start(`
 rhi:
@@ -81,7 +71,18 @@ rhi:
     - {name: core, address: "fe80::2%eth3", asn: 65003, password: secret, bfd: {}}
   router: {}
 `)
-	eventually(t, "sessions up", soon, func() bool { return lb.up("frr") && lb.up("bird") && lb.up("core") })
+	eventually(t, "sessions up", soon, func() bool { return lb.up("frr") && lb.up("bird") })
+	localLink(t, lb, core.ns, 3) // which was not there when lb began
+	core.start(`
+rhi:
+  asn: 65003
+  router_id: 198.51.100.3
+  hold: 3s
+  announce: ["2001:db8:30::/48"]
+  neighbors: [{name: lb, address: "fe80::1%eth3", asn: 65011, passive: true, password: secret, bfd: {}}]
+  router: {}
+`)
+	eventually(t, "session over the new link", soon, func() bool { return lb.up("core") })
 	lb.set(vip, vip6)
 	for _, prefix := range []string{vip, vip6} {
 		for _, r := range []*foreign{frr, bird} {
