@@ -53,7 +53,11 @@ func loadNode(path string) (*nodeFile, error) {
 		known = append(known, s.name)
 		if doc.Has(s.name) {
 			c := s.into(node)
-			c.Validate(doc.Decode(s.name, c))
+			at := doc.Decode(s.name, c)
+			c.Validate(at)
+			if s.name == "rhi" {
+				node.validateMeshes(at)
+			}
 		}
 	}
 	doc.KnownSections(known...)
@@ -61,6 +65,15 @@ func loadNode(path string) (*nodeFile, error) {
 		return nil, err
 	}
 	return node, nil
+}
+
+// validateMeshes keeps the mesh of a site's balancers and that of all sites' apart: they are in one process. at is rhi's, which
+// comes after lb's.
+func (n *nodeFile) validateMeshes(at config.Cursor) {
+	if n.LB == nil || n.LB.Mesh == nil || n.RHI.Mesh == nil || n.LB.Mesh.Listen != n.RHI.Mesh.Listen {
+		return
+	}
+	at.Key("mesh").Key("listen").Errorf("%v is where lb.mesh listens; give this one a port of its own", n.RHI.Mesh.Listen)
 }
 
 // roleProcess is a process that a node runs.
