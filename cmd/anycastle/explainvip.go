@@ -16,7 +16,8 @@ should look at. Without ADDRESS, of all VIPs.
 
 With --if it says what would be decided at once if something were different. Nothing is done. Suppose
   reals=N    N reals in service
-  site=NAME  the balancer NAME, as in show site, is not heard any more
+  balancer=NAME
+             that one, as in show site, is not heard any more
   peers=0    no session with any peer
   hang       the balancer hangs
   unchecked  health cannot be checked

@@ -39,7 +39,7 @@ func (t *turn) gates() []Gate {
 	}
 	gates = append(gates, Gate{"fail-back", back == "", cmp.Or(back, "nothing to wait for")})
 	for _, name := range t.names() {
-		gates = append(gates, Gate{"site " + name, t.refusal(name) == "", t.siteLine(name)})
+		gates = append(gates, Gate{"balancer " + name, t.refusal(name) == "", t.siteLine(name)})
 	}
 	leave := Gate{"let go", t.lets != "", ""}
 	leave.Detail = cmp.Or(map[bool]string{true: t.lets + " holds: it may be withdrawn"}[leave.Holds], "it would stay at the end of the ladder: "+t.whyHeld())

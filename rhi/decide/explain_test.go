@@ -45,11 +45,11 @@ func TestExplain(t *testing.T) {
 		"hold-down | no | until 12:00:25Z; 1 flaps so far, each doubles it to 5m0s at most, 5m0s of calm halve it",
 		"damping | yes | penalty 500; parks at 1500, moves again at 750",
 		"fail-back | yes | nothing to wait for",
-		"site a | yes | a (primary) is at full, our BGP tables have its route: it could carry the VIP",
+		"balancer a | yes | a (primary) is at full, our BGP tables have its route: it could carry the VIP",
 		"let go | no | it would stay at the end of the ladder: a wants to be let go itself",
 		"cap | yes | 4 of 4 withdrawals for health are left for this minute",
 		"sent | yes | stood announced at 2 peers when it was last read back",
-		"alarm |  | held at the end of the ladder, no other site lets it go: a wants to be let go itself",
+		"alarm |  | held at the end of the ladder, no other balancer lets it go: a wants to be let go itself",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

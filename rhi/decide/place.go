@@ -18,12 +18,12 @@ func (t *turn) leave() (Place, Cause, string) {
 	g, cur := t.goal, t.rec.Place
 	switch {
 	case g.cause == CauseForce:
-		t.alarm("withdrawn by force: whether another site announces it was not asked")
+		t.alarm("withdrawn by force: whether another balancer announces it was not asked")
 		return PlaceWithdrawn, g.cause, g.why
 	case g.cause == CauseStart:
 		return PlaceWithdrawn, g.cause, g.why
 	case t.lets == "":
-		t.alarm("held at the end of the ladder, no other site lets it go: " + t.whyHeld())
+		t.alarm("held at the end of the ladder, no other balancer lets it go: " + t.whyHeld())
 		place := PlaceLast
 		if g.cause == CauseHealth && t.rec.Parked && cur.level() <= PlaceParked.level() {
 			place = PlaceParked
@@ -100,7 +100,7 @@ func (t *turn) wait(why string) (Place, Cause, string) {
 	case t.rec.Place != PlaceWithdrawn:
 		return t.rec.Place, CauseNone, why
 	case t.lets == "":
-		t.alarm("announced at the end of the ladder, no other site lets it stay withdrawn: " + t.whyHeld())
+		t.alarm("announced at the end of the ladder, no other balancer lets it stay withdrawn: " + t.whyHeld())
 		if t.rec.Parked {
 			_, _, why = t.park(t.goal.why)
 		}

@@ -111,7 +111,7 @@ func TestAlone(t *testing.T) {
 	w.run(15 * time.Second)
 	w.setHealth(0, bad)
 	w.run(time.Hour)
-	w.expect(0, PlaceLast, "held: no other site announces it")
+	w.expect(0, PlaceLast, "held: no other balancer announces it")
 	w.rung(0, "isp", 3)
 }
 

@@ -101,7 +101,7 @@ func (t *turn) whyHeld() string {
 		all = append(all, name+" "+t.letsGo(name))
 	}
 	if len(all) == 0 {
-		return "no other site announces it"
+		return "no other balancer announces it"
 	}
 	return strings.Join(all, ", ")
 }

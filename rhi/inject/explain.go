@@ -20,7 +20,7 @@ type Row struct {
 }
 
 // Explain says of a VIP where it stands and why, gate by gate; of all VIPs, if prefix is the zero Prefix. supposed is what it
-// is to suppose to be different, "" for nothing: "reals=N" (N in service), "site=NAME" (that balancer falls silent), "peers=0" (no session),
+// is to suppose to be different, "" for nothing: "reals=N" (N in service), "balancer=NAME" (that one falls silent), "peers=0" (no session),
 // "hang" (the balancer hangs), "unchecked" (health cannot be checked), or "drain", "withdraw", "announce" (an order).
 // Nothing is done. An error says what is wrong with the question.
 func (i *Injector) Explain(prefix netip.Prefix, supposed string) ([]Row, error) {
@@ -33,7 +33,7 @@ func (i *Injector) Explain(prefix netip.Prefix, supposed string) ([]Row, error) 
 	if _, ok := i.services[prefix]; prefix.IsValid() && !ok {
 		return nil, fmt.Errorf("this balancer has no VIP %v", prefix)
 	}
-	if name, ok := strings.CutPrefix(supposed, "site="); ok && !i.others.heard(name) {
+	if name, ok := strings.CutPrefix(supposed, "balancer="); ok && !i.others.heard(name) {
 		return nil, fmt.Errorf("no balancer %q was heard; `anycastle show site` lists those that were", name)
 	}
 	now := time.Now()
@@ -124,7 +124,7 @@ func suppose(prefix netip.Prefix, supposed string) (func(*decide.Inputs), error)
 		return each(func(v *decide.VIP) {
 			v.Health.InService, v.Health.Share = min(n, v.Health.Reals), float64(min(n, v.Health.Reals))/float64(max(v.Health.Reals, 1))
 		}), nil
-	case "site":
+	case "balancer":
 		return each(func(v *decide.VIP) {
 			if s, ok := v.Sites[value]; ok {
 				s.Heard = time.Time{}
@@ -145,5 +145,5 @@ func suppose(prefix netip.Prefix, supposed string) (func(*decide.Inputs), error)
 			v.Order = &decide.Order{Kind: decide.Kind(word), Since: time.Now(), Why: "supposed"}
 		}), nil
 	}
-	return nil, fmt.Errorf("%q is nothing that can be supposed; use reals=N, site=NAME, peers=0, hang, unchecked, drain, withdraw, announce or reactivate", supposed)
+	return nil, fmt.Errorf("%q is nothing that can be supposed; use reals=N, balancer=NAME, peers=0, hang, unchecked, drain, withdraw, announce or reactivate", supposed)
 }

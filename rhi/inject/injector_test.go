@@ -171,7 +171,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("orders %+v", o)
 	}
 	again.reaches(vip, decide.PlaceLast) // drained before it was there, and nobody lets it go
-	if !slices.ContainsFunc(again.Announcements()[0].Alarms, func(a string) bool { return strings.Contains(a, "no other site lets it go") }) {
+	if !slices.ContainsFunc(again.Announcements()[0].Alarms, func(a string) bool { return strings.Contains(a, "no other balancer lets it go") }) {
 		t.Errorf("alarms %q", again.Announcements()[0].Alarms)
 	}
 }

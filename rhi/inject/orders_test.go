@@ -124,14 +124,14 @@ func TestExplain(t *testing.T) {
 		{east, "", "place", "full 2 of 2 reals"},
 		{east, "", "group default", "announced plainly is sent: announced"},
 		{west, "", "group default", "rung 1 is sent: med 100, prepend 1"},
-		{east, "", "site west-lb1", "yes west-lb1 (backup) is at full"},
+		{east, "", "balancer west-lb1", "yes west-lb1 (backup) is at full"},
 		{east, "", "peer core", "established since 00:00:00Z, last error: was lost"},
 		{east, "", "sent to core", "announced at 12:00:00.000Z, written after 1ms, acknowledged after 2ms: fit"},
 		{east, "reals=0", "sent to core", "nothing"},
 		{east, "reals=0", "place", "withdrawn 0 of 2 reals in service, 0% of the capacity; wanted: 1; west-lb1 holds"},
 		{east, "reals=0", "group default", "withdrawn is sent: withdrawn"},
 		{west, "reals=0", "place", "last 0 of 2 reals"},
-		{east, "site=west-lb1", "let go", "no it would stay at the end of the ladder: west-lb1 was not heard"},
+		{east, "balancer=west-lb1", "let go", "no it would stay at the end of the ladder: west-lb1 was not heard"},
 		{east, "hang", "place", "withdrawn the health engine hangs"},
 		{east, "unchecked", "place", "full health cannot be checked now"},
 		{east, "drain", "place", "draining order drain: supposed"},
@@ -144,7 +144,7 @@ func TestExplain(t *testing.T) {
 	if east.place(vip) != decide.PlaceFull || len(east.Orders()) > 0 {
 		t.Error("a question has moved the VIP")
 	}
-	for supposed, want := range map[string]string{"reals=x": "want reals=NUMBER", "rain": "is nothing that can be supposed", "site=north": "no balancer \"north\" was heard"} {
+	for supposed, want := range map[string]string{"reals=x": "want reals=NUMBER", "rain": "is nothing that can be supposed", "balancer=north": "no balancer \"north\" was heard"} {
 		if _, err := east.Explain(vip, supposed); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", supposed, err)
 		}
