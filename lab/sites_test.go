@@ -216,6 +216,15 @@ func TestNeverBothSitesWithdrawn(t *testing.T) {
 		}
 	}
 	s.eventually("somebody carries it or all flapped too much", func() bool { return !strings.Contains(s.places(), "withdrawn") })
+
+	// who hears nobody does not know that nobody is there, and stays
+	s.lab("cut", "two-site", "east")
+	time.Sleep(6 * time.Second) // until what was heard counts no more
+	kill("west-mx1", "west-mx2")
+	time.Sleep(3 * time.Second)
+	if p := strings.Fields(s.places())[2:]; slices.Contains(p, "withdrawn") || slices.Contains(p, "full") {
+		t.Errorf("west, unfit and with nobody to ask, is at %s", p)
+	}
 	for _, router := range slices.Sorted(maps.Keys(stops)) {
 		saw := stops[router]()
 		t.Logf("%s looked %d times; absent %d, for %v at most", router, saw.looked, saw.absent, saw.longest)
