@@ -322,7 +322,8 @@ rhi:
 	dials := strings.ReplaceAll(frrConfig(four[0], "secret"), " neighbor "+four[0]+" passive\n", "")
 	frr := newFRR(t, frrNS, "frr", dials)
 	frr.has(vip, seen{NextHop: four[0], ASPath: "65011"})
-	if p := lb.peer("routers"); p.State != established || p.Address.String() != four[1] || p.Sent != 1 {
-		t.Errorf("show peer: %+v", p)
-	}
+	eventually(t, "in show peer", soon, func() bool { // which may come after the route
+		p := lb.peer("routers")
+		return p.State == established && p.Address.String() == four[1] && p.Sent == 1
+	})
 }
