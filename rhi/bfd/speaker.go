@@ -87,6 +87,9 @@ func (s *Speaker) Run(ctx context.Context) error {
 	if err := s.start(); err != nil {
 		return fmt.Errorf("start BFD: %w", err)
 	}
+	if err := prefer(); err != nil {
+		s.log.Warn("at full load a peer may take this node for lost", "cause", err)
+	}
 	var teller sync.WaitGroup
 	stopped := make(chan struct{})
 	teller.Go(func() { s.tell(stopped) })
