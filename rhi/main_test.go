@@ -112,10 +112,11 @@ func holdBFD(r *Role, down bool) error {
 	return r.detector.bfd.SetSessions(list)
 }
 
-// strain makes garbage, so that the collector runs dozens of times a second.
+// strain makes garbage, so that the collector runs a few times a second: each run stops all threads of the process for a moment,
+// and they have to get their processors back.
 func strain() {
 	kept := make([][]byte, 1024)
-	for range time.Tick(10 * time.Millisecond) {
+	for range time.Tick(200 * time.Millisecond) {
 		for i := range kept {
 			kept[i] = make([]byte, 4*i)
 		}
