@@ -69,7 +69,7 @@ bench-rhi: ## how fast routers of others follow, FRR and BIRD, some minutes (roo
 
 soak: ## BFD and BGP with FRR and BIRD at full CPU load, for SOAK (30m), without one false loss (root); REPORT=DIR writes DIR/soak.json
 	@.ci/packages frr bird2 nftables
-	@test -z "$(REPORT)" || mkdir -p "$(REPORT)"
+	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && rm -f "$(REPORT)/soak.json"; }
 	@go test -run '^$$' -bench Soak -benchtime 1x -timeout 0 ./rhi -args -soak $(SOAK) $(if $(REPORT),-report "$(abspath $(REPORT))/soak.json")
 
 fuzz: ## each fuzz target for FUZZTIME

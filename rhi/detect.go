@@ -16,7 +16,7 @@ type BFD struct {
 	Interval   time.Duration `yaml:"interval"`   // between packets, in both directions, 10ms to 1m; default 300ms. The longer one of both ends counts.
 	Multiplier int           `yaml:"multiplier"` // intervals of silence after which the peer is lost, 1 to 255; default 3
 	Multihop   bool          `yaml:"multihop"`   // speak on port 4784 (RFC 5883); default: if the neighbor has multihop. FRR 8 does so on a link too, if it has ttl-security.
-	Local      netip.Addr    `yaml:"local"`      // own address; needed with multihop, otherwise the kernel's choice
+	Local      netip.Addr    `yaml:"local"`      // own address; needed with multihop; default the neighbor's local, or the kernel's choice
 	MinTTL     int           `yaml:"min_ttl"`    // with multihop, the least TTL of a packet; default 254. BIRD sends with 64.
 	KeyID      int           `yaml:"key_id"`     // with secret, its number at both ends, 0 to 255; default 0
 	Secret     string        `yaml:"secret"`     // meticulous keyed SHA1, 1 to 20 characters; default no authentication
@@ -27,8 +27,12 @@ func (b *BFD) SetDefaults() { b.Interval, b.Multiplier = bfd.DefaultInterval, bf
 
 // bfdConfig is the BFD session of a neighbor that has one.
 func (n *Neighbor) bfdConfig() bfd.Config {
+	local := n.BFD.Local
+	if !local.IsValid() {
+		local = n.Local
+	}
 	return bfd.Config{
-		Peer: n.Name, Remote: n.Address, Local: n.BFD.Local, Multihop: n.Multihop > 0 || n.BFD.Multihop, MinTTL: uint8(n.BFD.MinTTL),
+		Peer: n.Name, Remote: n.Address, Local: local, Multihop: n.Multihop > 0 || n.BFD.Multihop, MinTTL: uint8(n.BFD.MinTTL),
 		Transmit: n.BFD.Interval, Receive: n.BFD.Interval, Multiplier: uint8(n.BFD.Multiplier),
 		Key: bfd.Key{ID: uint8(n.BFD.KeyID), Secret: n.BFD.Secret},
 	}
@@ -102,7 +106,8 @@ func (r *Role) detect(ctx context.Context) (*detector, error) {
 	return d, nil
 }
 
-// stop takes leave of the peers, which is no reason for them to take anything back.
+// stop takes leave of the peers. BGP has ended by then: FRR and BIRD take AdminDown for a loss, though RFC 5882 3.2 says that it
+// is none.
 func (d *detector) stop() {
 	if d != nil {
 		d.end()

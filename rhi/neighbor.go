@@ -51,6 +51,7 @@ type Neighbor struct {
 	Name    string     `yaml:"name"`    // the peer's name in logs, metrics and `show peer`; required, unique
 	Address netip.Addr `yaml:"address"` // IPv4 or IPv6, a link-local one with its link, such as fe80::1%eth0; required, unique
 	ASN     uint32     `yaml:"asn"`     // AS number of the peer, another than the own one; required
+	Local   netip.Addr `yaml:"local"`   // own address that the session is from, and that routes lead to; default the kernel's choice
 	Passive bool       `yaml:"passive"` // wait for the peer to dial instead of dialling it; default false. Any passive neighbor makes the node listen on port 179.
 	BFD     *BFD       `yaml:"bfd"`     // presence has its loss noticed by BFD; absent: by the hold time, and at once when its process ends
 	Watches []string   `yaml:"watches"` // sites whose VIPs' routes the peer has: it is sent nothing, and what it sends is looked at only; default none
@@ -167,6 +168,7 @@ func (c *Config) validateNeighbors(at config.Cursor) {
 		at := at.Key("neighbors").Index(i)
 		validateName(at.Key("name"), n.Name, names)
 		c.validateAddress(at.Key("address"), n.Address, addresses)
+		n.validateLocal(at.Key("local"))
 		n.validateLinkLocal(at, c.Neighbors[:i])
 		c.validatePeerASN(at.Key("asn"), n.ASN)
 		c.validatePeering(at, n.peers())
@@ -196,6 +198,21 @@ func validateName(at config.Cursor, name string, seen map[string]bool) {
 		at.Errorf("%q names two neighbors; give each its own name", name)
 	}
 	seen[name] = true
+}
+
+// validateLocal checks the own address of a session.
+func (n *Neighbor) validateLocal(at config.Cursor) {
+	switch a := n.Local; {
+	case !a.IsValid() || !n.Address.IsValid():
+	case linkLocal(n.Address):
+		at.Errorf("the session with a link-local neighbor is from the own link-local address; remove it")
+	case a.Is4() != n.Address.Is4() || a.Is4In6():
+		at.Errorf("%v and the neighbor's %v are not of one IP version; give an own address of the neighbor's", a, n.Address)
+	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "":
+		at.Errorf("%v is no address of this node that others reach", a)
+	case a == n.Address:
+		at.Errorf("%v is the neighbor's own; give this node's", a)
+	}
 }
 
 func (c *Config) validateAddress(at config.Cursor, a netip.Addr, seen map[netip.Addr]bool) {

@@ -83,6 +83,9 @@ func (s *speaker) addPeer(ctx context.Context, n Neighbor) error {
 	if n.watched() {
 		peer.Conf.AllowOwnAsn = anyOwnASN
 	}
+	if n.Local.IsValid() {
+		peer.Transport.LocalAddress = n.Local.String()
+	}
 	if linkLocal(n.Address) { // else gobgp looks for the link's own address, and gives up for good if it is not there yet
 		peer.Transport.LocalAddress = netip.IPv6Unspecified().String()
 	}
