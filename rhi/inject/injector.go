@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -222,6 +223,7 @@ func (i *Injector) act(ctx context.Context) error {
 		i.recall()
 		state, ds := decide.Next(i.state, i.inputs(now), now)
 		i.note(i.state, state)
+		i.warn(i.last, ds)
 		i.state, i.last = state, ds
 		want := i.announcements(ds, now)
 		if !i.unsure && sameAnnouncements(want, i.sent) {
@@ -276,6 +278,18 @@ func sameAnnouncements(a, b map[netip.Prefix]rhi.Announcement) bool {
 		}
 	}
 	return true
+}
+
+// warn logs when there begins to be something about a VIP that somebody should look at, and when there no more is.
+func (i *Injector) warn(was, is decide.Decisions) {
+	for prefix, now := range is.VIPs {
+		switch before := was.VIPs[prefix].Alarms; {
+		case len(before) == 0 && len(now.Alarms) > 0:
+			i.log.Warn("VIP needs a look", "vip", prefix, "cause", strings.Join(now.Alarms, "; "))
+		case len(before) > 0 && len(now.Alarms) == 0:
+			i.log.Info("VIP needs no look any more", "vip", prefix)
+		}
+	}
 }
 
 // note logs what moves.
