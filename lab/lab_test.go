@@ -160,6 +160,7 @@ func TestDemo(t *testing.T) {
 	}{
 		{"real killed", `^mx2\.east\.example\.org$`, 3000},
 		{"LB killed", `^east-lb2$`, 3000},
+		{"all reals of a VIP killed at a site", `^mx1\.west\.example\.org, mx2\.west\.example\.org$`, 5000},
 		{"site east cut off silently", `^mx1\.west\.example\.org, mx2\.west\.example\.org$`, 10000},
 		{"site east returns", `^mx1\.east\.example\.org, mx2\.east\.example\.org$`, 5000},
 	}

@@ -21,6 +21,7 @@ type Gates struct {
 	Drain       time.Duration `yaml:"drain"`         // deadline of a drain whose order has none; default 10m
 	Settle      time.Duration `yaml:"settle"`        // a drain lasts at least so long: routers need time; default 10s
 	Withdrawals int           `yaml:"withdrawals"`   // VIPs that may be withdrawn for health within a minute, the rest is announced as degraded; default 4
+	Damping     Damping       `yaml:"damping"`       // the account of flaps; give it what the upstreams use, if they say
 	Alone       bool          `yaml:"alone"`         // no other balancer announces these VIPs: they are withdrawn for health without asking; needs that there is no mesh; default false
 }
 
@@ -29,6 +30,22 @@ func (g *Gates) SetDefaults() {
 	d := decide.Defaults()
 	*g = Gates{Learn: d.Learn, Lease: d.Lease, HoldDown: d.HoldDown, HoldDownMax: d.HoldDownMax, Calm: d.Calm,
 		FailBack: d.Failback, Drain: d.Drain, Settle: d.Settle, Withdrawals: d.Cap}
+	g.Damping.SetDefaults()
+}
+
+// Damping is an account of what an upstream that damps routes (RFC 2439) thinks of a VIP's flaps.
+type Damping struct {
+	Withdraw int           `yaml:"withdraw"`  // penalty of a withdraw; default 1000
+	Change   int           `yaml:"change"`    // penalty of a change of attributes; default 500
+	Park     int           `yaml:"park"`      // a change for health that would bring it here parks the VIP instead; default 1500
+	Reuse    int           `yaml:"reuse"`     // at or below it a parked VIP moves again; default 750
+	HalfLife time.Duration `yaml:"half_life"` // in which half of it is forgotten; default 15m
+}
+
+// SetDefaults implements config.Defaulter.
+func (d *Damping) SetDefaults() {
+	is := decide.Defaults().Damping
+	*d = Damping{int(is.Withdraw), int(is.Change), int(is.Park), int(is.Reuse), is.HalfLife}
 }
 
 // minLease is more than the second in which a balancer renews it.
@@ -55,6 +72,8 @@ func (c *Config) Decide() decide.Config {
 	d.Learn, d.Lease, d.HoldDown, d.HoldDownMax, d.Calm = g.Learn, g.Lease, g.HoldDown, g.HoldDownMax, g.Calm
 	d.Failback, d.ManualFailback, d.Drain, d.Settle = g.FailBack, g.Manual, g.Drain, g.Settle
 	d.Cap, d.Alone = g.Withdrawals, g.Alone
+	d.Damping = decide.Damping{Withdraw: float64(g.Damping.Withdraw), Change: float64(g.Damping.Change), Park: float64(g.Damping.Park),
+		Reuse: float64(g.Damping.Reuse), HalfLife: g.Damping.HalfLife}
 	return d
 }
 

@@ -16,7 +16,7 @@ rhi:
   router_id: 198.51.100.3
   site: east
   role: backup
-  gates: {learn: 2s, fail_back: 5s, manual: true, withdrawals: 7}
+  gates: {learn: 2s, fail_back: 5s, manual: true, withdrawals: 7, damping: {half_life: 10m, park: 2000}}
   mesh: {listen: "198.51.100.3:7947", key: "000102030405060708090a0b0c0d0e0f", name: east-lb1}
   groups:
     isp: {ladder: [{med: 100}, {prepend: 3}, {gshut: true}], degraded: 1, parked: 2}
@@ -38,6 +38,7 @@ func TestGates(t *testing.T) {
 		decide.Group{Name: "isp", Rungs: 3, Backup: 1, Degraded: 1, Draining: 3, Parked: 2},
 		decide.Group{Name: "plain"},
 	)
+	want.Damping.HalfLife, want.Damping.Park = 10*time.Minute, 2000
 	want.Learn, want.Failback, want.ManualFailback, want.Cap = 2*time.Second, 5*time.Second, true, 7
 	if diff := cmp.Diff(want, cfg.Decide()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -59,6 +60,7 @@ func TestGatesComplaints(t *testing.T) {
 		{"lease", "learn: 2s", "lease: 1s", "rhi.gates.lease: 1s is less than 2s; the balancer renews it every second"},
 		{"learn", "learn: 2s", "learn: 0s", "rhi.gates: learn is 0s; use more than 0"},
 		{"hold-down", "learn: 2s", "hold_down: 10m", "rhi.gates: hold-down ends at 5m0s, which is less than the 10m0s"},
+		{"damping", "park: 2000", "park: 900", "rhi.gates: parks at 900, moves again at 750: one withdraw, and one change after it moves again, must stay below the first; raise it"},
 		{"alone in company", "learn: 2s", "alone: true", "rhi.gates.alone: there is a mesh, so there are others to ask"},
 		{"no such rung", "parked: 2", "parked: 4", "rhi.groups.isp.parked: there is no rung 4; its ladder has rungs 0 (announced) to 3"},
 		{"mesh without key", `key: "000102030405060708090a0b0c0d0e0f", `, "", "rhi.mesh.key: missing"},

@@ -38,6 +38,11 @@ func (d *demo) plan() []fault {
 			tookOver: func(ctx context.Context) (string, error) { return d.via(ctx, "east-core") },
 		},
 		{
+			name: "all reals of a VIP killed at a site (east-mx1, east-mx2)", watch: 6 * time.Second,
+			apply: func(ctx context.Context) error { return d.both(ctx, d.lab.Kill) },
+			heal:  func(ctx context.Context) error { return d.both(ctx, d.lab.Start) },
+		},
+		{
 			name: "site east cut off silently", watch: 10 * time.Second,
 			apply: func(context.Context) error {
 				_, err := d.lab.Cut(runner.Around(d.lab.Topology.Group("east")...))
@@ -52,6 +57,11 @@ func (d *demo) plan() []fault {
 			},
 		},
 	}
+}
+
+// both does something to the two SMTP front ends of site east.
+func (d *demo) both(ctx context.Context, do func(context.Context, string) error) error {
+	return errors.Join(do(ctx, "east-mx1"), do(ctx, "east-mx2"))
 }
 
 // settled is what the routers hold when all is well: both balancers at each site, and east before west at the ISPs.
