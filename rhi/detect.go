@@ -132,6 +132,7 @@ func (r *Role) noteLost(c bfd.Change) (todo repair) {
 		if p.dynamic || p.Name != c.Peer || p.shown.State != established {
 			continue
 		}
+		r.tellLost(p)
 		now := time.Now()
 		p.shown.State, p.stepped, p.renewed = "idle", now, now
 		r.noteDown(p, "lost by BFD: "+c.Why, now)

@@ -27,8 +27,10 @@
 // What each peer was sent of each own prefix is kept, with the times at which it was caused, decided, written to the peer's
 // connection and acknowledged by the peer's TCP. The last two come from the kernel's counters of the connection.
 //
-// A neighbor with `bfd` is watched by package bfd. When the way to it is lost, its BGP session ends (with Cease, though not
-// RFC 9384's subcode, which the library cannot send) and is dialled again; BGP does not wait for BFD to come up.
+// A neighbor with `bfd` is watched by package bfd. When the way to it is lost, its BGP session ends with Cease, BFD Down (RFC
+// 9384), and is dialled again; BGP does not wait for BFD to come up. gobgp has no call to send that subcode, so it is written to
+// gobgp's connection just before gobgp is told to end the session; should it not be possible, gobgp's own Cease is all that
+// the peer hears.
 //
 // A router puts into the kernel what it learned, IPv4 routes also by IPv6 next hops (RFC 8950). There is no graceful restart:
 // with it a peer would keep sending to a dead balancer.

@@ -26,6 +26,7 @@ import (
 const (
 	typeOpen      = 1
 	typeUpdate    = 2
+	typeNotice    = 3
 	typeKeepalive = 4
 	typeUnknown   = 9
 )
@@ -35,6 +36,7 @@ type rawPeer struct {
 	net.Conn
 	updates   atomic.Int32
 	withdraws atomic.Int32  // updates that withdraw something
+	notice    atomic.Value  // body of the first NOTIFICATION, as a string
 	closed    chan struct{} // closed when the far end has ended the session
 }
 
@@ -106,6 +108,9 @@ func handshake(n *node, from string, ttl int, holdTime uint16, within time.Durat
 			kind, body, err := p.read()
 			if err != nil {
 				return
+			}
+			if kind == typeNotice {
+				p.notice.CompareAndSwap(nil, string(body))
 			}
 			if kind != typeUpdate {
 				continue

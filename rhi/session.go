@@ -38,6 +38,7 @@ type session struct {
 	stepped   time.Time // when the state last changed
 	renewed   time.Time // when it was last renewed for a lost session
 	heldUntil time.Time // when a peer that is kept down may come back; zero: it is not held
+	file      file      // of the connection, if BFD watches the peer
 }
 
 // repair is what the speaker must do about a peer after a step.
@@ -53,6 +54,7 @@ func (r *Role) step(ctx context.Context, s *speaker, c peerChange) (repair, erro
 	if c.state != established || todo != (repair{}) {
 		return todo, nil
 	}
+	r.noteFile(c.address)
 	sessions, err := s.sessions(ctx, c.address)
 	if err == nil && sessions[c.address].noHold {
 		todo = r.noteNoHold(c.address)

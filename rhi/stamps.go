@@ -208,6 +208,16 @@ func (s *stamper) up(peer netip.Addr, c connection, records []*record) {
 	s.await(peer, records, tcpCount{written: c.opening})
 }
 
+// socket gives the connection of an established session.
+func (s *stamper) socket(peer netip.Addr) (socketID, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.streams[peer]; st != nil {
+		return st.id, nil
+	}
+	return socketID{}, errNoTrace
+}
+
 // down notes that a peer has lost all that it was sent.
 func (s *stamper) down(peer netip.Addr, cause string, now time.Time) {
 	s.mu.Lock()
