@@ -108,6 +108,22 @@ rhi:
 	}
 }
 
+// A peer's BFD has lost us: that is shown in words, and the session is let in again.
+func TestBFDDownSaidByPeer(t *testing.T) {
+	t.Parallel()
+	router, raw := withRawPeers(t, 1)
+	p := raw.mustOpen(rawAddr(0))
+	eventually(t, "session", soon, func() bool { return router.up("raw0") })
+	if _, err := p.Write([]byte(bfdDown)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "reason shown", soon, func() bool {
+		return router.peer("raw0").LastError == "notification-received code 6(cease) subcode 10(bfd down)"
+	})
+	raw.mustOpen(rawAddr(0))
+	eventually(t, "session again", soon, func() bool { return router.up("raw0") })
+}
+
 // A last message goes to a connection with little in its queue, and to no other. What
 // it was sent by does not keep the connection open.
 func TestSayLast(t *testing.T) {

@@ -280,7 +280,7 @@ func (s *speaker) watch(ctx context.Context, onTable, onWatched func(), onPeer f
 			}
 			st := e.Peer.State
 			onPeer(peerChange{
-				address: st.NeighborAddress, state: stateName(st.SessionState.String()), reason: st.DisconnectMessage,
+				address: st.NeighborAddress, state: stateName(st.SessionState.String()), reason: inWords(st.DisconnectMessage),
 				limit: st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
 				conn:  connection{uint16(e.Peer.Transport.LocalPort), uint16(e.Peer.Transport.RemotePort), openingSize(e.Peer.State.LocalCap)},
 			})

@@ -1,6 +1,14 @@
 package rhi
 
-import "context"
+import (
+	"context"
+	"strings"
+)
+
+// inWords is why a session ended, with what gobgp has no words for yet (RFC 9384).
+func inWords(reason string) string {
+	return strings.Replace(reason, "code 6(cease) subcode 10(undefined)", "code 6(cease) subcode 10(bfd down)", 1)
+}
 
 // addPeers lets the sessions begin. Before it, nothing that is announced leaves the node.
 func (s *speaker) addPeers(ctx context.Context) error {
