@@ -14,8 +14,9 @@ import (
 const bfdDown = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" + "\x00\x15" + "\x03" + "\x06\x0a"
 
 const (
-	findLimit = 20 * time.Millisecond // how long a new connection's file is looked for
-	maxQueued = 4                     // segments that the peer has not acknowledged, or that are not sent yet
+	findLimit = 200 * time.Millisecond // how long a new connection's file is looked for; it takes a few milliseconds unless the machine is busy
+	maxGap    = 1024                   // numbers in a row that are no file's: there are none above
+	maxQueued = 4                      // segments that the peer has not acknowledged, or that are not sent yet
 )
 
 var (
@@ -62,10 +63,15 @@ func (r *Role) tellLost(p *session) {
 // findFile asks the process's files for their cookies. That is quicker than to list /proc/self/fd, and a new file gets the
 // least number that is free, so it is found before many numbers were tried that stand for none.
 func findFile(id socketID) (file, error) {
-	f := file{cookie: id.cookie()}
-	for begun := time.Now(); time.Since(begun) < findLimit; f.fd++ {
-		if f.is(f.fd) {
-			return f, nil
+	begun, gap := time.Now(), 0
+	for fd := 0; gap < maxGap && time.Since(begun) < findLimit; fd++ {
+		switch cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); {
+		case err == nil && cookie == id.cookie():
+			return file{fd, cookie}, nil
+		case errors.Is(err, unix.EBADF):
+			gap++
+		default:
+			gap = 0
 		}
 	}
 	return file{}, errNoFile

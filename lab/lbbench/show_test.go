@@ -110,14 +110,14 @@ func (c *control) expectLabels(metrics map[string]float64) {
 	for _, d := range show[struct{ Reason string }](c, "lb1", "drops") {
 		reasons = append(reasons, d.Reason)
 	}
-	may := map[string][]string{"vip": {"smtp"}, "farm": {"smtp"}, "real": {"mx1", "mx2"}, "reason": reasons,
+	may := map[string][]string{"mesh": {"lb"}, "vip": {"smtp"}, "farm": {"smtp"}, "real": {"mx1", "mx2"}, "reason": reasons,
 		"state": {"alive", "lost", "left", "active", "joining", "draining", "suspended", "failed"}, "kind": {"echo", "too_big"}}
 	label := regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 	seen := 0
 	for _, s := range seriesOf(metrics) {
 		allowed := may
 		if strings.HasPrefix(s, "anycastle_mesh_messages_rejected_total") {
-			allowed = map[string][]string{"reason": {"key", "group", "format", "clock", "full", "members", "name", "streams"}}
+			allowed = map[string][]string{"mesh": {"lb"}, "reason": {"key", "group", "format", "clock", "full", "members", "name", "streams"}}
 		}
 		for _, m := range label.FindAllStringSubmatch(s, -1) {
 			if seen++; !slices.Contains(allowed[m[1]], m[2]) {
