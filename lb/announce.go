@@ -88,14 +88,16 @@ func (l *loop) say(ctx context.Context, health []Health) error {
 	return nil
 }
 
-// renew says again what was said last, as a sign that neither this loop nor its probes hang.
-func (l *loop) renew(ctx context.Context) {
+// renew says again what was said last, as a sign that neither this loop nor its probes hang. If there is nothing to say, it
+// need not be called again before something has happened.
+func (l *loop) renew(ctx context.Context) (said bool) {
 	if !l.ready || l.unsure || l.deaf(now()) {
-		return
+		return false
 	}
 	if err := l.say(ctx, l.told); err != nil && ctx.Err() == nil {
 		l.log.Error("renew what is announced", "err", err)
 	}
+	return true
 }
 
 // deaf says whether no probe has given a result for so long that they must hang.

@@ -75,7 +75,7 @@ func (l *loop) run(ctx context.Context) error {
 	l.changed = true
 	peers, waited := time.NewTimer(peerGrace), false
 	defer peers.Stop()
-	lease := time.NewTicker(leaseEvery)
+	lease, renews := time.NewTimer(leaseEvery), true
 	defer lease.Stop()
 	timer := time.NewTimer(0) // the first look
 	defer timer.Stop()
@@ -91,7 +91,9 @@ func (l *loop) run(ctx context.Context) error {
 			question(l)
 			continue // what waits is as new as it was
 		case <-lease.C:
-			l.renew(ctx)
+			if renews = l.renew(ctx); renews {
+				lease.Reset(leaseEvery)
+			}
 			continue
 		case <-l.watch.stored:
 			changed = l.takeStored()
@@ -103,7 +105,12 @@ func (l *loop) run(ctx context.Context) error {
 		case <-timer.C:
 			l.takeStored() // that another LB has gone is told by nobody
 		}
-		if more := l.takeWaiting(); !changed && !more {
+		more := l.takeWaiting()
+		if !renews {
+			lease.Reset(leaseEvery)
+			renews = true
+		}
+		if !changed && !more {
 			continue
 		}
 		again := l.act(ctx)

@@ -81,7 +81,7 @@ func (r *Role) detect(ctx context.Context) (*detector, error) {
 		return nil, nil
 	}
 	d := &detector{lost: make(chan bfd.Change), failed: make(chan error, 1)}
-	d.bfd = bfd.New(bfd.Options{Log: r.log, Registry: r.registry, Changed: func(c bfd.Change) {
+	d.bfd = bfd.New(bfd.Options{Prefer: true, Log: r.log, Registry: r.registry, Changed: func(c bfd.Change) {
 		if !c.PeerLost() {
 			return
 		}

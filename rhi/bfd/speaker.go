@@ -21,10 +21,15 @@ type Options struct {
 	Log      *slog.Logger          // changes of state; default none
 	Registry prometheus.Registerer // default none
 	Changed  func(Change)          // called for each change of a state, in order, from one goroutine of Run's
+
+	// Prefer has the whole process go before others (niceness -10), as at full load a node that waits for a processor is silent.
+	// It needs CAP_SYS_NICE, and is not undone. Default: the process is left as it is.
+	Prefer bool
 }
 
 // Speaker keeps BFD sessions. Its methods may be called from anywhere, also from Changed.
 type Speaker struct {
+	prefer  bool
 	log     *slog.Logger
 	changed func(Change)
 
@@ -65,7 +70,7 @@ type peer struct {
 // New makes a speaker that does nothing before Run.
 func New(o Options) *Speaker {
 	s := &Speaker{
-		log: o.Log, changed: o.Changed,
+		prefer: o.Prefer, log: o.Log, changed: o.Changed,
 		peers: map[path]*peer{}, byDiscr: map[uint32]*peer{}, byRemote: map[netip.Addr][]*peer{}, sockets: map[kind]*socket{},
 		kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
 	}
@@ -87,8 +92,10 @@ func (s *Speaker) Run(ctx context.Context) error {
 	if err := s.start(); err != nil {
 		return fmt.Errorf("start BFD: %w", err)
 	}
-	if err := prefer(); err != nil {
-		s.log.Warn("at full load a peer may take this node for lost", "cause", err)
+	if s.prefer {
+		if err := prefer(); err != nil {
+			s.log.Warn("at full load a peer may take this node for lost", "cause", err)
+		}
 	}
 	var teller sync.WaitGroup
 	stopped := make(chan struct{})
