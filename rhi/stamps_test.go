@@ -40,7 +40,7 @@ func (n *node) acknowledged(prefix, peer, kind, words string) Sent {
 			n.t.Errorf("stamps out of order: %+v", s)
 		}
 	}
-	if took := s.Acknowledged.Sub(s.Begun()); took > time.Second {
+	if took := s.Acknowledged.Sub(s.Begun()); took > soon {
 		n.t.Errorf("%v from the decision to the acknowledgment: %+v", took, s)
 	}
 	n.t.Logf("%s of %s at %s: set out after %v, written after %v, acknowledged %v later", kind, prefix, peer, s.At.Sub(s.Begun()), s.Written.Sub(s.At), s.Acknowledged.Sub(s.Written))
