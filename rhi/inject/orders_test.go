@@ -2,6 +2,7 @@ package inject
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -27,27 +28,23 @@ func TestDrainSite(t *testing.T) {
 	// no agent counts the flows: it would wait for the deadline
 	flowless := []Service{{Prefix: vip, Health: decide.Health{Known: true, InService: 2, Reals: 2, Share: 1}, Flows: decide.Flows{Known: true}}}
 	east.stop()
-	for range 20 {
-		if err := east.Set(t.Context(), flowless); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(100 * time.Millisecond)
+	reaches := func(want decide.Place) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("east is at %s", want), func() bool {
+			if err := east.Set(t.Context(), flowless); err != nil {
+				t.Fatal(err)
+			}
+			return east.place(vip) == want
+		})
 	}
-	if why := east.Announcements()[0].Why; east.place(vip) != decide.PlaceWithdrawn || !strings.Contains(why, "power works: drained; west-lb1 holds") {
-		t.Errorf("with no flow left it is at %s: %s", east.place(vip), why)
+	reaches(decide.PlaceWithdrawn)
+	if why := east.Announcements()[0].Why; !strings.Contains(why, "power works: drained; west-lb1 holds") {
+		t.Errorf("with no flow left it is withdrawn because %s", why)
 	}
 	if _, err := east.Order(Order{Kind: decide.KindReactivate}); err != nil {
 		t.Fatal(err)
 	}
-	for range 40 {
-		if err := east.Set(t.Context(), flowless); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if p := east.place(vip); p != decide.PlaceFull {
-		t.Errorf("reactivated it is at %s: %s", p, east.Announcements()[0].Why)
-	}
+	reaches(decide.PlaceFull)
 }
 
 func TestOrdersThatAreRefused(t *testing.T) {

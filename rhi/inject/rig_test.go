@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -120,6 +121,7 @@ type balancer struct {
 
 type balancerOptions struct {
 	name, site, role, dir string
+	learn                 time.Duration // 0: 200 ms
 	gates                 string
 	listen                netip.AddrPort // zero: no mesh
 	join                  []netip.AddrPort
@@ -133,9 +135,9 @@ func parse(t *testing.T, o balancerOptions) rhi.Config {
   site: %s
   role: %s
   state_dir: %s
-  gates: {learn: 200ms, fail_back: 1s, hold_down: 500ms, settle: 300ms%s}
+  gates: {learn: %v, fail_back: 1s, hold_down: 500ms, settle: 300ms%s}
   neighbors: [{name: core, address: 198.51.100.0, asn: 65001}]
-`, o.site, o.role, o.dir, o.gates)
+`, o.site, o.role, o.dir, cmp.Or(o.learn, 200*time.Millisecond), o.gates)
 	if o.listen.IsValid() {
 		text += fmt.Sprintf("  mesh: {listen: %q, key: \"000102030405060708090a0b0c0d0e0f\", name: %s, join: [", o.listen, o.name)
 		for _, j := range o.join {
