@@ -102,7 +102,7 @@ func (l *loop) renew(ctx context.Context) (said bool) {
 
 // deaf says whether no probe has given a result for so long that they must hang.
 func (l *loop) deaf(now time.Time) bool {
-	often := time.Duration(0) // the longest time between two results, if all is well
+	often := time.Duration(0) // if all is well a result comes at least so often
 	for i := range l.in.cfg.Farms {
 		for _, p := range l.in.cfg.Farms[i].Probes {
 			if t := p.Interval + p.Timeout; often == 0 || t < often {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"anycastle/internal/probe"
 )
@@ -37,5 +38,40 @@ func TestLoopWithRefusedAddress(t *testing.T) {
 		if log := strings.Join(r.log.take(), ""); strings.Count(log, "address not fit to be announced") != 2 {
 			t.Errorf("log of the end: %s", log)
 		}
+	})
+}
+
+// TestLoopWithoutAnnouncer must not say of an address that it is announced.
+func TestLoopWithoutAnnouncer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoop(t)
+		r.lb.opts.Announcer = nil
+		r.hops(hopsOfBoth)
+		r.probe("mx1", probe.Passing)
+		r.probe("mx2", probe.Passing)
+		r.expect(append(append([]string(nil), realSteps...), installed[:len(installed)-1]...)...)
+		if v := r.lb.VIPs()[0]; v.Announced || v.ActiveReals != 2 || v.Reason != "this process announces nothing" {
+			t.Errorf("status %+v", v)
+		}
+		r.end()
+	})
+}
+
+// TestLoopWithBrokenAnnouncer must not leave the table of the last real that is in service to one that failed before.
+func TestLoopWithBrokenAnnouncer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoop(t)
+		r.start()
+		r.ann.fail = true
+		r.probe("mx1", probe.Failing)
+		r.expect("table 0 of [2]")
+		r.probe("mx2", probe.Failing)
+		r.expect("table 0 of [0]", "address 203.0.113.10, out of service")
+		if !r.lb.VIPs()[0].Announced {
+			t.Error("not said to be announced, though the withdrawal did not succeed")
+		}
+		<-time.After(2 * retryAfter)
+		r.expect("announce []")
+		r.end()
 	})
 }

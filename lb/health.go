@@ -2,6 +2,7 @@ package lb
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -69,28 +70,31 @@ func (h Health) equal(o Health) bool {
 
 // health gives what is known of each address of the VIPs, sorted.
 func (in *inputs) health() []Health {
-	worst := map[netip.Addr]Health{}
+	farms := map[string]Health{}
+	for i := range in.cfg.Farms {
+		farms[in.cfg.Farms[i].Name] = in.farmHealth(&in.cfg.Farms[i])
+	}
+	worst, counted := map[netip.Addr]Health{}, map[netip.Addr][]string{}
 	for i := range in.cfg.VIPs {
 		v := &in.cfg.VIPs[i]
-		h := in.healthOf(v)
+		h := farms[v.Farm]
+		h.Prefix, h.VIP = netip.PrefixFrom(v.Address, v.Address.BitLen()), v.Name
+		h.Min, h.Full = Minimum{v.MinReals, v.MinShare}, Minimum{v.FullReals, v.FullShare}
 		old, other := worst[v.Address]
-		if !other {
-			worst[v.Address] = h
-			continue
-		}
-		known, flows := h.Known && old.Known, sum(h.Flows, old.Flows)
-		if !h.worse(old) {
-			h = old
+		known, flows := h.Known, h.Flows
+		if other {
+			known, flows = known && old.Known, old.Flows
+			if !slices.Contains(counted[v.Address], v.Farm) { // an agent counts for all VIPs of the farm at once
+				flows = sum(flows, h.Flows)
+			}
+			if !h.worse(old) {
+				h = old
+			}
 		}
 		h.Known, h.Flows = known, flows
-		worst[v.Address] = h
+		worst[v.Address], counted[v.Address] = h, append(counted[v.Address], v.Farm)
 	}
-	list := make([]Health, 0, len(worst))
-	for _, h := range worst {
-		list = append(list, h)
-	}
-	slices.SortFunc(list, func(a, b Health) int { return a.Prefix.Compare(b.Prefix) })
-	return list
+	return slices.SortedFunc(maps.Values(worst), func(a, b Health) int { return a.Prefix.Compare(b.Prefix) })
 }
 
 func sum(a, b *int) *int {
@@ -101,12 +105,9 @@ func sum(a, b *int) *int {
 	return &n
 }
 
-func (in *inputs) healthOf(v *VIP) Health {
-	f := in.cfg.farm(v.Farm)
-	h := Health{
-		Prefix: netip.PrefixFrom(v.Address, v.Address.BitLen()), VIP: v.Name, Known: true, Reals: len(f.Reals),
-		InService: in.inService(v.Farm), Min: Minimum{v.MinReals, v.MinShare}, Full: Minimum{v.FullReals, v.FullShare},
-	}
+// farmHealth is what a farm's VIPs have in common.
+func (in *inputs) farmHealth(f *Farm) Health {
+	h := Health{Known: true, Reals: len(f.Reals), InService: in.inService(f.Name)}
 	all, serving, flows, counted := 0, 0, 0, true
 	for i := range f.Reals {
 		r := &f.Reals[i]

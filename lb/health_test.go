@@ -47,6 +47,22 @@ func TestHealthOfAddress(t *testing.T) {
 	}
 }
 
+// Flows are counted once for each farm of an address, however many VIPs lead to it; an agent that does not say leaves the
+// number unknown.
+func TestFlowsOfAddress(t *testing.T) {
+	in := allPassing(mustParse(t, strings.Replace(threeReals, "VIPS",
+		"{name: a, address: 203.0.113.10, port: 25, farm: f}\n    - {name: b, address: 203.0.113.10, port: 26, farm: f}", 1)))
+	if h := in.health()[0]; h.Flows != nil {
+		t.Errorf("%d flows that nobody counted", *h.Flows)
+	}
+	for i, name := range []string{"r1", "r2", "r3"} {
+		in.agents[realID{"f", name}] = agentView{flows: flowCount{known: true, left: i + 1}}
+	}
+	if h := in.health()[0]; h.Flows == nil || *h.Flows != 6 {
+		t.Errorf("flows %v, want 6", h.Flows)
+	}
+}
+
 const threeReals = `
 lb:
   uplinks: [eth1]
