@@ -2,9 +2,10 @@
 // them at once when they are not.
 //
 // A Role is one BGP speaker for the life of one process. What it announces is the sum of the configured own routes
-// (`announce`) and of the prefixes that health stands behind, handed over whole through Set; lb does that from inside
-// `anycastle lb`, so that no route outlives the balancer it points at. The way is always the same: a pure diff between
-// what is wanted and what stands, an apply that is idempotent, and a reading back.
+// (`announce`) and of the prefixes that health stands behind, handed over whole through SetAnnouncements. Package inject
+// does that inside `anycastle lb`, so that no route outlives the balancer it points at, by what package decide decides. The
+// way is always the same: a pure diff between what is wanted and what stands, an apply that is idempotent, and a reading
+// back.
 //
 // A Role is never a transit: it exports its own routes only. With a `router` section it also is the lab's router: what
 // it learns goes into the kernel with ECMP, under a protocol number of its own, and what `pass` covers is passed on. A

@@ -1,11 +1,11 @@
 package rhi
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mesh"
 	"anycastle/rhi/decide"
 )
 
@@ -81,7 +81,7 @@ func (c *Config) validateGates(at config.Cursor) {
 	if !slices.Contains([]decide.Role{decide.Primary, decide.Backup}, c.Role) {
 		at.Key("role").Errorf("%q is no role of a site; use %s or %s", c.Role, decide.Primary, decide.Backup)
 	}
-	if c.Site != "" && !validSite(c.Site) {
+	if c.Site != "" && !mesh.ValidName(c.Site) {
 		at.Key("site").Errorf("%q is no name of a site; use 1 to 64 letters, digits, dots, dashes and underscores", c.Site)
 	}
 	if c.Mesh != nil {
@@ -107,22 +107,4 @@ func (c *Config) validateGates(at config.Cursor) {
 	if err := c.Decide().Check(); err != nil {
 		gates.Errorf("%v", err)
 	}
-}
-
-func validSite(name string) bool {
-	return len(name) <= 64 && !slices.ContainsFunc([]rune(name), func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
-	})
-}
-
-// SiteName is what orders call the site of this node: the configured name, or the node's own.
-func (c *Config) SiteName() (string, error) {
-	if c.Site != "" {
-		return c.Site, nil
-	}
-	name, err := c.Mesh.NodeName()
-	if err != nil {
-		return "", fmt.Errorf("name the site: %w; or give rhi.site", err)
-	}
-	return name, nil
 }

@@ -1,6 +1,7 @@
 package rhi
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -62,7 +63,7 @@ func TestWithdrawBeforeReading(t *testing.T) {
 		if err := behind[step.behind](); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Set(t.Context(), step.want); err != nil {
+		if err := r.set(t.Context(), step.want); err != nil {
 			t.Fatalf("%+v: %v", step, err)
 		}
 		now, err := r.announced()
@@ -84,11 +85,20 @@ func TestWithdrawBeforeReading(t *testing.T) {
 	}
 
 	// with its belief alone: nothing is read before the withdrawal
-	if err := r.Set(t.Context(), p[:1]); err != nil {
+	if err := r.set(t.Context(), p[:1]); err != nil {
 		t.Fatal(err)
 	}
 	r.health = announceTable{}
 	if _, early := announcePlan(r.wanted(), r.stands); !slices.Equal(early, p[:1]) {
 		t.Errorf("would withdraw %v at once, want %v", early, p[:1])
 	}
+}
+
+// set announces the given prefixes, and no others, to all groups of peers alike.
+func (r *Role) set(ctx context.Context, prefixes []netip.Prefix) error {
+	var list []Announcement
+	for _, p := range prefixes {
+		list = append(list, Announcement{Prefix: p})
+	}
+	return r.SetAnnouncements(ctx, list)
 }

@@ -15,7 +15,7 @@ import (
 // could not be done.
 const resync = 5 * time.Second
 
-// errStopped is what Set answers after Run has ended.
+// errStopped is what SetAnnouncements answers after Run has ended.
 var errStopped = errors.New("the BGP speaker has stopped")
 
 // Options are what a Role needs besides its config.
@@ -43,7 +43,7 @@ type Role struct {
 	mu       sync.Mutex // guards the rest, and each apply from its diff to its reading back
 	speaker  *speaker   // nil before Run has started it and after it has ended
 	stopped  bool
-	health   announceTable                 // what Set or SetAnnouncements asked for
+	health   announceTable                 // what SetAnnouncements asked for
 	asked    map[netip.Prefix]Announcement // its stamps, until it is sent
 	stands   announceTable                 // what was announced when it was last read back
 	kernel   routeTable
@@ -83,16 +83,6 @@ func New(cfg Config, opts Options) *Role {
 	return r
 }
 
-// Set makes the given prefixes, and no others, the ones that health stands behind, for all groups of peers alike. See
-// SetAnnouncements.
-func (r *Role) Set(ctx context.Context, prefixes []netip.Prefix) error {
-	var announcements []Announcement
-	for _, p := range newPrefixSet(prefixes).sorted() {
-		announcements = append(announcements, Announcement{Prefix: p})
-	}
-	return r.SetAnnouncements(ctx, announcements)
-}
-
 // SetAnnouncements makes the given prefixes, and no others, the ones that health stands behind, each at a rung of each group's
 // ladder. They are withdrawn, announced and changed before it returns, and read back; before Run they are kept for it. A
 // prefix that goes to another rung is replaced in one step: no peer is without it meanwhile. Configured own routes stay
@@ -125,7 +115,7 @@ func (r *Role) Refuse(p netip.Prefix) string { return r.cfg.refuse(p) }
 // Run speaks BGP until ctx is done. It then ends the sessions and, on a router, removes the kernel routes that it made.
 // A Role runs once, in the network namespace of the process.
 func (r *Role) Run(ctx context.Context) (err error) {
-	defer r.retire() // also when it could not begin: Set must not promise what nobody will do
+	defer r.retire() // also when it could not begin: SetAnnouncements must not promise what nobody will do
 	kernel, changes, err := r.openRouter()
 	if err != nil {
 		return err
@@ -208,7 +198,7 @@ func (r *Role) employ(s *speaker) error {
 	return r.announce()
 }
 
-// retire takes the speaker out of use for good, and Set with it.
+// retire takes the speaker out of use for good, and SetAnnouncements with it.
 func (r *Role) retire() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -240,11 +240,11 @@ func TestDynamicSessions(t *testing.T) {
 func TestSet(t *testing.T) {
 	t.Parallel()
 	r := newRole(t)
-	if err := r.Set(t.Context(), prefixes(vip)); err != nil {
+	if err := r.set(t.Context(), prefixes(vip)); err != nil {
 		t.Errorf("before Run: %v", err)
 	}
 	for _, bad := range []string{"::ffff:203.0.113.10/128", "203.0.113.10/24"} {
-		if err := r.Set(t.Context(), prefixes(bad)); err == nil {
+		if err := r.set(t.Context(), prefixes(bad)); err == nil {
 			t.Errorf("takes %s", bad)
 		}
 	}
@@ -253,14 +253,14 @@ func TestSet(t *testing.T) {
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.Set(done, nil); !errors.Is(err, context.Canceled) {
+	if err := r.set(done, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	r.cfg.ASN = 0 // which Validate would not take
 	if err := r.Run(t.Context()); err == nil {
 		t.Fatal("runs without an AS number")
 	}
-	if err := r.Set(t.Context(), nil); !errors.Is(err, errStopped) {
+	if err := r.set(t.Context(), nil); !errors.Is(err, errStopped) {
 		t.Errorf("after a Run that could not begin: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ type Source string
 // The sources of a route.
 const (
 	Own     Source = "own"     // configured under `announce`
-	Health  Source = "health"  // handed over through Set
+	Health  Source = "health"  // handed over through SetAnnouncements
 	Learned Source = "learned" // from a peer
 )
 

@@ -21,7 +21,7 @@ With --if it says what would be decided at once if something were different. Not
   peers=0    no session with any peer
   hang       the balancer hangs
   unchecked  health cannot be checked
-  drain, withdraw, announce, reactivate
+  drain, withdraw, announce, activate
              an operator has ordered it
 
 It is answered by the balancer of this machine, of its own VIPs. The exit status is 0 whatever is said, 1 if there is

@@ -44,10 +44,9 @@ another order takes the place of the drain, and when it is interrupted; the orde
 		newOrder(e, lb.KindSuspend, "Take a real out at once", `Takes a real out at once. Its flows are answered by another real, which resets them.`),
 		newOrder(e, lb.KindActivate, "Undo a drain or a suspend", `Gives a real flows again, as soon as its probes pass.`),
 	}
-	for i, site := range []*cobra.Command{newDrainSite(e), newSuspendSite(e), newActivateSite(e)} {
-		list[i].AddCommand(site)
-	}
-	return append(list, newAnnounce(e))
+	list[0].AddCommand(newDrainSite(e))
+	list[2].AddCommand(newActivateSite(e))
+	return append(list, newAnnounce(e), newWithdraw(e))
 }
 
 func newOrder(e env, kind lb.Kind, short, long string) *cobra.Command {
@@ -87,27 +86,44 @@ func together(kind lb.Kind) string {
 }
 
 func (f *orderFlags) give(ctx context.Context, e env, o lb.Order) error {
-	if who, err := user.Current(); err == nil {
-		o.By = who.Username
-	}
-	if f.deadline > 0 {
-		o.Deadline = time.Now().Add(f.deadline)
-	}
+	o.By, o.Deadline = orderedBy(), deadlineIn(f.deadline)
 	var kept lb.Order
 	if err := daemon.Post(ctx, f.runDir, "lb", "/v1/order", o, &kept); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%s/%s: %s ordered", kept.Farm, kept.Real, kept.Kind)
-	if !kept.Deadline.IsZero() {
-		fmt.Fprintf(e.stdout, ", deadline %s", kept.Deadline.Local().Format(time.DateTime))
-	}
-	fmt.Fprintln(e.stdout)
+	sayOrdered(e, kept.Farm+"/"+kept.Real, string(kept.Kind), kept.Deadline)
 	if !f.wait {
 		return nil
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	return f.await(ctx, e, kept)
+}
+
+// orderedBy is who gives an order; empty if the system does not know.
+func orderedBy() string {
+	who, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return who.Username
+}
+
+// deadlineIn is a deadline that is given from now; zero: none is.
+func deadlineIn(d time.Duration) time.Time {
+	if d == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
+
+// sayOrdered says what was ordered about what.
+func sayOrdered(e env, about, kind string, deadline time.Time) {
+	fmt.Fprintf(e.stdout, "%s: %s ordered", about, kind)
+	if !deadline.IsZero() {
+		fmt.Fprintf(e.stdout, ", deadline %s", deadline.Local().Format(time.DateTime))
+	}
+	fmt.Fprintln(e.stdout)
 }
 
 // await prints how far the drain is whenever that changes, until it is safe to stop the server.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +35,6 @@ type showFlags struct{ output, runDir string }
 // view is one noun: which roles may know it, and how an item is laid out in rows.
 type view[T any] struct {
 	noun, short string
-	path        string   // under /v1/; empty: the noun
 	roles       []string // asked in turn; the first that runs answers
 	head        []string
 	rows        func(T) [][]string
@@ -57,7 +55,7 @@ func addView[T any](parent *cobra.Command, e env, f *showFlags, v view[T]) {
 			if err := checkOutput(f.output); err != nil {
 				return err
 			}
-			list, err := askFirst[T](cmd, f.runDir, cmp.Or(v.path, v.noun), v.roles)
+			list, err := askFirst[T](cmd, f.runDir, v.noun, v.roles)
 			if err != nil {
 				return err
 			}

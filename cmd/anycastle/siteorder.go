@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os/user"
 	"strings"
 	"time"
 
@@ -26,7 +25,7 @@ type siteOrderFlags struct {
 const siteOrderLong = `
 
 SITE is one of those in show site, that of this balancer unless given. The order reaches all balancers of the site,
-survives a restart, and stands until another one is given; show order lists what stands.`
+survives a restart, and stands until another one is given; show site-order lists what stands.`
 
 func newDrainSite(e env) *cobra.Command {
 	f := &siteOrderFlags{}
@@ -41,25 +40,31 @@ its place or it is interrupted; the order stands then.`)
 	return cmd
 }
 
-func newSuspendSite(e env) *cobra.Command {
+func newWithdraw(e env) *cobra.Command {
 	f := &siteOrderFlags{}
-	cmd := f.command(e, decide.KindWithdraw, "Withdraw the VIPs of a site",
+	site := f.command(e, decide.KindWithdraw, "Withdraw the VIPs of a site",
 		`Withdraws the VIPs of a site, each as soon as a balancer of another site has promised to stay. Until then they
 stand at the end of the ladder.`)
-	f.leaving(cmd)
-	return cmd
+	f.leaving(site)
+	return siteVerb("withdraw", "Withdraw VIPs", site)
 }
 
 func newActivateSite(e env) *cobra.Command {
-	return (&siteOrderFlags{}).command(e, decide.KindReactivate, "Undo an order about a site",
+	return (&siteOrderFlags{}).command(e, decide.KindActivate, "Undo an order about a site",
 		`Has health decide again about the VIPs of a site. It also forgives their flaps, and ends a wait to fail back.`)
 }
 
 func newAnnounce(e env) *cobra.Command {
-	cmd := &cobra.Command{Use: "announce", Short: "Announce VIPs whatever health says", Args: cobra.NoArgs}
-	cmd.AddCommand((&siteOrderFlags{}).command(e, decide.KindAnnounce, "Announce the VIPs of a site plainly, whatever health says",
+	return siteVerb("announce", "Announce VIPs whatever health says", (&siteOrderFlags{}).command(e, decide.KindAnnounce,
+		"Announce the VIPs of a site plainly, whatever health says",
 		`Announces the VIPs of a site at the top of the ladder, whatever health says. Clients that come to one without a real
 get no answer.`))
+}
+
+// siteVerb is a verb that is about sites alone.
+func siteVerb(verb, short string, site *cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: verb, Short: short, Args: cobra.NoArgs}
+	cmd.AddCommand(site)
 	return cmd
 }
 
@@ -96,21 +101,12 @@ func (f *siteOrderFlags) leaving(cmd *cobra.Command) {
 }
 
 func (f *siteOrderFlags) give(ctx context.Context, e env, o inject.Order) error {
-	if who, err := user.Current(); err == nil {
-		o.By = who.Username
-	}
-	if f.deadline > 0 {
-		o.Deadline = time.Now().Add(f.deadline)
-	}
+	o.By, o.Deadline = orderedBy(), deadlineIn(f.deadline)
 	var kept inject.Order
 	if err := daemon.Post(ctx, f.runDir, "lb", "/v1/site-order", o, &kept); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%s: %s ordered", siteTitle(kept), kept.Kind)
-	if !kept.Deadline.IsZero() {
-		fmt.Fprintf(e.stdout, ", deadline %s", kept.Deadline.Local().Format(time.DateTime))
-	}
-	fmt.Fprintln(e.stdout)
+	sayOrdered(e, siteTitle(kept), string(kept.Kind), kept.Deadline)
 	if !f.wait {
 		return nil
 	}
@@ -141,7 +137,7 @@ func (f *siteOrderFlags) await(ctx context.Context, e env, o inject.Order) error
 			}
 		}
 		if !stands(orders, o) {
-			return fmt.Errorf("another order has taken the place of this one about %s; `anycastle show order` lists what stands", siteTitle(o))
+			return fmt.Errorf("another order has taken the place of this one about %s; `anycastle show site-order` lists what stands", siteTitle(o))
 		}
 		left := whatIsLeft(o, all, sites)
 		line := fmt.Sprintf("%s: %s", siteTitle(o), words(left))

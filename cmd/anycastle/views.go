@@ -158,7 +158,7 @@ func addSiteViews(cmd *cobra.Command, e env, f *showFlags) {
 		}),
 	})
 	addView(cmd, e, f, view[inject.Order]{
-		noun: "order", short: "Orders about the VIPs of sites that stand", roles: onLB, path: "site-order",
+		noun: "site-order", short: "Orders about the VIPs of sites that stand", roles: onLB,
 		head: []string{"SITE", "VIP", "ORDER", "FOR", "DEADLINE IN", "FORCED", "BY", "WHY"},
 		rows: one(func(o inject.Order) []string {
 			vip := "all"

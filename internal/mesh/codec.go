@@ -113,10 +113,10 @@ func decode(b []byte) (message, error) {
 		m.entries = r.entries()
 	case kind == kindLeave:
 		m.leave = r.text(1)
-		r.check(validName(m.leave), "bad name of a member")
+		r.check(ValidName(m.leave), "bad name of a member")
 	case kind == kindTold:
 		m.teller, m.told = r.text(1), r.text(2)
-		r.check(validName(m.teller), "bad name of a member")
+		r.check(ValidName(m.teller), "bad name of a member")
 		r.check(len(m.told) <= MaxTold, "a text of %d bytes", len(m.told))
 	default:
 		r.check(false, "unknown kind %d", kind)
@@ -194,7 +194,7 @@ func (r *reader) entry() entry {
 	e.stamp.wall = int64(wall)
 	e.stamp.count = uint32(r.number(4))
 	e.stamp.node = r.text(1)
-	r.check(validName(e.stamp.node), "bad name of a member")
+	r.check(ValidName(e.stamp.node), "bad name of a member")
 	e.key = r.text(2)
 	r.check(validKey(e.key), "bad key")
 	e.value = r.text(2)

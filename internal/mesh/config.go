@@ -72,7 +72,7 @@ func (c *Config) Validate(at config.Cursor) {
 	if len(c.Join) > maxMembers {
 		at.Key("join").Errorf("%d members; at most %d", len(c.Join), maxMembers)
 	}
-	if c.Name != "" && !validName(c.Name) {
+	if c.Name != "" && !ValidName(c.Name) {
 		at.Key("name").Errorf("%q is no name of a member; use 1 to %d letters, digits, dots, dashes and underscores", c.Name, maxName)
 	}
 }
@@ -95,7 +95,8 @@ func validateAddress(at config.Cursor, a netip.AddrPort) bool {
 	return false
 }
 
-func validName(name string) bool {
+// ValidName says whether a name is fit for a member or a site: 1 to 64 letters, digits, dots, dashes and underscores.
+func ValidName(name string) bool {
 	return name != "" && len(name) <= maxName && strings.IndexFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r)
 	}) < 0
@@ -111,7 +112,7 @@ func (c *Config) NodeName() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the host name: %w; give the mesh a name", err)
 	}
-	if !validName(host) {
+	if !ValidName(host) {
 		return "", fmt.Errorf("the host name %q is no name of a member; give the mesh a name of letters, digits, dots and dashes", host)
 	}
 	return host, nil

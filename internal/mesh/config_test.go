@@ -55,7 +55,7 @@ func TestConfig(t *testing.T) {
 	if len(got.Key) != 32 || got.Join != nil || got.Name != "" {
 		t.Errorf("got %+v", got)
 	}
-	if name, err := got.NodeName(); err == nil && !validName(name) {
+	if name, err := got.NodeName(); err == nil && !ValidName(name) {
 		t.Errorf("the default name is %q", name)
 	}
 	if name, err := (&Config{Name: "lb1"}).NodeName(); name != "lb1" || err != nil {

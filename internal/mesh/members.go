@@ -47,7 +47,7 @@ func newMembers(self string, reuse time.Duration) *members {
 // admit says whether a member may come in, or why not. Who is known may stay.
 func (t *members) admit(name string, addr netip.AddrPort, now time.Time) error {
 	switch {
-	case !validName(name):
+	case !ValidName(name):
 		return errors.New("no name of a member")
 	case !addr.IsValid() || addr.Port() == 0:
 		return fmt.Errorf("no address: %v", addr)

@@ -14,9 +14,9 @@ import (
 // than it can, a process of the usual priority may wait longer than a peer does.
 const niceness = -10
 
-// prefer gives the whole process that niceness, unless it has a better one. A thread hands its own on to those that it makes,
-// and the Go runtime makes them when it likes, so this goes on until there is none without. The sender and the receiver cannot be had alone:
-// goroutines go from thread to thread.
+// prefer gives the whole process that niceness, unless it has a better one: sender and receiver cannot be had alone, as
+// goroutines go from thread to thread. A thread hands its own on to those that it makes, and the Go runtime makes them when
+// it likes, so this goes on until there is none without.
 func prefer() error {
 	for range 10 {
 		threads, err := os.ReadDir("/proc/self/task")

@@ -39,7 +39,7 @@ func (w *world) chaos(crashes, orders bool) {
 	case 8:
 		s.order = nil
 		if orders && w.rnd.IntN(2) == 0 {
-			kind := []Kind{KindDrain, KindWithdraw, KindReactivate, KindAnnounce}[w.rnd.IntN(4)]
+			kind := []Kind{KindDrain, KindWithdraw, KindActivate, KindAnnounce}[w.rnd.IntN(4)]
 			s.order = &Order{Kind: kind, Since: w.now}
 			s.flows = Flows{Known: w.rnd.IntN(2) == 0, Left: w.rnd.IntN(2)}
 			w.note("%s: %v", s.name, s.order)

@@ -18,7 +18,7 @@ type Config struct {
 	Calm        time.Duration // without a flap halves it; default 5m
 
 	Failback       time.Duration // how long a VIP that comes back stays at the end of the ladder while another site has the traffic; default 30s
-	ManualFailback bool          // a primary stays there until it is ordered to reactivate
+	ManualFailback bool          // a primary stays there until it is ordered to activate
 
 	Drain  time.Duration // deadline of a drain whose order has none; default 10m
 	Settle time.Duration // how long a drain lasts at least: routers need time to send new flows elsewhere; default 10s

@@ -55,7 +55,7 @@
 //
 // A VIP that comes back while another site has the traffic is announced at the end of the ladder first, stays there until
 // that site sees its route and for 30s (Config.Failback), and only then takes its place. It keeps what it was promised
-// until it has it. With Config.ManualFailback a primary waits for an order to reactivate, which also forgives its flaps.
+// until it has it. With Config.ManualFailback a primary waits for an order to activate, which also forgives its flaps.
 //
 // A drain goes to its rung at once, stays there for 10s at least (routers need time) and until no flow is left or the
 // deadline passes (10m), and is withdrawn as soon as another site holds.

@@ -21,7 +21,7 @@ func (t *turn) gates() []Gate {
 	rec, v, cfg := &t.rec, &t.vip, &t.in.Config
 	none := Gate{"order", true, "none"}
 	if t.order != nil {
-		none = Gate{"order", t.order.Kind == KindAnnounce || t.order.Kind == KindReactivate, t.order.String()}
+		none = Gate{"order", t.order.Kind == KindAnnounce || t.order.Kind == KindActivate, t.order.String()}
 	}
 	penalty := rec.penaltyAt(cfg.Damping, t.now)
 	gates := []Gate{

@@ -113,8 +113,8 @@ func testFlaps(t *testing.T, goodFor, badFor time.Duration, first int, both bool
 	}
 }
 
-// TestReactivateForgives ends the parking of a VIP that flapped.
-func TestReactivateForgives(t *testing.T) {
+// TestActivateForgives ends the parking of a VIP that flapped.
+func TestActivateForgives(t *testing.T) {
 	w := pair(t)
 	for range 3 {
 		w.setHealth(0, bad)
@@ -125,7 +125,7 @@ func TestReactivateForgives(t *testing.T) {
 	w.expect(0, PlaceParked, "parked until its penalty has fallen")
 	w.rung(0, "isp", 3)
 	w.alarmed(0, "parked: it flaps")
-	w.give(0, Order{Kind: KindReactivate})
+	w.give(0, Order{Kind: KindActivate})
 	w.run(5 * time.Second)
 	w.expect(0, PlaceFull, "")
 }

@@ -85,10 +85,10 @@ type Kind string
 
 // The kinds of an Order.
 const (
-	KindAnnounce   Kind = "announce"   // plainly, whatever health says
-	KindDrain      Kind = "drain"      // down the ladder, and withdrawn when no flow is left or the deadline passes
-	KindWithdraw   Kind = "withdraw"   // as soon as another site holds; with Force at once
-	KindReactivate Kind = "reactivate" // none of these; forgives flaps and ends a wait to fail back
+	KindAnnounce Kind = "announce" // plainly, whatever health says
+	KindDrain    Kind = "drain"    // down the ladder, and withdrawn when no flow is left or the deadline passes
+	KindWithdraw Kind = "withdraw" // as soon as another site holds; with Force at once
+	KindActivate Kind = "activate" // none of these; forgives flaps and ends a wait to fail back
 )
 
 // Order is an operator's will about a VIP at this site. The last one counts.

@@ -135,7 +135,7 @@ func (t *turn) begin(had bool) {
 
 // decide moves the VIP and gives what is to be done.
 func (t *turn) decide() Decision {
-	t.reactivate()
+	t.activate()
 	t.unpark()
 	t.goal = t.aimFor()
 	t.lets = t.carrier()
@@ -149,9 +149,9 @@ func (t *turn) decide() Decision {
 	}
 }
 
-// reactivate carries out an order to do so, once.
-func (t *turn) reactivate() {
-	if t.order.is(KindReactivate) && t.order.Since.After(t.rec.Again) {
+// activate carries out an order to do so, once.
+func (t *turn) activate() {
+	if t.order.is(KindActivate) && t.order.Since.After(t.rec.Again) {
 		t.rec.Again = t.order.Since.Round(0).UTC()
 		t.rec.Penalty, t.rec.PenaltyAt, t.rec.Parked = 0, time.Time{}, false
 		t.rec.Hold, t.rec.HoldAt = 0, time.Time{}

@@ -27,7 +27,7 @@ func TestDrain(t *testing.T) {
 	w.run(time.Minute)
 	w.expect(0, PlaceWithdrawn, "drained; b holds")
 	w.setHealth(0, good)
-	w.give(0, Order{Kind: KindReactivate})
+	w.give(0, Order{Kind: KindActivate})
 	w.run(time.Minute)
 	w.expect(0, PlaceFull, "")
 }

@@ -153,7 +153,7 @@ func (t *turn) failsBack() string {
 	case unseen != "":
 		return fmt.Sprintf("comes back: waits until %s sees its route", unseen)
 	case t.in.Config.ManualFailback && t.vip.Role == Primary && !forgiven:
-		return fmt.Sprintf("comes back when it is ordered to reactivate; %s has the traffic", other)
+		return fmt.Sprintf("comes back when it is ordered to activate; %s has the traffic", other)
 	case !forgiven && t.pending(at):
 		return fmt.Sprintf("comes back at %s; %s has the traffic until then", clock(at), other)
 	}

@@ -77,11 +77,11 @@ type Record struct {
 	AimSince time.Time `json:"aim_since"`
 	AimWhy   string    `json:"aim_why"`
 
-	Flaps  int           `json:"flaps"`                // falls of the aim, ever
-	Hold   time.Duration `json:"hold,omitempty"`       // hold-down that the last flap set
-	HoldAt time.Time     `json:"hold_at,omitzero"`     // when that was
-	Fell   time.Time     `json:"fell,omitzero"`        // when it last left the upper places, not by an order
-	Again  time.Time     `json:"reactivated,omitzero"` // the last order to reactivate that was carried out
+	Flaps  int           `json:"flaps"`              // falls of the aim, ever
+	Hold   time.Duration `json:"hold,omitempty"`     // hold-down that the last flap set
+	HoldAt time.Time     `json:"hold_at,omitzero"`   // when that was
+	Fell   time.Time     `json:"fell,omitzero"`      // when it last left the upper places, not by an order
+	Again  time.Time     `json:"activated,omitzero"` // the last order to activate that was carried out
 
 	Penalty   float64   `json:"penalty,omitempty"`
 	PenaltyAt time.Time `json:"penalty_at,omitzero"`

@@ -231,14 +231,14 @@ func TestManualFailBack(t *testing.T) {
 		s.cfg.ManualFailback = true
 	}
 	w.run(15 * time.Second)
-	w.give(0, Order{Kind: KindReactivate})
+	w.give(0, Order{Kind: KindActivate})
 	w.run(time.Minute)
 	w.setHealth(0, bad)
 	w.run(10 * time.Second)
 	w.setHealth(0, good)
 	w.run(time.Hour)
-	w.expect(0, PlaceLast, "comes back when it is ordered to reactivate; b has the traffic")
-	w.give(0, Order{Kind: KindReactivate})
+	w.expect(0, PlaceLast, "comes back when it is ordered to activate; b has the traffic")
+	w.give(0, Order{Kind: KindActivate})
 	w.run(5 * time.Second)
 	w.expect(0, PlaceFull, "")
 	w.setHealth(1, bad)

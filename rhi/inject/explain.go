@@ -44,9 +44,6 @@ func (i *Injector) Explain(prefix netip.Prefix, supposed string) ([]Row, error) 
 		}
 	}
 	ds := decide.WhatIf(i.state, in, change, now)
-	if supposed == "" {
-		_, ds = decide.Next(i.state, in, now)
-	}
 	rows := []Row{}
 	for _, r := range ds.Rows() {
 		if prefix.IsValid() && r.VIP != prefix {
@@ -140,10 +137,10 @@ func suppose(prefix netip.Prefix, supposed string) (func(*decide.Inputs), error)
 		return each(func(v *decide.VIP) { v.Health.Lease = time.Time{} }), nil
 	case "unchecked":
 		return each(func(v *decide.VIP) { v.Health.Known = false }), nil
-	case string(decide.KindDrain), string(decide.KindWithdraw), string(decide.KindAnnounce), string(decide.KindReactivate):
+	case string(decide.KindDrain), string(decide.KindWithdraw), string(decide.KindAnnounce), string(decide.KindActivate):
 		return each(func(v *decide.VIP) {
 			v.Order = &decide.Order{Kind: decide.Kind(word), Since: time.Now(), Why: "supposed"}
 		}), nil
 	}
-	return nil, fmt.Errorf("%q is nothing that can be supposed; use reals=N, balancer=NAME, peers=0, hang, unchecked, drain, withdraw, announce or reactivate", supposed)
+	return nil, fmt.Errorf("%q is nothing that can be supposed; use reals=N, balancer=NAME, peers=0, hang, unchecked, drain, withdraw, announce or activate", supposed)
 }

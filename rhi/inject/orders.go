@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"anycastle/internal/mesh"
 	"anycastle/rhi/decide"
 )
 
@@ -25,7 +25,7 @@ const (
 type Order struct {
 	Site     string       `json:"site"`              // empty in an order that is given: the balancer's own
 	VIP      netip.Prefix `json:"vip,omitzero"`      // zero: all of the site
-	Kind     decide.Kind  `json:"kind"`              // announce, drain, withdraw or reactivate
+	Kind     decide.Kind  `json:"kind"`              // announce, drain, withdraw or activate
 	Since    time.Time    `json:"since"`             // when it was given; set by the balancer
 	Deadline time.Time    `json:"deadline,omitzero"` // of a drain; zero: rhi.gates.drain after Since
 	Force    bool         `json:"force,omitempty"`   // do not ask whether another balancer announces
@@ -34,10 +34,9 @@ type Order struct {
 }
 
 func (o Order) check() error {
-	kinds := []decide.Kind{decide.KindAnnounce, decide.KindDrain, decide.KindWithdraw, decide.KindReactivate}
-	odd := func(r rune) bool { return unicode.IsControl(r) || r == '/' }
+	kinds := []decide.Kind{decide.KindAnnounce, decide.KindDrain, decide.KindWithdraw, decide.KindActivate}
 	switch {
-	case o.Site == "" || len(o.Site) > 64 || strings.ContainsFunc(o.Site, odd):
+	case !mesh.ValidName(o.Site):
 		return fmt.Errorf("%q is no name of a site", o.Site)
 	case o.VIP.IsValid() && o.VIP != o.VIP.Masked():
 		return fmt.Errorf("%v is no prefix of a VIP", o.VIP)
@@ -132,13 +131,8 @@ func (i *Injector) orders() orderList {
 
 func decodeOrder(key string, text []byte) (Order, error) {
 	var o Order
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&o); err != nil {
+	if err := decodeStrict(text, &o); err != nil {
 		return Order{}, err
-	}
-	if dec.More() {
-		return Order{}, errors.New("more than one order")
 	}
 	if err := o.check(); err != nil {
 		return Order{}, err

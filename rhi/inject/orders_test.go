@@ -41,7 +41,7 @@ func TestDrainSite(t *testing.T) {
 	if why := east.Announcements()[0].Why; !strings.Contains(why, "power works: drained; west-lb1 holds") {
 		t.Errorf("with no flow left it is withdrawn because %s", why)
 	}
-	if _, err := east.Order(Order{Kind: decide.KindReactivate}); err != nil {
+	if _, err := east.Order(Order{Kind: decide.KindActivate}); err != nil {
 		t.Fatal(err)
 	}
 	reaches(decide.PlaceFull)
@@ -92,8 +92,8 @@ func TestNewerOrderCounts(t *testing.T) {
 	if k := stands(); k != decide.KindAnnounce || b.orders().of("east", other4).Kind != decide.KindDrain {
 		t.Errorf("%s stands", k)
 	}
-	give(Order{Kind: decide.KindReactivate})
-	if k := stands(); k != decide.KindReactivate || len(b.Orders()) != 1 {
+	give(Order{Kind: decide.KindActivate})
+	if k := stands(); k != decide.KindActivate || len(b.Orders()) != 1 {
 		t.Errorf("%s stands, of %d", k, len(b.Orders()))
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,51 +15,56 @@ import (
 )
 
 const (
-	maxOthers = 15        // other balancers of a VIP: as many as a report has room for
-	forget    = time.Hour // after which one that is not heard is no more known
-	stale     = 10 * time.Second
+	maxOthers = 15                 // other balancers of a VIP: as many as a report has room for
+	forget    = time.Hour          // after which one that is not heard is no more known
+	stale     = 10 * time.Second   // after which a telling of an earlier process is believed
+	room      = mesh.MaxTold - 300 // for reports in a telling, beside all that stands around them
 )
 
 // telling is what a balancer says at once: some of its reports.
 type telling struct {
-	Site   string   `json:"site"`
-	Boot   int64    `json:"boot"`   // when its process began, in nanoseconds
-	Number int64    `json:"number"` // rises with each telling of a process
-	VIPs   []tidied `json:"vips,omitempty"`
+	Site   string  `json:"site"`
+	Boot   int64   `json:"boot"`   // when its process began, in nanoseconds
+	Number int64   `json:"number"` // rises with each telling of a process
+	VIPs   []entry `json:"vips,omitempty"`
 }
 
-// tidied is a report as it stands in a telling.
-type tidied struct {
+// entry is a report as it stands in a telling.
+type entry struct {
 	Prefix netip.Prefix    `json:"vip"`
 	Report json.RawMessage `json:"report"`
 }
 
-// encodeTellings puts reports into as few tellings as they fit. There is at least one: it is a sign of life.
+// encodeTellings puts reports into as few tellings as they fit. There is at least one: it is a sign of life. A report that
+// cannot be told, which the error says, keeps no other back.
 func encodeTellings(site string, boot int64, number *int64, reports map[netip.Prefix]decide.Report) ([][]byte, error) {
 	var list [][]byte
+	var errs []error
 	next := func() telling { *number++; return telling{Site: site, Boot: boot, Number: *number} }
 	t := next()
-	flush := func() error {
+	flush := func() {
 		text, err := json.Marshal(t)
-		list = append(list, text)
-		return err
+		list, errs = append(list, text), append(errs, err)
 	}
 	size := 0
 	for _, prefix := range sortedPrefixes(reports) {
 		text, err := reports[prefix].Encode()
-		if err != nil {
-			return nil, fmt.Errorf("report of %v: %w", prefix, err)
+		if err == nil && len(text) > room {
+			err = fmt.Errorf("%d bytes; at most %d: give balancers shorter names", len(text), room)
 		}
-		if len(t.VIPs) > 0 && size+len(text) > mesh.MaxTold-300 { // 300: all that stands around a first report
-			if err := flush(); err != nil {
-				return nil, err
-			}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("report of %v: %w", prefix, err))
+			continue
+		}
+		if len(t.VIPs) > 0 && size+len(text) > room {
+			flush()
 			t, size = next(), 0
 		}
-		t.VIPs = append(t.VIPs, tidied{prefix, text})
+		t.VIPs = append(t.VIPs, entry{prefix, text})
 		size += len(text) + 80 // and the prefix and braces of a further one
 	}
-	return list, flush()
+	flush()
+	return list, errors.Join(errs...)
 }
 
 func sortedPrefixes[T any](m map[netip.Prefix]T) []netip.Prefix {
@@ -72,16 +76,25 @@ func sortedPrefixes[T any](m map[netip.Prefix]T) []netip.Prefix {
 	return list
 }
 
-func decodeTelling(text []byte) (t telling, reports map[netip.Prefix]decide.Report, err error) {
+// decodeStrict takes one JSON value without unknown keys, and nothing after it.
+func decodeStrict(text []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&t); err != nil {
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if dec.More() {
+		return errors.New("more than one value")
+	}
+	return nil
+}
+
+func decodeTelling(text []byte) (t telling, reports map[netip.Prefix]decide.Report, err error) {
+	if err := decodeStrict(text, &t); err != nil {
 		return t, nil, err
 	}
 	switch {
-	case dec.More():
-		return t, nil, errors.New("more than one telling")
-	case t.Site == "" || len(t.Site) > 64 || strings.ContainsFunc(t.Site, func(r rune) bool { return r < ' ' }):
+	case !mesh.ValidName(t.Site):
 		return t, nil, fmt.Errorf("%.20q is no name of a site", t.Site)
 	case t.Boot <= 0 || t.Number <= 0:
 		return t, nil, fmt.Errorf("start %d, number %d; both are above 0", t.Boot, t.Number)

@@ -148,6 +148,15 @@ func TestTellingsFitPackets(t *testing.T) {
 	if len(texts) > 30 {
 		t.Errorf("%d packets for 100 VIPs", len(texts))
 	}
+	huge := report(1)
+	huge.Sees = map[string]bool{}
+	for n := range 20 {
+		huge.Sees[fmt.Sprintf("%s%d", strings.Repeat("n", 40), n)] = true
+	}
+	reports = map[netip.Prefix]decide.Report{vip: huge, other4: report(1)}
+	if texts, err := encodeTellings("s", 1, &number, reports); len(texts) != 1 || !strings.Contains(string(texts[0]), other4.String()) || err == nil {
+		t.Errorf("beside a report that does not fit: %q, %v", texts, err)
+	}
 	if texts, err := encodeTellings("s", 1, &number, nil); len(texts) != 1 || err != nil {
 		t.Errorf("no sign of life without VIPs: %q, %v", texts, err)
 	}
