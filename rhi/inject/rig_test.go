@@ -286,15 +286,15 @@ func pair(t *testing.T, gates string) (east, west *balancer) {
 	west = start(t, balancerOptions{name: "west-lb1", site: "west", role: "backup", listen: addrs[1], join: addrs, gates: gates})
 	east.reaches(vip, decide.PlaceFull)
 	west.reaches(vip, decide.PlaceFull)
-	eventually(t, "both hear that the other stands", func() bool { return east.hears(west) && west.hears(east) })
+	eventually(t, "both hear that the other is at full", func() bool { return east.hears(west) && west.hears(east) })
 	return east, west
 }
 
-// hears says whether a balancer knows that another one announces the VIP.
+// hears says whether a balancer knows that another one has the VIP at the top of the ladder.
 func (b *balancer) hears(o *balancer) bool {
 	for _, e := range b.others.elsewhere(vip) {
 		if e.Name == o.name {
-			return e.Announced && e.Healthy && time.Since(e.Heard) < 3*time.Second
+			return e.Place == decide.PlaceFull && e.Healthy && time.Since(e.Heard) < 3*time.Second
 		}
 	}
 	return false
