@@ -122,11 +122,12 @@ func (t *turn) holdsDown() string {
 	return ""
 }
 
-// viaLast says whether a withdrawn VIP that comes back may be announced at the end of the ladder first, or whether the
-// change to its place after that would be one too many for an upstream: then it waits where it is.
+// viaLast says whether a withdrawn VIP that comes back is announced at the end of the ladder first: if it may not stay
+// withdrawn, and else unless the change to its place after that would be one too many for an upstream. Then it waits where
+// it is.
 func (t *turn) viaLast() bool {
 	d := t.in.Config.Damping
-	return !t.pending(t.rec.falls(d, d.Park-d.Change))
+	return t.lets == "" || !t.pending(t.rec.falls(d, d.Park-d.Change))
 }
 
 // failsBack says what a VIP that comes back waits for while another site has the traffic; empty: nothing.

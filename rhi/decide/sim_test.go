@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -258,7 +259,8 @@ func (w *world) deliver() {
 	}
 	for _, s := range w.sites {
 		for _, p := range w.vips {
-			for name, view := range s.views[p] {
+			for _, name := range slices.Sorted(maps.Keys(s.views[p])) { // in order: a seed gives the same world each time
+				view := s.views[p][name]
 				view.Table.Known, view.Table.At = w.rnd.Float64() >= w.net.blind, w.now
 				s.views[p][name] = view
 			}
