@@ -135,7 +135,7 @@ func parse(t *testing.T, o balancerOptions) rhi.Config {
   site: %s
   role: %s
   state_dir: %s
-  gates: {learn: %v, fail_back: 1s, hold_down: 500ms, settle: 300ms%s}
+  gates: {learn: %v, fail_back: 1s, hold_down: 500ms, settle: 300ms, damping: {half_life: 1m, park: 10000}%s}
   neighbors: [{name: core, address: 198.51.100.0, asn: 65001}]
 `, o.site, o.role, o.dir, cmp.Or(o.learn, 200*time.Millisecond), o.gates)
 	if o.listen.IsValid() {
