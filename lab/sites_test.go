@@ -50,6 +50,9 @@ func newSite(t *testing.T) *site {
 	})
 	s.lab("up", "two-site")
 	s.eventually("all announce plainly", func() bool { return s.places() == "full full full full" })
+	s.eventually("all have heard all", func() bool {
+		return !slices.ContainsFunc(balancers, func(b string) bool { return s.heard(b, "east")+s.heard(b, "west") < len(balancers) })
+	})
 	return s
 }
 
