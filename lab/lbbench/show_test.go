@@ -55,6 +55,7 @@ func TestShowAndMetrics(t *testing.T) {
 		t.Errorf("the slots of both reals in the metrics: %v", after)
 	}
 	c.expectLabels(after)
+	eventually(t, "the agents count the connections", func() bool { return *c.real("lb1", "mx1").Flows+*c.real("lb1", "mx2").Flows == 20 })
 
 	c.mustRun("lb1", "drain", "smtp/mx2", "--why", "a new disk", "--deadline", "5m")
 	c.expectDrain([]string{"lb1"}, "begun", func(d drainRow) bool { return d.Real == "mx2" })
