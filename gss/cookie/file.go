@@ -32,7 +32,8 @@ func Load(path string) ([]Secret, error) {
 		return nil, fmt.Errorf("%w: %s is no plain file", ErrSecrets, path)
 	}
 	if mode := info.Mode().Perm(); mode&0o027 != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %#o, so others than its owner can read or change it; run chmod 0600 on it", ErrSecrets, path, mode)
+		return nil, fmt.Errorf("%w: %s has mode %#o, so others than its owner can read or change it; run chmod 0600 on it",
+			ErrSecrets, path, mode)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
@@ -75,8 +76,8 @@ func Parse(name string, text []byte) ([]Secret, error) {
 // parseSecret never repeats what it could not read: it may be a secret with a slip in it.
 func parseSecret(digits []byte) (Secret, error) {
 	var s Secret
-	if len(digits) != hex.EncodedLen(len(s)) {
-		return s, fmt.Errorf("%d characters, want %d hex digits; `openssl rand -hex 16` makes them", len(digits), hex.EncodedLen(len(s)))
+	if want := hex.EncodedLen(len(s)); len(digits) != want {
+		return s, fmt.Errorf("%d characters, want %d hex digits; `openssl rand -hex 16` makes them", len(digits), want)
 	}
 	if _, err := hex.Decode(s[:], digits); err != nil {
 		return s, fmt.Errorf("a character that is no hex digit; `openssl rand -hex 16` makes them")

@@ -1,0 +1,59 @@
+package message
+
+import (
+	"unicode/utf8"
+
+	"anycastle/gss/cookie"
+	"anycastle/internal/config"
+)
+
+const (
+	plainSize   = 512  // bytes of a UDP reply without EDNS: RFC 1035 section 4.2.1
+	defaultSize = 1232 // and with it: fits IPv6's smallest MTU, so no reply is ever a fragment
+	largestSize = 4096 // what RFC 6891 section 6.2.5 suggests as the most
+	streamSize  = 65535
+
+	// maxID keeps the least reply to the longest name within plainSize, whatever else its OPT record carries.
+	maxID = 64
+)
+
+// Config is how the server presents itself to resolvers.
+type Config struct {
+	MaxUDP        int    `yaml:"max_udp"`        // bytes of the largest UDP reply, 512 to 4096; default 1232
+	ID            string `yaml:"id"`             // what NSID, id.server and hostname.bind say; default nothing
+	Version       string `yaml:"version"`        // what version.server and version.bind say; default nothing
+	ClientSubnet  bool   `yaml:"client_subnet"`  // believe RFC 7871's option; default true
+	RequireCookie bool   `yaml:"require_cookie"` // answer over UDP only who has shown a valid cookie; default false
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *Config) SetDefaults() { *c = Config{MaxUDP: defaultSize, ClientSubnet: true} }
+
+// Validate reports what is wrong with the section.
+func (c *Config) Validate(at config.Cursor) {
+	if c.MaxUDP < plainSize || c.MaxUDP > largestSize {
+		at.Key("max_udp").Errorf("%d bytes; use %d to %d, and %d unless all paths to resolvers carry larger packets whole",
+			c.MaxUDP, plainSize, largestSize, defaultSize)
+	}
+	checkText(at.Key("id"), c.ID, maxID)
+	checkText(at.Key("version"), c.Version, 255) // one string of a TXT record
+}
+
+func checkText(at config.Cursor, s string, limit int) {
+	switch {
+	case len(s) > limit:
+		at.Errorf("%d bytes; at most %d", len(s), limit)
+	case !utf8.ValidString(s):
+		at.Errorf("not UTF-8; write it as text")
+	}
+}
+
+// Edge reads queries and finishes replies. It is safe for concurrent use.
+type Edge struct {
+	cfg     Config
+	cookies *cookie.Server
+}
+
+// New gives an Edge. cookies may be nil: then queries' cookies are an option like any unknown one, and RequireCookie is
+// without effect. The config must have passed Validate.
+func New(cfg Config, cookies *cookie.Server) *Edge { return &Edge{cfg: cfg, cookies: cookies} }
