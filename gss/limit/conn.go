@@ -1,0 +1,80 @@
+package limit
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Conn is a connection's place among those that are open.
+type Conn struct {
+	limiter *Limiter
+	network netip.Prefix
+
+	mu       sync.Mutex
+	inFlight int
+	closed   bool
+}
+
+// Open gives a connection from the address its place, or nil and the limit that it is beyond. Who gets nil closes the
+// connection, or, for Connection, one that has been quiet for long, and asks again.
+func (l *Limiter) Open(now time.Time, from netip.Addr) (*Conn, Reason) {
+	number := l.network(from)
+	network := l.prefix(number)
+	l.connMu.Lock()
+	defer l.connMu.Unlock()
+	why := reasons
+	switch {
+	case l.conns >= l.cfg.Connections:
+		why = Connection
+	case l.networks[network] >= l.cfg.NetworkConnections:
+		why = NetworkConnection
+	}
+	// the bound on all is that of this machine's memory and descriptors, and so holds for everyone
+	if why == Connection || why == NetworkConnection && !l.exempt(from) {
+		l.note(now, number, number, why)
+		if why == Connection || !l.cfg.LogOnly {
+			return nil, why
+		}
+	}
+	l.conns++
+	l.networks[network]++
+	return &Conn{limiter: l, network: network}, 0
+}
+
+// Begin says whether a query that was read from the connection may be worked on. While it says no, who reads the
+// connection waits for an End before it goes on: the client feels that through TCP.
+func (c *Conn) Begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight >= c.limiter.cfg.InFlight {
+		return false
+	}
+	c.inFlight++
+	return true
+}
+
+// End says that a query that Begin let pass has its reply, or will get none.
+func (c *Conn) End() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inFlight = max(c.inFlight-1, 0)
+}
+
+// Close gives the place back. It may be called more than once.
+func (c *Conn) Close() {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if closed {
+		return
+	}
+	l := c.limiter
+	l.connMu.Lock()
+	defer l.connMu.Unlock()
+	l.conns--
+	if l.networks[c.network]--; l.networks[c.network] == 0 {
+		delete(l.networks, c.network)
+	}
+}
