@@ -10,8 +10,9 @@ import (
 
 // server answers for the zone example.org from a few records, as the GSS does: Read, look up, Finish.
 type server struct {
-	edge *Edge
-	sets map[string][]dns.RR // by canonical name and type
+	edge     *Edge
+	sets     map[string][]dns.RR // by canonical name and type
+	unsigned bool
 }
 
 const zoneText = `
@@ -54,7 +55,7 @@ func (s *server) serve(t testing.TB, wire []byte, via Transport) []byte {
 	m.Answer = s.sets[key(q.Name, q.Question.Qtype)]
 	if len(m.Answer) == 0 {
 		m.Ns = s.sets[key("example.org.", dns.TypeSOA)]
-	} else if q.DO {
+	} else if q.DO && !s.unsigned {
 		m.Answer = append(m.Answer[:len(m.Answer):len(m.Answer)], signature(q.Question))
 	}
 	expire := uint32(1209600)

@@ -64,15 +64,17 @@ func (e *Edge) judge(q *Query, wire []byte, now time.Time) verdict {
 	if p.hasOPT {
 		q.takeOPT(p.opt)
 	}
-	switch {
-	case !known:
+	if !known {
 		// the flags and the sections may mean something else under another opcode, so nothing of them is repeated
-		q.RD, q.CD, q.asked, q.DO = false, false, false, false
+		q.RD, q.CD, q.asked = false, false, false
+	}
+	switch {
+	case sound && p.hasOPT && version(p.opt) != 0:
+		return say(dns.RcodeBadVers) // RFC 6891 section 6.1.3; options of another version may mean anything
+	case !known:
 		return say(dns.RcodeNotImplemented)
 	case !sound:
 		return say(dns.RcodeFormatError)
-	case p.hasOPT && version(p.opt) != 0:
-		return say(dns.RcodeBadVers) // RFC 6891 section 6.1.3; options of another version may mean anything
 	case p.hasOPT && !e.takeOptions(q, p.opt.data, now):
 		return say(dns.RcodeFormatError)
 	case !q.asked:

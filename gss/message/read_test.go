@@ -46,12 +46,20 @@ func a(name string) dns.RR {
 	return &dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: []byte{192, 0, 2, 1}}
 }
 
-// RFC 1035 section 4.1, RFC 9619, RFC 8945 section 5.1, RFC 6891 section 6.1.
-func TestReadForm(t *testing.T) {
+func TestRead(t *testing.T) {
+	t.Run("form", func(t *testing.T) { runReads(t, newEdge(t, nil), formReads(t)) })
+	t.Run("opcode", func(t *testing.T) { runReads(t, newEdge(t, nil), opcodeReads(t)) })
+	t.Run("class and type", func(t *testing.T) { runReads(t, newEdge(t, nil), classReads(t)) })
+	t.Run("EDNS", func(t *testing.T) { runReads(t, newEdge(t, nil), ednsReads(t)) })
+	t.Run("cookie query", func(t *testing.T) { runReads(t, newEdge(t, nil), cookieReads(t)) })
+}
+
+// formReads is about RFC 1035 section 4.1, RFC 9619, RFC 8945 section 5.1, RFC 6891 section 6.1.
+func formReads(t *testing.T) []read {
 	const formerr = "4242 opcode 0 rcode 1 qr"
 	www := func(f func(*dns.Msg)) *dns.Msg { return with(ask("www.example.org.", dns.TypeA), f) }
 	extra := func(rrs ...dns.RR) *dns.Msg { return www(func(m *dns.Msg) { m.Extra = rrs }) }
-	runReads(t, newEdge(t, nil), []read{
+	return []read{
 		{"nothing", nil, "drop short"},
 		{"11 bytes", wireOf(t, ask("a.", 1))[:11], "drop short"},
 		{"a reply", wireOf(t, www(func(m *dns.Msg) { m.Response = true })), "drop reply"},
@@ -114,11 +122,11 @@ func TestReadForm(t *testing.T) {
 			binary.BigEndian.PutUint16(b[len(b)-31:], 29)
 			return b
 		}), formerr + wwwA},
-	})
+	}
 }
 
-// RFC 1035 section 4.1.1, and RFC 6891 section 6.1.1 for the OPT record.
-func TestReadOpcode(t *testing.T) {
+// opcodeReads is about RFC 1035 section 4.1.1, and RFC 6891 section 6.1.1 for the OPT record.
+func opcodeReads(t *testing.T) []read {
 	opcode := func(n int, m *dns.Msg) []byte {
 		return edit(t, m, func(b []byte) []byte {
 			b[2], b[3] = byte(n)<<3|7, 0xf0 // with AA, TC, RD, RA, Z, AD and CD
@@ -132,15 +140,17 @@ func TestReadOpcode(t *testing.T) {
 		}))
 	}
 	four := []dns.RR{a("x."), a("x."), a("x."), a("x.")}
-	runReads(t, newEdge(t, nil), []read{
+	return []read{
 		{"IQUERY", opcode(1, ask("www.example.org.", 1)), "4242 opcode 1 rcode 4 qr"},
 		{"STATUS", opcode(2, ask("www.example.org.", 1)), "4242 opcode 2 rcode 4 qr"},
 		{"3", opcode(3, ask("www.example.org.", 1)), "4242 opcode 3 rcode 4 qr"},
 		{"UPDATE", opcode(5, ask("example.org.", dns.TypeSOA)), "4242 opcode 5 rcode 4 qr"},
 		{"DSO", unhex(t, "1092 3000 0000 0000 0000 0000 0001 0004 00003a98"), "4242 opcode 6 rcode 4 qr"},
 		{"15, header alone", unhex(t, "1092 7800 0000 0000 0000 0000"), "4242 opcode 15 rcode 4 qr"},
-		{"15 with EDNS", opcode(15, mend(edns(t), func(o *dns.OPT) { o.SetDo() })), "4242 opcode 15 rcode 4 qr" + plainOPT},
-		{"15 with EDNS 1", opcode(15, mend(edns(t), func(o *dns.OPT) { o.SetVersion(1) })), "4242 opcode 15 rcode 4 qr" + plainOPT},
+		{"15 with EDNS", opcode(15, mend(edns(t), func(o *dns.OPT) { o.SetDo() })), "4242 opcode 15 rcode 4 qr" + plainOPT + " do"},
+		{"15 with EDNS 1", opcode(15, mend(edns(t), func(o *dns.OPT) { o.SetVersion(1) })), "4242 opcode 15 rcode 16 qr" + plainOPT},
+		{"15 with EDNS 1, malformed", append(opcode(15, mend(edns(t), func(o *dns.OPT) { o.SetVersion(1) })), 0),
+			"4242 opcode 15 rcode 4 qr" + plainOPT},
 		{"15, malformed", opcode(15, ask("www.example.org.", 1))[:20], "4242 opcode 15 rcode 4 qr"},
 		{"NOTIFY", notify(func(m *dns.Msg) {}), "query"},
 		{"NOTIFY with a SOA", notify(func(m *dns.Msg) { m.Answer = []dns.RR{a("example.org.")} }), "query"},
@@ -153,16 +163,19 @@ func TestReadOpcode(t *testing.T) {
 		}), "4242 opcode 4 rcode 1 qr" + plainOPT + " 10:" + testCookie},
 		{"NOTIFY of class CH", notify(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }),
 			"4242 opcode 4 rcode 5 qr\nquestion example.org. CH SOA"},
-	})
+	}
 }
 
-// RFC 4892 for CH; RFC 6895 section 3.1, RFC 9824 section 3.5 and others for the types.
-func TestReadClassAndType(t *testing.T) {
-	class := func(name string, qtype, class uint16) []byte {
-		return wireOf(t, with(ask(name, qtype), func(m *dns.Msg) { m.Question[0].Qclass = class }))
-	}
+// ofClass is a query of any class.
+func ofClass(t *testing.T, name string, qtype, class uint16) []byte {
+	return wireOf(t, with(ask(name, qtype), func(m *dns.Msg) { m.Question[0].Qclass = class }))
+}
+
+// classReads is about RFC 4892 for CH; RFC 6895 section 3.1, RFC 9824 section 3.5 and others for the types.
+func classReads(t *testing.T) []read {
+	class := func(name string, qtype, class uint16) []byte { return ofClass(t, name, qtype, class) }
 	const refused = "4242 opcode 0 rcode 5 qr\nquestion "
-	reads := []read{
+	return []read{
 		{"version.bind", class("version.bind.", dns.TypeTXT, 3),
 			"4242 opcode 0 rcode 0 qr aa\nquestion version.bind. CH TXT\nanswer version.bind. 0 CH TXT \"anycastle\""},
 		{"version.server in mixed case", class("vErsion.Server.", dns.TypeTXT, 3),
@@ -188,25 +201,28 @@ func TestReadClassAndType(t *testing.T) {
 			"4242 opcode 0 rcode 1 qr\nquestion www.example.org. IN NXNAME" + plainOPT + " 15:001e"},
 		{"type ANY", wireOf(t, ask("www.example.org.", dns.TypeANY)), "query"},
 	}
-	runReads(t, newEdge(t, nil), reads)
+}
+
+func TestWhoAmI(t *testing.T) {
+	const refused = "4242 opcode 0 rcode 5 qr\nquestion "
 	silent := newEdge(t, func(c *Config) { c.ID, c.Version = "", "" })
 	runReads(t, silent, []read{
-		{"version not configured", class("version.bind.", dns.TypeTXT, 3), refused + "version.bind. CH TXT"},
-		{"id not configured", class("id.server.", dns.TypeTXT, 3), refused + "id.server. CH TXT"},
+		{"version not configured", ofClass(t, "version.bind.", dns.TypeTXT, 3), refused + "version.bind. CH TXT"},
+		{"id not configured", ofClass(t, "id.server.", dns.TypeTXT, 3), refused + "id.server. CH TXT"},
 	})
 	odd := newEdge(t, func(c *Config) { c.Version = "a\"b\\c é" })
-	runReads(t, odd, []read{{"odd characters", class("version.bind.", dns.TypeTXT, 3),
+	runReads(t, odd, []read{{"odd characters", ofClass(t, "version.bind.", dns.TypeTXT, 3),
 		"4242 opcode 0 rcode 0 qr aa\nquestion version.bind. CH TXT\nanswer version.bind. 0 CH TXT \"a\\\"b\\\\c \\195\\169\""}})
 }
 
-// RFC 6891 section 6.1.3 and each option's own RFC.
-func TestReadEDNS(t *testing.T) {
+// ednsReads is about RFC 6891 section 6.1.3 and each option's own RFC.
+func ednsReads(t *testing.T) []read {
 	const (
 		formerr = "4242 opcode 0 rcode 1 qr" + wwwA + plainOPT
 		badvers = "4242 opcode 0 rcode 16 qr" + wwwA + plainOPT
 	)
 	ecs := func(hex string) string { return "8:" + hex }
-	reads := []read{
+	return []read{
 		{"plain", wireOf(t, edns(t)), "query"},
 		{"version 1", wireOf(t, mend(edns(t), func(o *dns.OPT) { o.SetVersion(1) })), badvers},
 		{"version 255, DO", wireOf(t, mend(edns(t), func(o *dns.OPT) { o.SetVersion(255); o.SetDo() })), badvers + " do"},
@@ -246,7 +262,6 @@ func TestReadEDNS(t *testing.T) {
 		{"NSID with content", wireOf(t, edns(t, "3:00ff")), "query"},
 		{"EXPIRE with content", wireOf(t, edns(t, "9:00000000")), "query"},
 	}
-	runReads(t, newEdge(t, nil), reads)
 }
 
 // appendOptionBytes adds raw bytes to the options of an OPT record that ends the message and has none.
@@ -258,12 +273,15 @@ func appendOptionBytes(digits string) func([]byte) []byte {
 	}
 }
 
-// RFC 7873 section 5.4.
-func TestReadCookieQuery(t *testing.T) {
-	empty := func(options ...string) []byte {
-		return wireOf(t, with(edns(t, options...), func(m *dns.Msg) { m.Question = nil }))
-	}
-	runReads(t, newEdge(t, nil), []read{
+// withoutQuestion is a query of options alone.
+func withoutQuestion(t *testing.T, options ...string) []byte {
+	return wireOf(t, with(edns(t, options...), func(m *dns.Msg) { m.Question = nil }))
+}
+
+// cookieReads is about RFC 7873 section 5.4.
+func cookieReads(t *testing.T) []read {
+	empty := func(options ...string) []byte { return withoutQuestion(t, options...) }
+	return []read{
 		{"client's", empty("10:" + testClientCookie), "4242 opcode 0 rcode 0 qr" + plainOPT + " 10:" + testCookie},
 		{"valid", empty("10:" + testCookie), "4242 opcode 0 rcode 0 qr" + plainOPT + " 10:" + testCookie},
 		{"bad", empty("10:" + badCookie), "4242 opcode 0 rcode 23 qr" + plainOPT + " 10:" + testCookie},
@@ -271,11 +289,14 @@ func TestReadCookieQuery(t *testing.T) {
 		{"none", empty(), "4242 opcode 0 rcode 1 qr" + plainOPT},
 		{"NSID alone", empty("3:"), "4242 opcode 0 rcode 1 qr" + plainOPT + " 3:6773732d65617374"},
 		{"expire and a cookie", empty("9:", "10:"+testClientCookie), "4242 opcode 0 rcode 0 qr" + plainOPT + " 10:" + testCookie},
-	})
+	}
+}
+
+func TestWithoutCookies(t *testing.T) {
 	var c Config
 	c.SetDefaults()
 	runReads(t, New(c, nil), []read{
-		{"cookies off", empty("10:" + testClientCookie), "4242 opcode 0 rcode 1 qr" + plainOPT},
+		{"cookies off", withoutQuestion(t, "10:"+testClientCookie), "4242 opcode 0 rcode 1 qr" + plainOPT},
 		{"cookies off, malformed", wireOf(t, edns(t, "10:00")), "query"},
 	})
 }
