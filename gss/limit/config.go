@@ -23,6 +23,9 @@ const (
 type Config struct {
 	// ResponsesPerSecond is how many equal replies go to a network over UDP; default 200, 0 for no limit.
 	ResponsesPerSecond int `yaml:"responses_per_second"`
+	// NetworkResponsesPerSecond is how many replies of any kind go to a network over UDP; default 0 for no limit, since a
+	// large resolver may ask for every name at once. It bounds who spreads a flood over many names.
+	NetworkResponsesPerSecond int `yaml:"network_responses_per_second"`
 	// Window is for how long a network that flooded is still held back after it has stopped; default 15s, 1s to 5m.
 	Window time.Duration `yaml:"window"`
 	// Slip: of the replies that are held back each so many-th goes out truncated; default 1, 0 for none, at most 10.
@@ -59,6 +62,7 @@ func (c *Config) Validate(at config.Cursor) {
 		value, low, high int
 	}{
 		{"responses_per_second", c.ResponsesPerSecond, 0, maxRate},
+		{"network_responses_per_second", c.NetworkResponsesPerSecond, 0, maxRate},
 		{"slip", c.Slip, 0, maxSlip},
 		{"queries_per_second", c.QueriesPerSecond, 0, maxRate},
 		{"tcp_queries_per_second", c.TCPQueriesPerSecond, 0, maxRate},
@@ -78,6 +82,10 @@ func (c *Config) Validate(at config.Cursor) {
 	}
 	if c.TableSize >= minTableSize && bits.OnesCount(uint(c.TableSize)) != 1 {
 		at.Key("table_size").Errorf("%d is no power of two; use %d", c.TableSize, 1<<bits.Len(uint(c.TableSize)))
+	}
+	if n := c.NetworkResponsesPerSecond; n > 0 && n < c.ResponsesPerSecond {
+		at.Key("network_responses_per_second").Errorf("%d, which is less than the %d equal ones of responses_per_second; raise it",
+			n, c.ResponsesPerSecond)
 	}
 	if c.NetworkConnections > c.Connections {
 		at.Key("network_connections").Errorf("%d, which is more than the %d connections of all; lower it",

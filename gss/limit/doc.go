@@ -4,7 +4,8 @@
 // asks Decide, which counts equal replies to the same network: so many a second go out, of the rest each Slip-th goes out
 // truncated (a real resolver comes back over TCP, which cannot be forged, and the packet is no larger than the query) and
 // the others do not. Both paths call it: the fast path with the hash that it has computed along with the answer (NameHash),
-// the slow path for every reply, errors included. Replies to who has shown its address (message.Query.Trusted: a valid
+// the slow path for every reply, errors included. Equal are replies of one Kind and name; all replies to a network together can
+// be bounded too. Replies to who has shown its address (message.Query.Trusted: a valid
 // cookie, or TCP) always go out.
 //
 // Per source: Query bounds the queries a second of a network, Open the connections of a network and of all, and Conn the

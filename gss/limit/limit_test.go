@@ -88,6 +88,25 @@ func TestSlip(t *testing.T) {
 	}
 }
 
+// A flood that is spread over many names is bounded by what goes to a network as a whole.
+func TestManyNames(t *testing.T) {
+	for _, equal := range []int{0, 10} {
+		l := newLimiter(t, func(c *Config) { c.ResponsesPerSecond, c.NetworkResponsesPerSecond = equal, 100 })
+		var n [3]int
+		for i := range 10_000 {
+			r := Reply{To: victim, Kind: Kind(i % 2), Name: uint64(i % 500)}
+			n[l.Decide(testStart.Add(time.Duration(i)*100*time.Microsecond), r)]++
+		}
+		if n[Send] < 100 || n[Send] > 105 || n[Drop] != 0 {
+			t.Errorf("with %d equal ones: send, slip, drop %v in a second; want 100 and the rest slipped", equal, n)
+		}
+		other := Reply{To: netip.MustParseAddr("198.51.100.1")}
+		if v := l.Decide(testStart.Add(time.Second), other); v != Send {
+			t.Errorf("another network: %v", v)
+		}
+	}
+}
+
 // What is counted together, and what apart.
 func TestBuckets(t *testing.T) {
 	name := func(l *Limiter, s string) uint64 { return l.NameHash(s) }
@@ -314,10 +333,14 @@ func TestNoAllocation(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	names := []string{"one network", "many networks", "flood of one network"}
+	names := []string{"one network", "many networks", "flood of one network", "one network, both limits"}
 	for which, name := range names {
 		b.Run(name, func(b *testing.B) {
-			l := newLimiter(b, nil)
+			l := newLimiter(b, func(c *Config) {
+				if which == 3 {
+					c.NetworkResponsesPerSecond = 1000
+				}
+			})
 			h := l.NameHash("www.example.org.")
 			addrs := make([]netip.Addr, 1<<16)
 			for i := range addrs {
@@ -328,7 +351,7 @@ func BenchmarkDecide(b *testing.B) {
 			for b.Loop() {
 				now, to := testStart.Add(time.Duration(i)*time.Microsecond), victim
 				switch which {
-				case 0:
+				case 0, 3:
 					now = testStart.Add(time.Duration(i) * 10 * time.Millisecond)
 				case 1:
 					to = addrs[i*40503&(1<<16-1)]

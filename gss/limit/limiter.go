@@ -18,9 +18,9 @@ const (
 	Referral              // by the delegated name
 	NameError             // by the zone: each name that does not exist is another one
 	Failure               // FORMERR, REFUSED and the like: all alike, whatever was asked
-	kinds
 
-	// uses of a table beside those of Decide
+	// uses of a table beside those
+	anyReply
 	udpQuery
 	tcpQuery
 )
@@ -54,6 +54,7 @@ type Limiter struct {
 
 	replies, udp, tcp           *table // nil for no limit
 	replyRate, udpRate, tcpRate rate
+	wholeRate                   rate // of all replies to a network; without cost for no limit
 	counts                      [stripes]stripe
 	top                         top
 	connMu                      sync.Mutex
@@ -75,9 +76,16 @@ func Random() Seed {
 // New gives a Limiter. The config must have passed Validate; now is any time before the first that a method is given.
 func New(cfg Config, seed Seed, now time.Time) *Limiter {
 	l := &Limiter{cfg: cfg, seed: seed, start: now, networks: map[netip.Prefix]int{}}
+	if cfg.ResponsesPerSecond > 0 || cfg.NetworkResponsesPerSecond > 0 {
+		l.replies = newTable(cfg.TableSize)
+	}
 	if n := cfg.ResponsesPerSecond; n > 0 {
-		l.replies, l.replyRate = newTable(cfg.TableSize), perSecond(n, cfg.Window)
+		l.replyRate = perSecond(n, cfg.Window)
 		l.replyRate.slip = uint64(cfg.Slip)
+	}
+	if n := cfg.NetworkResponsesPerSecond; n > 0 {
+		l.wholeRate = perSecond(n, cfg.Window)
+		l.wholeRate.slip = uint64(cfg.Slip)
 	}
 	if n := cfg.QueriesPerSecond; n > 0 {
 		l.udp, l.udpRate = newTable(cfg.TableSize), perSecond(n, 0)
@@ -100,9 +108,15 @@ func (l *Limiter) Decide(now time.Time, r Reply) Verdict {
 	if r.Kind == Failure {
 		r.Name = 0
 	}
-	network := l.network(r.To)
+	network, at := l.network(r.To), l.ticks(now)
 	key := l.seed.key(network, uint64(r.Kind), r.Name)
-	over, told := l.replies.use(key, l.ticks(now), &l.replyRate)
+	var over, told bool
+	if l.replyRate.cost > 0 {
+		over, told = l.replies.use(key, at, &l.replyRate)
+	}
+	if l.wholeRate.cost > 0 && !over {
+		over, told = l.replies.use(l.seed.key(network, uint64(anyReply), 0), at, &l.wholeRate)
+	}
 	if !over || l.exempt(r.To) {
 		return Send
 	}

@@ -173,10 +173,12 @@ func TestValidate(t *testing.T) {
 		want string // part of the complaint; "" for none
 	}{
 		{"defaults", "{}", ""},
-		{"all", "{responses_per_second: 20, window: 5s, slip: 2, queries_per_second: 1000, tcp_queries_per_second: 100, connections: 64,\n" +
+		{"all", "{responses_per_second: 20, network_responses_per_second: 500, window: 5s, slip: 2, queries_per_second: 1000, tcp_queries_per_second: 100, connections: 64,\n" +
 			" network_connections: 4, in_flight: 8, ipv4_prefix: 32, ipv6_prefix: 64, table_size: 65536, exempt: [192.0.2.0/24], log_only: true}", ""},
 		{"off", "{responses_per_second: 0}", ""},
 		{"rate", "{responses_per_second: -1}", "f:1: limits.responses_per_second: -1; use 0 to 100000"},
+		{"rate of all below that of equals", "{network_responses_per_second: 100}",
+			"limits.network_responses_per_second: 100, which is less than the 200 equal ones"},
 		{"window", "{window: 500ms}", "limits.window: 500ms; use 1s to 5m"},
 		{"slip", "{slip: 11}", "limits.slip: 11; use 0 to 10"},
 		{"IPv4 prefix", "{ipv4_prefix: 33}", "limits.ipv4_prefix: 33; use 8 to 32"},
