@@ -1,12 +1,12 @@
 // Package limit bounds what one source can make the GSS do, and what the GSS can be made to do to others.
 //
 // Response rate limiting: a query over UDP may have a forged sender, and its reply then hits a victim. Who sends a reply
-// asks Decide, which counts equal replies to the same network: so many a second go out, of the rest each Slip-th goes out
-// truncated (a real resolver comes back over TCP, which cannot be forged, and the packet is no larger than the query) and
-// the others do not. Both paths call it: the fast path with the hash that it has computed along with the answer (NameHash),
-// the slow path for every reply, errors included. Equal are replies of one Kind and name; all replies to a network together can
-// be bounded too. Replies to who has shown its address (message.Query.Trusted: a valid
-// cookie, or TCP) always go out.
+// asks Decide, which counts equal replies (of one Kind and name) to the same network: so many a second go out, of the rest
+// each Slip-th goes out truncated, and the others do not. A real resolver comes back over TCP, which cannot be forged, and
+// the truncated reply is larger than the query by a server cookie at most. All replies to a network together can be bounded
+// too. Both paths call Decide: the fast path with the hash that it has computed along with the answer (NameHash), the slow
+// path for every reply, errors included. Replies to who has shown its address (message.Query.Trusted: a valid cookie, or
+// TCP) always go out.
 //
 // Per source: Query bounds the queries a second of a network, Open the connections of a network and of all, and Conn the
 // queries that a connection has in flight. The servers of UDP, TCP and TLS call these, before they read a query further.
@@ -17,8 +17,8 @@
 // high because answers here live for 5 seconds: a public resolver with 250 caches in a /24 asks for one name 50 times a
 // second in all honesty. A slip of 1 never leaves a resolver without a reply: silence would make it serve the address of a
 // dead site from its cache (RFC 8767), which is what a GSS is there to prevent. With a slip of 1 an attacker's packets come
-// out of here as they came in, one for one and no larger, so that he gains nothing but another sender's address; who would
-// rather send fewer sets 2. A limit on queries over UDP is off: who forges the sender would make it bite the victim.
+// out of here as they came in, one for one and hardly larger, so that he gains nothing but another sender's address; who
+// would rather send fewer sets 2. A limit on queries over UDP is off: who forges the sender would make it bite the victim.
 //
 // # The table
 //

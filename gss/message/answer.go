@@ -86,7 +86,7 @@ func escapeText(s string) string {
 func (e *Edge) reply(q *Query, v verdict) []byte {
 	m := &dns.Msg{Answer: v.about}
 	m.Rcode, m.Truncated, m.Authoritative = v.rcode, v.tc, len(v.about) > 0
-	var x Extras
+	x := Extras{least: v.tc || v.rcode == dns.RcodeBadCookie}
 	if v.why != 0 {
 		x.Errors = []ExtendedError{{Code: v.why}}
 	}

@@ -29,6 +29,8 @@ type Extras struct {
 	Idle    time.Duration   // that the connection may be quiet (RFC 7828); said to who asks, over TCP and TLS
 	Glue    int             // how many records at the head of Extra a referral cannot do without: RFC 9471
 	Reserve int             // bytes to leave free for a TSIG record
+
+	least bool // only what the client's next query hangs on: the reply may go to a victim of forgery
 }
 
 // ExtendedError is an EDE of RFC 8914: a code of IANA's and a text for people, in UTF-8.
@@ -86,6 +88,9 @@ func (e *Edge) Finish(q *Query, m *dns.Msg, x Extras) ([]byte, error) {
 
 // detail gives the most that an OPT record of so many bytes has room for, and whether that is all that matters.
 func (e *Edge) detail(q *Query, x Extras, room int) (detail, bool) {
+	if x.least {
+		return necessary, e.optLen(q, x, necessary) <= room
+	}
 	for _, d := range []detail{everything, withoutTexts} {
 		if e.optLen(q, x, d) <= room {
 			return d, true

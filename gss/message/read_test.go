@@ -341,7 +341,11 @@ func TestNoPort(t *testing.T) {
 
 func TestSlipAndBadCookie(t *testing.T) {
 	e := newEdge(t, nil)
-	q, _, _ := e.Read(wireOf(t, edns(t, "10:"+badCookie)), UDP, testClient, testTime)
+	query := wireOf(t, edns(t, "3:", "10:"+badCookie)) // NSID would make the reply larger
+	q, _, _ := e.Read(query, UDP, testClient, testTime)
+	if n := len(e.Slip(q)); n > len(query) {
+		t.Errorf("slip of %d bytes for %d", n, len(query))
+	}
 	if diff := cmp.Diff("4242 opcode 0 rcode 0 qr tc"+wwwA+plainOPT+" 10:"+testCookie, render(t, e.Slip(q))); diff != "" {
 		t.Errorf("slip (-want +got):\n%s", diff)
 	}
