@@ -1,0 +1,19 @@
+// Package udp moves DNS messages between UDP sockets and a handler, in batches and without allocation.
+//
+// Each address that is listened on has several sockets, which share its port (SO_REUSEPORT): one a core is right. A socket
+// has a goroutine that reads a batch (recvmmsg), has the handler's lane for that socket answer what it can at once, and sends
+// the replies (sendmmsg). It blocks in the kernel and not in Go's poller, which would cost two system calls more for each
+// query of a server that is not busy. What a lane calls slow goes through a bounded queue to a few workers; a query for which
+// the queue is full is dropped and counted, so that no flood of hard queries delays the easy ones.
+//
+// A socket of an unspecified address replies from the address that was asked. A reply is never larger than the handler
+// makes it and never waits for a path MTU that somebody else may have forged: with at most 1232 octets, none is fragmented.
+//
+// Queries are lost in no restart. The successor, of the same user, listens before the predecessor is told to end: from then
+// on both get new queries. The predecessor first connects its sockets to nowhere, so that the kernel chooses them no more
+// (since Linux 5.4), reads and answers what they hold until they are empty, waits for its slow queries, and closes them. If
+// there is no successor, clients get ICMP errors at once, as from any port without a server.
+//
+// Listen opens the sockets, and Serve uses them until its context ends and closes them. Close is for a Server that never
+// served. GOMAXPROCS should be larger than the number of sockets: a blocked goroutine keeps its P for a while.
+package udp
