@@ -1,0 +1,137 @@
+package decide
+
+import (
+	"slices"
+	"time"
+)
+
+// decider makes the decisions of one moment.
+type decider struct {
+	in       *Inputs
+	now      time.Time
+	was      State
+	state    State // the next
+	verdicts map[string]AnswerVerdict
+	draining map[string]Order // answers with an order to drain, in force or not yet
+	wake     []time.Time
+}
+
+// Next decides. It is a function of its arguments, and applied again at the same time to what it gave it changes nothing.
+// What is no longer in the config is forgotten.
+func Next(was State, in Inputs, now time.Time) (State, Decision) {
+	d := &decider{
+		in: &in, now: now.Round(0).UTC(), was: was, verdicts: map[string]AnswerVerdict{}, draining: map[string]Order{},
+		state: State{was.Generation, map[string]AnswerState{}, map[string]RuleState{}},
+	}
+	for i := range in.Config.Answers {
+		a := &in.Config.Answers[i]
+		d.state.Answers[a.Name] = was.Answers[a.Name]
+		d.judge(a)
+	}
+	out := Decision{Answers: d.verdicts, Rules: map[string]RuleDecision{}, Drains: map[string]Drain{}}
+	changed := len(was.Rules) != len(in.Config.Rules)
+	for i := range in.Config.Rules {
+		r := &in.Config.Rules[i]
+		old, had := was.Rules[r.Name]
+		next := d.decide(r, old)
+		changed = changed || !had || next.TTL != old.TTL || !slices.EqualFunc(next.Choices, old.Choices, Choice.same)
+		d.state.Rules[r.Name] = next
+		out.Rules[r.Name] = RuleDecision{next.Choices, next.TTL, next.Since}
+	}
+	if changed {
+		d.state.Generation++
+	}
+	for name, order := range d.draining {
+		out.Drains[name] = d.drain(name, order)
+	}
+	out.Generation, out.wake = d.state.Generation, d.wake
+	return d.state, out
+}
+
+// decide makes the choices of a rule.
+func (d *decider) decide(r *Rule, old RuleState) RuleState {
+	next := RuleState{LastGood: old.LastGood, Since: old.Since}
+	ttl := time.Duration(0)
+	for place := range r.places() {
+		c := d.choose(r, place, old, &next)
+		next.Choices = append(next.Choices, c)
+		if t := r.Clauses[c.Clause].TTL; ttl == 0 || t < ttl {
+			ttl = t
+		}
+	}
+	if c := next.Choices[0]; c.Basis.Works() {
+		next.LastGood = c.Names()
+	}
+	next.TTL = d.ttl(r, ttl)
+	if !slices.EqualFunc(next.Choices, old.Choices, Choice.same) {
+		next.Since = d.now
+	}
+	return next
+}
+
+// ttl gives the TTL of a rule's records: short while something is not well, and at the end of a drain such that all that is
+// given before it expires with it.
+func (d *decider) ttl(r *Rule, ttl time.Duration) time.Duration {
+	for i := range r.Clauses {
+		c := &r.Clauses[i]
+		for _, name := range d.in.Config.group(c.Group).Answers {
+			switch d.verdicts[name].Place {
+			case Out, Waiting, Draining, Hot, Unknown:
+				ttl = min(ttl, c.ShortTTL)
+			}
+			if order, ok := d.draining[name]; ok {
+				ttl = d.untilDrain(d.drainFrom(name, order), ttl)
+			}
+		}
+	}
+	return max(time.Second, ttl.Truncate(time.Second))
+}
+
+// untilDrain shrinks a TTL as a drain comes near, such that what is given until the next decision expires by then; but for the
+// last second, since no TTL is less than one.
+func (d *decider) untilDrain(from time.Time, ttl time.Duration) time.Duration {
+	left := from.Sub(d.now)
+	if left <= 0 {
+		return ttl
+	}
+	whole := (left - 1).Truncate(time.Second) // at the end of this second of the way there
+	if whole >= ttl {
+		d.wake = append(d.wake, from.Add(-ttl))
+		return ttl
+	}
+	d.wake = append(d.wake, from.Add(-whole))
+	return whole
+}
+
+// drain says how far the drain of an answer is.
+func (d *decider) drain(answer string, o Order) Drain {
+	from := d.drainFrom(answer, o)
+	drain := Drain{From: from, Clear: from, Why: o.String()}
+	d.each(answer, func(r *Rule, _ *Clause) {
+		state := d.state.Rules[r.Name]
+		for _, c := range state.Choices {
+			if !d.now.Before(from) && slices.Contains(c.Names(), answer) && !slices.Contains(drain.Only, r.Name) {
+				drain.Only = append(drain.Only, r.Name)
+			}
+		}
+	})
+	// what was given in the last moment before it has a TTL of a second; what is given on has no end
+	drain.Clear = from.Add(time.Second)
+	if len(drain.Only) > 0 {
+		drain.Clear = time.Time{}
+	}
+	return drain
+}
+
+// each calls f with each clause that may give an answer.
+func (d *decider) each(answer string, f func(*Rule, *Clause)) {
+	cfg := &d.in.Config
+	for i := range cfg.Rules {
+		for j := range cfg.Rules[i].Clauses {
+			c := &cfg.Rules[i].Clauses[j]
+			if slices.Contains(cfg.group(c.Group).Answers, answer) {
+				f(&cfg.Rules[i], c)
+			}
+		}
+	}
+}

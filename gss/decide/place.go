@@ -1,0 +1,131 @@
+package decide
+
+import (
+	"fmt"
+	"time"
+)
+
+// Place is where an answer stands.
+type Place string
+
+// The places; see the package comment.
+const (
+	Serving   Place = "serving"
+	Hot       Place = "hot"
+	Waiting   Place = "waiting"
+	Draining  Place = "draining"
+	Out       Place = "out"
+	Suspended Place = "suspended"
+	Unknown   Place = "unknown"
+)
+
+// judge says where an answer stands.
+func (d *decider) judge(a *Answer) {
+	s := d.state.Answers[a.Name]
+	votes, said := d.count(a.Name), d.reports(a.Name)
+	v := AnswerVerdict{Votes: votes, Headroom: 1}
+	view, why := d.agree(&s, votes)
+	v.Place, v.Why = Serving, why
+	switch {
+	case said.out && len(votes.Doubt) > 0:
+		v.Place = Out
+		v.Why = fmt.Sprintf("%s, and the probe from %s agrees: %s", said.why, votes.Doubt[0], votes.Why)
+	case view == Failing:
+		v.Place = Out
+	case view == NoView:
+		v.Place = Unknown
+	}
+	d.comeBack(a, &s, &v)
+	if said.capacity > 0 {
+		v.Loaded, v.Headroom = true, max(0, 1-said.used/said.capacity)
+	}
+	d.heat(&s, &v)
+	d.obey(a, said, &v)
+	if s.Place != v.Place {
+		s.Place, s.Since = v.Place, d.now
+	}
+	v.Since = s.Since
+	d.state.Answers[a.Name], d.verdicts[a.Name] = s, v
+}
+
+// comeBack has an answer that was out wait before it serves again.
+func (d *decider) comeBack(a *Answer, s *AnswerState, v *AnswerVerdict) {
+	if v.Place == Out {
+		if s.OutSince.IsZero() || !s.Back.IsZero() {
+			s.OutSince = d.now
+		}
+		s.Back = time.Time{}
+		return
+	}
+	if v.Place != Serving || s.OutSince.IsZero() {
+		return
+	}
+	if s.Back.IsZero() {
+		s.Back = d.now
+	}
+	activated := d.in.Orders[a.Name].Kind == KindActivate && d.in.Orders[a.Name].Since.After(s.OutSince)
+	switch ends := s.Back.Add(a.FailBack); {
+	case activated:
+	case d.pending(ends):
+		v.Place = Waiting
+		v.Why = fmt.Sprintf("healthy since %s; serves again at %s", clock(s.Back), clock(ends))
+		return
+	case a.Manual:
+		v.Place = Waiting
+		v.Why = fmt.Sprintf("healthy since %s; fails back by hand: `anycastle activate answer %s`", clock(s.Back), a.Name)
+		return
+	}
+	s.OutSince, s.Back = time.Time{}, time.Time{}
+}
+
+// heat says whether an answer that serves is nearly full. What it was counts on until the load is below the lower threshold.
+func (d *decider) heat(s *AnswerState, v *AnswerVerdict) {
+	load, used := d.in.Config.Load, 1-v.Headroom
+	switch {
+	case !v.Loaded:
+		s.Hot = false
+	case used >= load.Enter:
+		s.Hot = true
+	case used < load.Leave:
+		s.Hot = false
+	}
+	if s.Hot && v.Place == Serving {
+		v.Place = Hot
+		v.Why = fmt.Sprintf("%.0f %% of its capacity is in use; hot from %.0f %% until below %.0f %%",
+			100*used, 100*load.Enter, 100*load.Leave)
+	}
+}
+
+// obey has orders and drains of balancers count.
+func (d *decider) obey(a *Answer, said balancers, v *AnswerVerdict) {
+	order := d.in.Orders[a.Name]
+	switch {
+	case order.Kind == KindSuspend:
+		v.Place, v.Why = Suspended, order.String()
+	case v.Place == Out || v.Place == Unknown:
+	case order.Kind == KindDrain:
+		d.draining[a.Name] = order
+		if !d.pending(d.drainFrom(a.Name, order)) {
+			v.Place, v.Why = Draining, order.String()
+		}
+	case said.draining:
+		v.Place, v.Why = Draining, "its balancers drain"
+	}
+}
+
+// drainFrom is when an answer is no longer given: when the answers that were given before the order have expired everywhere.
+func (d *decider) drainFrom(answer string, o Order) time.Time {
+	from := o.Since.Add(d.longest(answer))
+	if o.Start.After(from) {
+		return o.Start
+	}
+	return from
+}
+
+// longest is the longest TTL that any rule gives an answer.
+func (d *decider) longest(answer string) (ttl time.Duration) {
+	d.each(answer, func(_ *Rule, c *Clause) { ttl = max(ttl, c.TTL) })
+	return ttl
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05") }

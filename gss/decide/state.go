@@ -1,0 +1,128 @@
+package decide
+
+import (
+	"slices"
+	"time"
+)
+
+// State is what is to be remembered from one decision to the next. The zero State knows nothing. It may be kept on disk.
+type State struct {
+	Generation uint64                 `json:"generation"`
+	Answers    map[string]AnswerState `json:"answers"`
+	Rules      map[string]RuleState   `json:"rules"`
+}
+
+// AnswerState is what is remembered of an answer.
+type AnswerState struct {
+	Agreed   View      `json:"agreed"`             // what was agreed last
+	AgreedAt time.Time `json:"agreed_at,omitzero"` // when enough vantages were heard last
+	Place    Place     `json:"place"`
+	Since    time.Time `json:"since,omitzero"`     // of the place
+	OutSince time.Time `json:"out_since,omitzero"` // the last time that it went out
+	Back     time.Time `json:"back,omitzero"`      // since when it is healthy, while it waits
+	Hot      bool      `json:"hot,omitempty"`
+}
+
+// RuleState is what is remembered of a rule.
+type RuleState struct {
+	LastGood []string           `json:"last_good"` // what it was answered with when something last worked
+	Shares   map[string]float64 `json:"shares,omitempty"`
+	SharesAt time.Time          `json:"shares_at,omitzero"` // when they last moved
+	Choices  []Choice           `json:"choices"`
+	TTL      time.Duration      `json:"ttl"`
+	Since    time.Time          `json:"since,omitzero"` // of the choices
+}
+
+// Decision is what is answered now.
+type Decision struct {
+	Generation uint64                   `json:"generation"`
+	Answers    map[string]AnswerVerdict `json:"answers"`
+	Rules      map[string]RuleDecision  `json:"rules"`
+	Drains     map[string]Drain         `json:"drains"` // by answer
+	wake       []time.Time
+}
+
+// Wake is when to decide again though nothing is heard until then; zero: never.
+func (d Decision) Wake(now time.Time) time.Time {
+	var soonest time.Time
+	for _, t := range d.wake {
+		if t.After(now) && (soonest.IsZero() || t.Before(soonest)) {
+			soonest = t
+		}
+	}
+	return soonest
+}
+
+// AnswerVerdict is where an answer stands.
+type AnswerVerdict struct {
+	Place    Place     `json:"place"`
+	Why      string    `json:"why"`
+	Since    time.Time `json:"since,omitzero"`
+	Votes    Votes     `json:"votes"`
+	Headroom float64   `json:"headroom"` // of its capacity, 0 to 1; 1 when no balancer says
+	Loaded   bool      `json:"loaded"`   // a balancer says
+}
+
+// RuleDecision is what a rule is answered with.
+type RuleDecision struct {
+	Choices []Choice      `json:"choices"` // by place of the client; at least one
+	TTL     time.Duration `json:"ttl"`     // whole seconds, at least one
+	Since   time.Time     `json:"since,omitzero"`
+}
+
+// Choice is what clients of one place are answered with.
+type Choice struct {
+	Clause int     `json:"clause"` // from 0, by which it was chosen
+	Basis  Basis   `json:"basis"`
+	Method Method  `json:"method"`
+	Count  int     `json:"count"`  // how many of Shares a client is given
+	Shares []Share `json:"shares"` // in order; at least one
+	Why    string  `json:"why"`
+}
+
+// Share is an answer and the share of clients that it is for, in thousandths of all. With ordered and nearest the first has all.
+type Share struct {
+	Answer string `json:"answer"`
+	Of1000 int    `json:"of_1000"`
+}
+
+// same says whether clients are given the same.
+func (c Choice) same(o Choice) bool {
+	return c.Basis == o.Basis && c.Method == o.Method && c.Count == o.Count && slices.Equal(c.Shares, o.Shares)
+}
+
+// Names gives the answers of the choice, in order.
+func (c Choice) Names() []string {
+	names := make([]string, len(c.Shares))
+	for i, s := range c.Shares {
+		names[i] = s.Answer
+	}
+	return names
+}
+
+// Basis is what a choice rests on.
+type Basis string
+
+// The bases of a choice, from the best on.
+const (
+	ByHealth   Basis = "health"      // answers that serve
+	ByHot      Basis = "hot"         // none serves that is not nearly full
+	ByWaiting  Basis = "waiting"     // none serves, but some wait to fail back
+	ByDraining Basis = "draining"    // none works but those that are to drain
+	LastGood   Basis = "last-good"   // none works; what was given when one last did
+	WholeGroup Basis = "whole-group" // none works and none is known to have
+)
+
+// Works says whether the answers are believed to work.
+func (b Basis) Works() bool { return b != LastGood && b != WholeGroup }
+
+// Drain is how far an answer's drain is.
+type Drain struct {
+	From  time.Time `json:"from"`           // the answer is given until then
+	Clear time.Time `json:"clear,omitzero"` // no resolver that honours TTLs holds it after that
+	Only  []string  `json:"only,omitempty"` // rules that have nothing else that works, and so keep giving it
+	Why   string    `json:"why"`
+}
+
+// Done says whether no resolver can hold the answer any more.
+func (d Drain) Done(now time.Time) bool { return len(d.Only) == 0 && !now.Before(d.Clear) }
