@@ -1,6 +1,7 @@
 package message
 
 import (
+	"fmt"
 	"unicode/utf8"
 
 	"anycastle/gss/cookie"
@@ -10,7 +11,6 @@ import (
 const (
 	plainSize   = 512  // bytes of a UDP reply without EDNS: RFC 1035 section 4.2.1
 	defaultSize = 1232 // and with it: fits IPv6's smallest MTU, so no reply is ever a fragment
-	largestSize = 4096 // what RFC 6891 section 6.2.5 suggests as the most
 	streamSize  = 65535
 
 	// maxID keeps the least reply to the longest name within plainSize, whatever else its OPT record carries.
@@ -19,7 +19,7 @@ const (
 
 // Config is how the server presents itself to resolvers.
 type Config struct {
-	MaxUDP        int    `yaml:"max_udp"`        // bytes of the largest UDP reply, 512 to 4096; default 1232
+	MaxUDP        int    `yaml:"max_udp"`        // bytes of the largest UDP reply, 512 to 1232; default 1232
 	ID            string `yaml:"id"`             // what NSID, id.server and hostname.bind say; default nothing
 	Version       string `yaml:"version"`        // what version.server and version.bind say; default nothing
 	ClientSubnet  bool   `yaml:"client_subnet"`  // believe RFC 7871's option; default true
@@ -31,12 +31,19 @@ func (c *Config) SetDefaults() { *c = Config{MaxUDP: defaultSize, ClientSubnet: 
 
 // Validate reports what is wrong with the section.
 func (c *Config) Validate(at config.Cursor) {
-	if c.MaxUDP < plainSize || c.MaxUDP > largestSize {
-		at.Key("max_udp").Errorf("%d bytes; use %d to %d, and %d unless all paths to resolvers carry larger packets whole",
-			c.MaxUDP, plainSize, largestSize, defaultSize)
+	if c.MaxUDP < plainSize || c.MaxUDP > defaultSize {
+		at.Key("max_udp").Errorf("%d bytes; use %d to %d, which every path carries whole", c.MaxUDP, plainSize, defaultSize)
 	}
 	checkText(at.Key("id"), c.ID, maxID)
 	checkText(at.Key("version"), c.Version, 255) // one string of a TXT record
+}
+
+// NSID is what that option says (RFC 5001), and of which version of its data a server speaks; 0: of none.
+func (c *Config) NSID(version uint64) []byte {
+	if c.ID == "" || version == 0 {
+		return []byte(c.ID)
+	}
+	return fmt.Appendf(nil, "%s/%d", c.ID, version)
 }
 
 func checkText(at config.Cursor, s string, limit int) {

@@ -29,6 +29,7 @@ type Extras struct {
 	Idle    time.Duration   // that the connection may be quiet (RFC 7828); said to who asks, over TCP and TLS
 	Glue    int             // how many records at the head of Extra a referral cannot do without: RFC 9471
 	Reserve int             // bytes to leave free for a TSIG record
+	Version uint64          // of what the answer follows; NSID says it behind Config.ID and a slash; 0: nothing does
 
 	least bool // only what the client's next query hangs on: the reply may go to a victim of forgery
 }
@@ -195,12 +196,12 @@ func (e *Edge) appendOptions(b []byte, q *Query, x Extras, d detail) []byte {
 		return b
 	}
 	if q.NSID && e.cfg.ID != "" {
-		b = appendOption(b, dns.EDNS0NSID, []byte(e.cfg.ID))
+		b = appendOption(b, dns.EDNS0NSID, e.cfg.NSID(x.Version))
 	}
 	for _, ee := range x.Errors[:min(len(x.Errors), maxErrors)] {
 		body := binary.BigEndian.AppendUint16(nil, ee.Code)
 		if d == everything {
-			body = append(body, shorten(ee.Text)...)
+			body = append(body, Shorten(ee.Text)...)
 		}
 		b = appendOption(b, dns.EDNS0EDE, body)
 	}
@@ -213,8 +214,8 @@ func appendOption(b []byte, code uint16, body []byte) []byte {
 	return append(b, body...)
 }
 
-// shorten cuts a text between characters.
-func shorten(s string) string {
+// Shorten cuts an extended error's text to the length that is sent, between characters.
+func Shorten(s string) string {
 	if len(s) <= maxText {
 		return s
 	}

@@ -297,7 +297,7 @@ func TestValidate(t *testing.T) {
 		want   string // part of the complaint; "" for none
 	}{
 		{"defaults", func(*Config) {}, ""},
-		{"too small", func(c *Config) { c.MaxUDP = 511 }, "max_udp: 511 bytes; use 512 to 4096"},
+		{"too small", func(c *Config) { c.MaxUDP = 511 }, "max_udp: 511 bytes; use 512 to 1232"},
 		{"too large", func(c *Config) { c.MaxUDP = 4097 }, "max_udp: 4097 bytes"},
 		{"long id", func(c *Config) { c.ID = strings.Repeat("x", 65) }, "id: 65 bytes; at most 64"},
 		{"long version", func(c *Config) { c.Version = strings.Repeat("x", 256) }, "version: 256 bytes; at most 255"},

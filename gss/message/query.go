@@ -46,7 +46,7 @@ type Query struct {
 
 	RD bool // recursion desired; of no effect but that the reply repeats it
 	AD bool // the client understands AD in a reply: RFC 6840 section 5.7
-	CD bool // repeated in the reply: RFC 4035 section 3.1.6
+	CD bool // repeated in the reply, as RFC 4035 section 3 wants it, and as most servers do whatever its section 3.1.6 says
 
 	Via  Transport
 	From netip.AddrPort // where the reply goes
