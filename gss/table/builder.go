@@ -27,7 +27,15 @@ type Config struct {
 	Key     flowhash.Key // of Hashed; the same at all servers, so that they send a client to the same variant
 	NSID    []byte       // at most MaxOptions octets; empty: none
 	Cookies Cookies      // nil: none
-	Lanes   int          // how many readers there are, each with a Client of its own lane; 0: 1
+	// NoSubnet has client subnets be an option like any that is unknown.
+	NoSubnet bool
+	Lanes    int // how many readers there are, each with a Client of its own lane; 0: 1
+}
+
+// With is the same with another NSID.
+func (c Config) With(nsid []byte) Config {
+	c.NSID = nsid
+	return c
 }
 
 // Builder collects entries. It is for one goroutine at a time. It may be kept: Build leaves it as it is, so the next table

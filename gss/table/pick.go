@@ -88,3 +88,14 @@ func keyHash(key string) uint64 {
 	}
 	return mix(h)
 }
+
+// PickHashed gives the place of the key that Hashed picks for a client among keys with weights, one of which is not 0.
+func PickHashed(key flowhash.Key, client netip.Addr, keys []string, weights []uint32) int {
+	pointers := make([]byte, pointerSize*len(keys))
+	for i := range keys {
+		binary.LittleEndian.PutUint32(pointers[pointerSize*i+4:], weights[i])
+		binary.LittleEndian.PutUint64(pointers[pointerSize*i+8:], keyHash(keys[i]))
+	}
+	won, _ := (&Table{cfg: Config{Key: key}}).hashed(pointers, client.Unmap())
+	return won
+}

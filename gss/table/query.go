@@ -36,6 +36,8 @@ type query struct {
 	size   int    // that the reply may have
 	cookie []byte // nil: none
 	subnet subnet
+
+	noSubnet bool // it is an unknown option
 }
 
 // subnet is a client subnet of RFC 7871.
@@ -113,7 +115,7 @@ func (q *query) parseOption(code uint16, data []byte) bool {
 		n := len(data) - clientCookie
 		return n == 0 || n >= minServerCookie && n <= maxServerCookie
 	case optionSubnet:
-		return q.subnet.data == nil && q.subnet.parse(data)
+		return q.noSubnet || q.subnet.data == nil && q.subnet.parse(data)
 	}
 	return true // RFC 6891 section 6.1.2: unknown ones are ignored
 }

@@ -58,7 +58,7 @@ func (t *Table) Size() int {
 func (t *Table) Answer(dst, query []byte, c *Client) (n int, ok bool) {
 	q := &c.query
 	q.opt, q.do, q.nsid, q.cookie, q.subnet.data = false, false, false, nil, nil
-	c.Known = false
+	c.Known, q.noSubnet = false, t.cfg.NoSubnet
 	if !q.parse(query) {
 		return 0, false
 	}
@@ -173,3 +173,6 @@ func (q *query) reply(dst, query []byte, m message, body, options []byte) (n int
 	copy(opt[optHead:], options)
 	return n + optSize, true
 }
+
+// Name is the name that the last query asked for, in wire form and lower case. It holds until the next.
+func (c *Client) Name() []byte { return c.name[:len(c.query.name)] }
