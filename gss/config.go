@@ -2,92 +2,177 @@ package gss
 
 import (
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"anycastle/gss/cookie"
+	"anycastle/gss/decide"
+	"anycastle/gss/limit"
+	"anycastle/gss/message"
+	"anycastle/gss/zone"
 	"anycastle/internal/config"
+	"anycastle/internal/mtls"
 	"anycastle/internal/probe"
 )
 
-// Ordered is the balance method that answers with the first answer whose probe passes.
-const Ordered = "ordered"
-
-const (
-	maxTTL     = time.Hour // a longer one makes every failover last that long
-	maxAnswers = 32        // of one group: all of them fit a UDP reply of 1232 bytes
-)
+const maxTTL = time.Hour // of a rule; a longer one makes every failover last that long
 
 // Config is the `gss:` section of a node file.
 type Config struct {
-	Listen  []netip.AddrPort `yaml:"listen"`        // UDP and TCP on each; addresses of this node, never the wildcard
-	Zone    Zone             `yaml:"zone"`          // the zone that this node is authoritative for
-	Answers []Answer         `yaml:"answers"`       // the sites' VIPs
-	Groups  []AnswerGroup    `yaml:"answer_groups"` // which answers stand for each other
-	Rules   []Rule           `yaml:"rules"`         // which names are answered from which group
+	Name     string           `yaml:"name"`          // of this GSS among the others; default the host name
+	Listen   []netip.AddrPort `yaml:"listen"`        // UDP and TCP on each; addresses of this node, never the wildcard
+	StateDir string           `yaml:"state_dir"`     // orders and decisions survive a restart here; default /var/lib/anycastle/gss
+	Zones    []Zone           `yaml:"zones"`         // what this node is authoritative for
+	Answers  []Answer         `yaml:"answers"`       // the sites' VIPs
+	Groups   []AnswerGroup    `yaml:"answer_groups"` // which answers stand for each other
+	Sources  []Sources        `yaml:"sources"`       // lists of clients
+	Rules    []Rule           `yaml:"rules"`         // which names are answered from which answer groups
+	Load     Load             `yaml:"load"`          // when the load of an answer counts
+
+	ListenTLS []netip.AddrPort `yaml:"listen_tls"`     // DNS over TLS (RFC 7858) on each; needs tls
+	TLS       *mtls.Files      `yaml:"tls"`            // the certificate for that
+	EDNS      message.Config   `yaml:"edns"`           // how this server presents itself to resolvers
+	Cookies   string           `yaml:"cookie_secrets"` // file of secrets that all servers of the zones share; default one of this process
+	Limits    limit.Config     `yaml:"limits"`         // what one source may ask for
+
+	checked *zone.Set // by Validate, which found nothing wrong: reading large zones takes time
 }
 
-// Zone is the zone and its plain records.
+// Zone is a zone, from a file or from records in the node file.
 type Zone struct {
 	Name    string        `yaml:"name"`    // such as mail.example.org
-	TTL     time.Duration `yaml:"ttl"`     // of rule answers, of negative answers and of records without their own; default 5s, 1s to 1h
+	File    string        `yaml:"file"`    // RFC 1035 section 5 zone file; instead of all that follows
+	TTL     time.Duration `yaml:"ttl"`     // of negative answers and of records without their own; default 5s, 1s to 1h
 	Primary string        `yaml:"primary"` // SOA MNAME
 	Contact string        `yaml:"contact"` // SOA RNAME: the mailbox hostmaster@example.org is written hostmaster.example.org
 	Serial  uint32        `yaml:"serial"`  // SOA SERIAL; default 1
-	Records string        `yaml:"records"` // RFC 1035 section 5 master-file lines, relative to the zone
+	Records string        `yaml:"records"` // zone file lines without the SOA record, relative to the zone
 }
 
-// Answer is one address that a name may be answered with.
+// Answer is one thing that a name may be answered with: a site's VIP.
 type Answer struct {
-	Name    string       `yaml:"name"`
-	Address netip.Addr   `yaml:"address"` // IPv4
-	Probe   probe.Config `yaml:"probe"`   // of Address; a type that needs a port must be given one
+	Name      string         `yaml:"name"`
+	Site      string         `yaml:"site"`      // default the answer's name
+	Addresses []netip.Addr   `yaml:"addresses"` // IPv4 for A, IPv6 for AAAA
+	Target    string         `yaml:"target"`    // host name, for the records of other types that rules make
+	Weight    int            `yaml:"weight"`    // 1 to 1000; default 100
+	Probes    []probe.Config `yaml:"probes"`    // all must pass, at each address; a type that needs a port must be given one
+	FailBack  time.Duration  `yaml:"fail_back"` // healthy for so long before it serves again; default 10s
+	Manual    bool           `yaml:"manual"`    // and then it waits for `anycastle activate answer`; default false
 }
 
-// AnswerGroup is a set of answers and the way to choose among them.
+// AnswerGroup is a set of answers.
 type AnswerGroup struct {
 	Name    string   `yaml:"name"`
-	Balance string   `yaml:"balance"` // default ordered
 	Answers []string `yaml:"answers"` // names of answers, the most wanted first
 }
 
-// Rule is a DNS rule: A queries for Name are answered from Group.
+// Sources is a list of clients, by the address that their query comes from or is for (RFC 7871).
+type Sources struct {
+	Name     string         `yaml:"name"`
+	Prefixes []netip.Prefix `yaml:"prefixes"`
+}
+
+// Rule is a DNS rule: queries for its domains, from its sources, are answered by the first of its clauses that can. Of the
+// rules for a name and type the first that fits the client counts.
 type Rule struct {
-	Name  string `yaml:"name"`
-	Group string `yaml:"group"`
+	Name    string            `yaml:"name"`
+	Domains []string          `yaml:"domains"` // names in the zones; *.example.org stands for all below it that are not there
+	Sources []string          `yaml:"sources"` // names of lists; default any client
+	Clauses []Clause          `yaml:"clauses"` // one to three
+	Near    []Near            `yaml:"near"`    // for the balance method nearest
+	Records map[string]string `yaml:"records"` // type: data, made of {target}, {order}, {weight}; default A and AAAA of the addresses
+}
+
+// Clause is one choice that a rule may make.
+type Clause struct {
+	Group    string        `yaml:"group"`
+	Balance  decide.Method `yaml:"balance"`   // ordered (default), round-robin, weighted, least-loaded, hashed or nearest
+	Count    int           `yaml:"count"`     // how many answers a client gets, at most; default 1
+	TTL      time.Duration `yaml:"ttl"`       // default 5s, 1s to 1h
+	ShortTTL time.Duration `yaml:"short_ttl"` // while an answer of the rule is not in service; default half of ttl
+}
+
+// Near says which sites are near to some clients.
+type Near struct {
+	Sources string   `yaml:"sources"` // name of a list
+	Sites   []string `yaml:"sites"`   // the nearest first; the others come after them
+}
+
+// Load says when an answer is too loaded to be given while another is there.
+type Load struct {
+	Enter int           `yaml:"enter"` // percent of the capacity from which on an answer is hot; default 90
+	Leave int           `yaml:"leave"` // percent below which it no longer is; default 75
+	Slew  int           `yaml:"slew"`  // percent of all shares of least-loaded that may move in the time of a TTL; default 20
+	Fresh time.Duration `yaml:"fresh"` // how long a report of a balancer counts; default 3s
+}
+
+// SetDefaults implements config.Defaulter.
+func (c *Config) SetDefaults() {
+	*c = Config{StateDir: "/var/lib/anycastle/gss", Load: defaultLoad()}
+	c.EDNS.SetDefaults()
+	c.Limits.SetDefaults()
 }
 
 // SetDefaults implements config.Defaulter.
 func (z *Zone) SetDefaults() { *z = Zone{TTL: 5 * time.Second, Serial: 1} }
 
 // SetDefaults implements config.Defaulter.
-func (g *AnswerGroup) SetDefaults() { *g = AnswerGroup{Balance: Ordered} }
+func (a *Answer) SetDefaults() { *a = Answer{Weight: 100, FailBack: 10 * time.Second} }
 
-// Validate reports what is wrong with the section.
-func (c *Config) Validate(at config.Cursor) { c.compile(at) }
+// SetDefaults implements config.Defaulter.
+func (c *Clause) SetDefaults() { *c = Clause{Balance: decide.Ordered, Count: 1, TTL: 5 * time.Second} }
 
-// compile is Validate, and gives the zone that the section describes. The zone is fit for use only when there was no
-// complaint.
-func (c *Config) compile(at config.Cursor) *zone {
-	c.checkListen(at.Key("listen"))
-	c.checkAnswers(at.Key("answers"))
-	c.checkGroups(at.Key("answer_groups"))
-	z := newZone(&c.Zone, at.Key("zone"))
-	if z == nil {
-		return nil
-	}
-	z.addRecords(c.Zone.Records, at.Key("zone").Key("records"))
-	c.addRules(z, at.Key("rules"))
-	z.checkReferences(at.Key("zone"))
-	return z
+// SetDefaults implements config.Defaulter.
+func (l *Load) SetDefaults() { *l = defaultLoad() }
+
+func defaultLoad() Load {
+	d := decide.DefaultLoad()
+	return Load{Enter: int(100 * d.Enter), Leave: int(100 * d.Leave), Slew: int(100 * d.Slew), Fresh: d.Fresh}
 }
 
-func (c *Config) checkListen(at config.Cursor) {
-	if len(c.Listen) == 0 {
-		at.Errorf("no address to answer on; give at least one, such as [198.51.100.7:53]")
+// Validate reports what is wrong with the section.
+func (c *Config) Validate(at config.Cursor) {
+	if c.checked = c.compile(at); at.Failed() {
+		c.checked = nil
 	}
-	for i, a := range c.Listen {
+}
+
+// nodeName is the name of this GSS.
+func (c *Config) nodeName() (string, error) {
+	if c.Name != "" {
+		return c.Name, nil
+	}
+	return os.Hostname()
+}
+
+// checkServer reports what is wrong with how queries come in.
+func (c *Config) checkServer(at config.Cursor) {
+	if len(c.Listen) == 0 {
+		at.Key("listen").Errorf("no address to answer on; give at least one, such as [198.51.100.7:53]")
+	}
+	checkListen(at.Key("listen"), c.Listen)
+	checkListen(at.Key("listen_tls"), c.ListenTLS)
+	if len(c.ListenTLS) > 0 && c.TLS == nil {
+		at.Key("listen_tls").Errorf("needs a certificate; give tls: {cert: FILE, key: FILE, ca: FILE}")
+	}
+	if c.TLS != nil {
+		c.TLS.Validate(at.Key("tls"))
+	}
+	c.EDNS.Validate(at.Key("edns"))
+	c.Limits.Validate(at.Key("limits"))
+	if c.Cookies != "" {
+		if _, err := cookie.Load(c.Cookies); err != nil {
+			at.Key("cookie_secrets").Errorf("%v", err)
+		}
+	}
+}
+
+func checkListen(at config.Cursor, listen []netip.AddrPort) {
+	for i, a := range listen {
 		at := at.Index(i)
 		switch {
 		case !a.IsValid():
@@ -96,112 +181,30 @@ func (c *Config) checkListen(at config.Cursor) {
 			at.Errorf("%v is no address of this node; name each one, so that a reply leaves from the address that was asked", a.Addr())
 		case a.Port() == 0:
 			at.Errorf("port 0 is none; use 53")
-		case slices.Contains(c.Listen[:i], a):
+		case slices.Contains(listen[:i], a):
 			at.Errorf("%v is listed twice; keep one", a)
 		}
 	}
 }
 
-func (c *Config) checkAnswers(at config.Cursor) {
-	if len(c.Answers) == 0 {
-		at.Errorf("no answers; list the VIPs of the sites with a name, an address and a probe each")
+func (c *Config) checkLoad(at config.Cursor) {
+	l := c.Load
+	if l.Enter < 1 || l.Enter > 100 {
+		at.Key("enter").Errorf("%d is no percentage from 1 to 100; 90 suits most", l.Enter)
 	}
-	names := map[string]bool{}
-	for i := range c.Answers {
-		a, at := &c.Answers[i], at.Index(i)
-		checkName(at, "answer", a.Name, names)
-		switch {
-		case !a.Address.IsValid():
-			at.Key("address").Errorf("missing or no address; give an IPv4 address such as 203.0.113.110")
-		case !a.Address.Is4():
-			at.Key("address").Errorf("%v is IPv6, which rules do not answer with in this version; give the VIP's IPv4 address", a.Address)
-		case a.Address.IsUnspecified() || a.Address.IsMulticast():
-			at.Key("address").Errorf("%v is no address that a client can connect to; give the VIP's", a.Address)
-		}
-		if a.Probe.Port == 0 && a.Probe.NeedsPort() {
-			at.Key("probe").Key("port").Errorf("missing; an answer is an address alone, so say which port to probe, such as 25")
-		}
-		a.Probe.Validate(at.Key("probe"))
+	if l.Leave < 1 || l.Leave > l.Enter {
+		at.Key("leave").Errorf("%d is not from 1 to enter, which is %d; leave a distance, or an answer at the edge is hot now and then", l.Leave, l.Enter)
+	}
+	if l.Slew < 1 || l.Slew > 100 {
+		at.Key("slew").Errorf("%d is no percentage from 1 to 100; 20 suits most", l.Slew)
+	}
+	if l.Fresh < time.Second {
+		at.Key("fresh").Errorf("%v is too short for reports that come every second; 3s suits most", l.Fresh)
 	}
 }
 
-func (c *Config) checkGroups(at config.Cursor) {
-	names := map[string]bool{}
-	for i := range c.Groups {
-		g, at := &c.Groups[i], at.Index(i)
-		checkName(at, "answer group", g.Name, names)
-		if g.Balance != Ordered {
-			at.Key("balance").Errorf("no balance method is called %q; use %s", g.Balance, Ordered)
-		}
-		if len(g.Answers) == 0 || len(g.Answers) > maxAnswers {
-			at.Key("answers").Errorf("%d answers; list from 1 to %d, the most wanted first", len(g.Answers), maxAnswers)
-		}
-		c.checkMembers(g, at.Key("answers"))
-	}
-}
-
-func (c *Config) checkMembers(g *AnswerGroup, at config.Cursor) {
-	seen := map[netip.Addr]string{}
-	for i, name := range g.Answers {
-		a := c.answer(name)
-		if a == nil {
-			at.Index(i).Errorf("no answer is called %q%s", name, suggest(name, c.answerNames()))
-			continue
-		}
-		if other, ok := seen[a.Address]; ok {
-			at.Index(i).Errorf("%s has the address %v, and so has %s; keep one of them in the group", name, a.Address, other)
-		}
-		seen[a.Address] = name
-	}
-}
-
-// addRules puts the rules' names into the zone.
-func (c *Config) addRules(z *zone, at config.Cursor) {
-	if len(c.Rules) == 0 {
-		at.Errorf("no rules; say which name is answered from which answer group")
-	}
-	for i, r := range c.Rules {
-		at := at.Index(i)
-		if c.group(r.Group) == nil {
-			at.Key("group").Errorf("no answer group is called %q%s", r.Group, suggest(r.Group, c.groupNames()))
-		}
-		name, err := hostname(r.Name)
-		if err != nil {
-			at.Key("name").Errorf("%v", err)
-			continue
-		}
-		z.addRule(name, r.Group, at.Key("name"))
-	}
-}
-
-func (c *Config) answer(name string) *Answer {
-	if i := slices.IndexFunc(c.Answers, func(a Answer) bool { return a.Name == name }); i >= 0 {
-		return &c.Answers[i]
-	}
-	return nil
-}
-
-func (c *Config) group(name string) *AnswerGroup {
-	if i := slices.IndexFunc(c.Groups, func(g AnswerGroup) bool { return g.Name == name }); i >= 0 {
-		return &c.Groups[i]
-	}
-	return nil
-}
-
-func (c *Config) answerNames() []string {
-	var names []string
-	for _, a := range c.Answers {
-		names = append(names, a.Name)
-	}
-	return names
-}
-
-func (c *Config) groupNames() []string {
-	var names []string
-	for _, g := range c.Groups {
-		names = append(names, g.Name)
-	}
-	return names
+func (l Load) decide() decide.Load {
+	return decide.Load{Enter: float64(l.Enter) / 100, Leave: float64(l.Leave) / 100, Slew: float64(l.Slew) / 100, Fresh: l.Fresh}
 }
 
 var objectName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -228,4 +231,17 @@ func suggest(name string, known []string) string {
 		return "; there is none yet, so define it"
 	}
 	return "; known here: " + strings.Join(known, ", ")
+}
+
+// find gives the object of that name, or reports that there is none.
+func find[T any](at config.Cursor, what string, list []T, nameOf func(*T) string, name string) *T {
+	var known []string
+	for i := range list {
+		if nameOf(&list[i]) == name {
+			return &list[i]
+		}
+		known = append(known, nameOf(&list[i]))
+	}
+	at.Errorf("no %s is called %q%s", what, name, suggest(name, known))
+	return nil
 }

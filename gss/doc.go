@@ -1,17 +1,20 @@
 // Package gss is the Global Site Selector: the authoritative DNS server that answers a mail name with the site that
 // serves it now. (It has nothing to do with GSSAPI.)
 //
-// A node serves one zone. Most of it is plain records from the node file. A DNS rule takes a name out of them and
-// answers its A queries from an answer group, whose answers are the sites' VIPs; probes say which of them pass, and
-// the group's balance method picks. The path is
+// A node serves zones. Most of them is plain records, from zone files or the node file. DNS rules answer for some of their names
+// from answer groups, whose answers are the sites' VIPs. What each client gets follows from probes, orders and the balance
+// methods. The path is
 //
-//	config + probe results ──decide──► decision (swapped whole) ──respond──► reply
+//	config + probe results + orders ──decide──► decision ──► snapshot (swapped whole)
+//	query ──message.Read──► zone.Lookup (rules' records from the snapshot) ──message.Finish──► reply
 //
-// decide and respond are pure. A name with a rule is always answered with NOERROR: when nothing passes, with what
-// passed last, since a resolver that gets SERVFAIL or silence goes on serving the dead site's address from its cache.
-// Nothing is answered before every answer has been probed once.
+// Package decide is pure, and so are zone, which finds what a zone says, and message, which knows EDNS. The engine here
+// gathers what is known and has it decided anew whenever that changes, or a time comes. A name with a rule is always
+// answered with NOERROR: when nothing works, with what worked last and an extended error (RFC 8914), since a resolver that
+// gets SERVFAIL or silence goes on serving the dead site's address from its cache. Nothing is answered before every answer
+// has been probed once. Orders and decisions are kept on disk.
 //
-// The package does no recursion, zone transfer, dynamic update, delegation, wildcard or DNSSEC, answers rules with
-// IPv4 addresses only, and keeps no state on disk. cmd/anycastle calls it: New, then Run in the role's process, with
-// Status behind the status socket. Nothing has to be closed; Run releases its sockets when its context ends.
+// The package does no recursion, zone transfer, dynamic update or DNSSEC. cmd/anycastle calls it: New, then Run in the
+// role's process, with Status and Handlers behind the status socket. Nothing has to be closed; Run releases its sockets
+// when its context ends.
 package gss

@@ -4,16 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"anycastle/internal/config"
+	"anycastle/gss/cookie"
+	"anycastle/gss/limit"
+	"anycastle/gss/message"
+	"anycastle/gss/udp"
+	"anycastle/internal/mtls"
 	"anycastle/internal/probe"
 )
 
@@ -27,30 +34,41 @@ type Options struct {
 	Probe    probe.Func            // nil: what the configs ask for
 }
 
-// GSS serves one zone. Its methods are safe for concurrent use.
+// GSS serves zones. Its methods are safe for concurrent use.
 type GSS struct {
-	config    Config
-	zone      *zone
 	log       *slog.Logger
 	metrics   *metrics
-	probe     probe.Func
-	health    *health
+	cookies   *cookie.Server
+	seed      maphash.Seed // of nameHash
+	engine    *engine
 	answering atomic.Pointer[[]netip.AddrPort] // nil until the sockets are open
 	faultOnce sync.Once
+	reloading sync.Mutex
 }
 
-// New checks the config and prepares the zone. It opens and starts nothing.
+// New checks the config and reads the zones. It opens and starts nothing.
 func New(cfg Config, o Options) (*GSS, error) {
-	if err := config.Check("gss", cfg.Validate); err != nil {
-		return nil, fmt.Errorf("gss config: %w", err)
-	}
-	g := &GSS{config: cfg, log: o.Log, metrics: newMetrics(o.Registry), probe: o.Probe}
-	g.zone = g.config.compile(config.Cursor{})
+	g := &GSS{log: o.Log, metrics: newMetrics(o.Registry), seed: maphash.MakeSeed(), cookies: cookie.NewServer(cookie.Random())}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	g.health = newHealth(&g.config, g.log, g.metrics)
-	return g, nil
+	first, err := newServing(cfg, g.cookies, nil)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := cfg.secrets()
+	if err != nil {
+		return nil, err
+	}
+	if len(secrets) > 0 {
+		g.cookies.Set(secrets[0], secrets[1:]...)
+	}
+	name, err := cfg.nodeName()
+	if err != nil {
+		return nil, fmt.Errorf("find a name for this GSS: %w; give it one with gss.name", err)
+	}
+	g.engine = newEngine(name, o.Probe, g.log, g.metrics)
+	return g, g.engine.serve(first)
 }
 
 // Run probes and answers until ctx is done, which is no error. It may be called once.
@@ -58,9 +76,15 @@ func New(cfg Config, o Options) (*GSS, error) {
 // The sockets are opened after the first round of probes: until then a resolver finds this server silent and asks
 // another, which is better than an address that may be dead.
 func (g *GSS) Run(ctx context.Context) error {
+	cfg := g.engine.serving().config
+	if err := g.engine.load(cfg.StateDir); err != nil {
+		return err
+	}
 	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error { return probe.Run(inner, g.health.targets(), g.probe, g.health.report) })
-	group.Go(func() error { return g.serve(inner) })
+	group.Go(func() error { return g.engine.prober.Run(inner) })
+	group.Go(func() error { return g.engine.keep(inner, cfg.StateDir) })
+	group.Go(func() error { g.engine.run(inner); return inner.Err() })
+	group.Go(func() error { return g.serve(inner, &cfg) })
 	if err := group.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -68,24 +92,54 @@ func (g *GSS) Run(ctx context.Context) error {
 }
 
 // serve waits for the first round of probes and answers from then on.
-func (g *GSS) serve(ctx context.Context) error {
+func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-g.health.ready:
+	case <-g.engine.ready:
 	}
-	eps, err := bind(ctx, g.config.Listen)
+	streams, err := g.bindStreams(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	var addrs []netip.AddrPort
-	for _, e := range eps {
-		addrs = append(addrs, e.addr())
+	listen := slices.Clone(cfg.Listen)
+	for i := range listen {
+		listen[i] = streams[i].addr() // a port that was left open is the same for both
 	}
-	g.answering.Store(&addrs)
-	g.log.Info("answering", "zone", g.config.Zone.Name, "listen", addrs)
-	s := &server{log: g.log, metrics: g.metrics, respond: g.respond}
-	return s.serve(ctx, eps)
+	packets, err := udp.Listen(udp.Config{Listen: listen, Log: g.log}, g)
+	if err != nil {
+		closeAll(streams)
+		return bindError("UDP", err)
+	}
+	g.metrics.serve(packets.Counters)
+	g.answering.Store(&listen)
+	g.log.Info("answering", "zones", len(cfg.Zones), "listen", listen, "listen_tls", cfg.ListenTLS)
+	limiter := func() *limit.Limiter { return g.engine.current.Load().limiter }
+	s := &server{log: g.log, metrics: g.metrics, limiter: limiter, respond: g.respond}
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return packets.Serve(inner) })
+	group.Go(func() error { return s.serve(inner, streams) })
+	return group.Wait()
+}
+
+// bindStreams opens what takes connections.
+func (g *GSS) bindStreams(ctx context.Context, cfg *Config) ([]listener, error) {
+	streams, err := bind(ctx, cfg.Listen, nil)
+	if err != nil || len(cfg.ListenTLS) == 0 {
+		return streams, err
+	}
+	material, err := mtls.Load(*cfg.TLS, g.log)
+	if err == nil {
+		secure := material.Public()
+		secure.NextProtos = []string{"dot"} // RFC 7858's, registered with IANA
+		var more []listener
+		more, err = bind(ctx, cfg.ListenTLS, secure)
+		streams = append(streams, more...)
+	}
+	if err != nil {
+		closeAll(streams)
+	}
+	return streams, err
 }
 
 // Healthy is nil while queries are answered, ErrNotReady before.
@@ -96,20 +150,38 @@ func (g *GSS) Healthy() error {
 	return nil
 }
 
-// respond answers one message by the decision of this moment. Whatever goes wrong costs this one query only.
-func (g *GSS) respond(wire []byte, via transport) (reply []byte) {
-	var rcode int
+// respond answers one message by the decision of this moment; nil: there is no reply. Whatever goes wrong costs this one query
+// only.
+func (g *GSS) respond(wire []byte, via message.Transport, from netip.AddrPort) (reply []byte) {
+	var why message.Reason
 	defer func() {
 		if p := recover(); p != nil {
-			reply = nil
+			reply, why = nil, faulty
 			g.fault(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
-		g.metrics.count(via, reply, rcode)
+		g.metrics.count(via, reply, why)
 	}()
-	reply, rcode, err := g.zone.respond(wire, via, g.health.current.Load())
-	if err != nil {
-		g.fault(err)
+	now := time.Now()
+	served := g.engine.current.Load()
+	q, reply, why := served.edge.Read(wire, via, from, now)
+	if why != "" {
 		return nil
+	}
+	zone := ""
+	if reply == nil {
+		a := &answerer{now: served, client: q.Client().Addr()}
+		m, extras := a.answer(q)
+		extras.Idle, zone = idleTime, a.zone
+		var err error
+		reply, err = served.edge.Finish(q, m, extras)
+		if err = errors.Join(err, a.failed); err != nil {
+			why = faulty
+			g.fault(err)
+			return nil
+		}
+	}
+	if reply = g.limitReply(served, q, reply, zone, now); reply == nil {
+		why = limited
 	}
 	return reply
 }

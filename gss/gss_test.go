@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"anycastle/gss/decide"
 	"anycastle/internal/probe"
 )
 
@@ -28,19 +28,24 @@ type running struct {
 }
 
 // startRunning runs a GSS whose answers 127.0.0.1 and 127.0.0.2 are probed on the ports.
-func startRunning(t *testing.T, eastPort, westPort uint16) *running {
+func startRunning(t *testing.T, eastPort, westPort uint16, settings ...func(*Config)) *running {
 	t.Helper()
 	cfg := mustDecode(t, nodeFile)
 	for i, port := range []uint16{eastPort, westPort} {
 		a := &cfg.Answers[i]
-		a.Address = netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)})
-		a.Probe.Port, a.Probe.Interval, a.Probe.Timeout = port, 100*time.Millisecond, 100*time.Millisecond
+		a.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)})}
+		a.FailBack = 0
+		p := &a.Probes[0]
+		p.Port, p.Interval, p.Timeout = port, 100*time.Millisecond, 100*time.Millisecond
+	}
+	for _, set := range settings {
+		set(&cfg)
 	}
 	g, err := New(cfg, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")} // any free port, which Validate refuses
+	g.engine.next.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")} // any free port, which Validate refuses
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- g.Run(ctx) }()
@@ -52,7 +57,7 @@ func startRunning(t *testing.T, eastPort, westPort uint16) *running {
 	})
 	r := &running{GSS: g}
 	waitFor(t, "the sockets", func() bool { return g.Healthy() == nil })
-	r.addr = g.Status().Listen[0].String()
+	r.addr = g.Server().Listen[0].String()
 	return r
 }
 
@@ -122,7 +127,7 @@ func TestFailoverOnRealSockets(t *testing.T) {
 	east.Close()
 	answer("NOERROR 127.0.0.2")
 	west.Close()
-	waitFor(t, "the loss of both sites", func() bool { return r.Status().Groups[0].Basis == LastGood })
+	waitFor(t, "the loss of both sites", func() bool { return r.Rules()[1].Basis == decide.LastGood })
 	answer("NOERROR 127.0.0.2")
 	site(t, east.Addr().String())
 	answer("NOERROR 127.0.0.1")
@@ -133,7 +138,7 @@ func TestNoAnswerBeforeTheFirstRound(t *testing.T) {
 	release := make(chan struct{})
 	cfg := mustDecode(t, nodeFile)
 	for i := range cfg.Answers {
-		cfg.Answers[i].Probe.Interval, cfg.Answers[i].Probe.Timeout = patience, patience
+		cfg.Answers[i].Probes[0].Interval, cfg.Answers[i].Probes[0].Timeout = patience, patience
 	}
 	g, err := New(cfg, Options{Probe: func(ctx context.Context, t probe.Target, _ *probe.Advice) error {
 		if t.Addr.Addr().String() == west {
@@ -147,12 +152,12 @@ func TestNoAnswerBeforeTheFirstRound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	g.engine.next.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- g.Run(ctx) }()
-	waitFor(t, "the first answer's probe", func() bool { return !g.Status().Answers[0].LastProbe.IsZero() })
-	if s := g.Status(); !errors.Is(g.Healthy(), ErrNotReady) || len(s.Listen) != 0 || s.Generation != 0 {
+	waitFor(t, "the first answer's probe", func() bool { return !g.Answers()[0].Probes[0].LastProbe.IsZero() })
+	if s := g.Server(); !errors.Is(g.Healthy(), ErrNotReady) || len(s.Listen) != 0 || s.Generation != 0 {
 		t.Errorf("with one of two answers probed the status is %+v", s)
 	}
 	close(release)
@@ -171,7 +176,7 @@ func TestAddressThatCannotBeListenedOn(t *testing.T) {
 	} {
 		cfg := mustDecode(t, strings.Replace(nodeFile, "198.51.100.7:53", listen, 1))
 		for i := range cfg.Answers {
-			cfg.Answers[i].Probe.Interval, cfg.Answers[i].Probe.Timeout = time.Second, time.Second
+			cfg.Answers[i].Probes[0].Interval, cfg.Answers[i].Probes[0].Timeout = time.Second, time.Second
 		}
 		g, err := New(cfg, Options{Probe: (&sites{}).probe})
 		if err != nil {
@@ -205,7 +210,7 @@ func TestUDPReplyLeavesFromTheAddressAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := render(t, buf[:n]); !strings.HasSuffix(got, "answer web.mail.example.org. 5 IN A 192.0.2.80") {
+	if got := render(t, buf[:n]); !strings.HasSuffix(got, "\nweb.mail.example.org. 5 IN A 192.0.2.80") {
 		t.Errorf("the first reply is\n%s", got)
 	}
 }
@@ -248,8 +253,9 @@ func TestPipelinedQueriesOverTCP(t *testing.T) {
 		}
 	}
 	for id := range 50 {
-		if got := render(t, readFrame(t, conn)); !strings.HasPrefix(got, fmt.Sprintf("%d QUERY NOERROR", id)) {
-			t.Errorf("reply %d is\n%s", id, got)
+		wire := readFrame(t, conn)
+		if got := binary.BigEndian.Uint16(wire); int(got) != id || wire[3]&0xf != dns.RcodeSuccess {
+			t.Errorf("reply %d has the ID %d", id, got)
 		}
 	}
 	if _, err := conn.Write(frame([]byte("junk"))); err != nil {
@@ -262,8 +268,9 @@ func TestPipelinedQueriesOverTCP(t *testing.T) {
 }
 
 func TestIdleConnectionsLockNobodyOut(t *testing.T) {
-	r := startRunning(t, 1, 1)
-	for i := range maxConns + 10 {
+	const most = 40
+	r := startRunning(t, 1, 1, func(c *Config) { c.Limits.Connections, c.Limits.NetworkConnections = most, most })
+	for i := range most + 10 {
 		conn, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
@@ -274,5 +281,5 @@ func TestIdleConnectionsLockNobodyOut(t *testing.T) {
 		t.Errorf("answer is %q", got)
 	}
 	waitFor(t, "evictions", func() bool { return testutil.ToFloat64(r.metrics.evicted) >= 11 })
-	waitFor(t, "the evicted to be gone", func() bool { return testutil.ToFloat64(r.metrics.conns) <= maxConns })
+	waitFor(t, "the evicted to be gone", func() bool { return testutil.ToFloat64(r.metrics.conns) <= most })
 }

@@ -1,230 +1,140 @@
 package gss
 
 import (
-	"encoding/binary"
-	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
 
 	"github.com/miekg/dns"
+
+	"anycastle/gss/decide"
+	"anycastle/gss/message"
+	"anycastle/gss/table"
+	"anycastle/gss/zone"
+	"anycastle/internal/flowhash"
 )
 
-// transport is what a query came over.
-type transport string
-
+// Subnets by which hashed knows clients; see package table, which answers the most of them.
 const (
-	overUDP transport = "udp"
-	overTCP transport = "tcp"
+	hashedBits4 = 24
+	hashedBits6 = 56
 )
 
-const (
-	headerSize = 12   // RFC 1035 section 4.1.1
-	plainSize  = 512  // of a UDP reply without EDNS0: RFC 1035 section 4.2.1
-	ednsSize   = 1232 // of a UDP reply with it: fits IPv6's smallest MTU, so no reply is ever a fragment
-)
+// answerer finds what a query is answered with. It is for one query.
+type answerer struct {
+	now    *snapshot
+	client netip.Addr // by which rules decide
 
-// Bits of the third byte of a header.
-const (
-	bitQR      = 1 << 7
-	maskOpcode = 0xf << 3
-	bitRD      = 1
-)
-
-// query is a well-formed question.
-type query struct {
-	id       uint16
-	wantsRD  bool
-	question dns.Question
-	opt      *dns.OPT // nil without EDNS0
+	used   []part
+	zone   string // that answered
+	scope  int    // bits of the client's address that counted
+	failed error
 }
 
-var errMalformed = errors.New("malformed query")
-
-// respond gives the reply to a message and its response code; nil when the message deserves none. It has no effect
-// but its result, and does not keep wire.
-func (z *zone) respond(wire []byte, via transport, d *decision) (reply []byte, rcode int, err error) {
-	if len(wire) < headerSize || wire[2]&bitQR != 0 {
-		return nil, 0, nil // two servers that answered each other's responses would never stop
-	}
-	if wire[2]&maskOpcode != dns.OpcodeQuery<<3 {
-		return headerOnly(wire, dns.RcodeNotImplemented), dns.RcodeNotImplemented, nil
-	}
-	q, err := parse(wire)
-	if err != nil {
-		return headerOnly(wire, dns.RcodeFormatError), dns.RcodeFormatError, nil
-	}
-	m := z.answer(q, d)
-	reply, err = pack(m, q.limit(via))
-	return reply, m.Rcode, err
+// part is a rule that had one in an answer.
+type part struct {
+	rule    *compiledRule
+	outcome outcome
+	variant int
 }
 
-// headerOnly answers a message whose question cannot be trusted or does not matter.
-func headerOnly(wire []byte, rcode int) []byte {
-	reply := make([]byte, headerSize)
-	copy(reply, wire[:2])
-	reply[2] = bitQR | wire[2]&(maskOpcode|bitRD)
-	reply[3] = byte(rcode)
-	return reply
-}
-
-func parse(wire []byte) (query, error) {
-	var m dns.Msg
-	if err := m.Unpack(wire); err != nil {
-		return query{}, errMalformed
+// answer gives the reply to a query that no other layer has answered, and what goes with it.
+func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
+	m := &dns.Msg{}
+	if q.Opcode != dns.OpcodeQuery {
+		m.Rcode = dns.RcodeNotAuth // RFC 1996 section 3.11 leaves it open; nothing is transferred in here
+		return m, message.Extras{}
 	}
-	// the library takes a message that ends before its counts are met; RFC 1035 does not
-	for i, n := range []int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
-		if int(binary.BigEndian.Uint16(wire[4+2*i:])) != n {
-			return query{}, errMalformed
-		}
-	}
-	if len(m.Question) != 1 {
-		return query{}, errMalformed
-	}
-	q := query{id: m.Id, wantsRD: m.RecursionDesired, question: m.Question[0]}
-	for _, rr := range m.Extra {
-		opt, ok := rr.(*dns.OPT)
-		if !ok {
-			continue
-		}
-		if q.opt != nil || opt.Hdr.Name != "." {
-			return query{}, errMalformed // RFC 6891 sections 6.1.1 and 6.1.2
-		}
-		q.opt = opt
-	}
-	return q, nil
-}
-
-// limit is the size that the reply may have.
-func (q query) limit(via transport) int {
-	switch {
-	case via == overTCP:
-		return dns.MaxMsgSize
-	case q.opt == nil:
-		return plainSize
-	}
-	return min(max(int(q.opt.UDPSize()), plainSize), ednsSize)
-}
-
-// answer gives the whole reply, of whatever size.
-func (z *zone) answer(q query, d *decision) *dns.Msg {
-	m := &dns.Msg{Question: []dns.Question{q.question}}
-	m.Id, m.Response, m.RecursionDesired = q.id, true, q.wantsRD
-	if q.opt != nil {
-		opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-		opt.SetUDPSize(ednsSize)
-		opt.SetDo(q.opt.Do()) // RFC 3225 section 3
-		m.Extra = []dns.RR{opt}
-	}
-	qtype := q.question.Qtype
-	switch {
-	case q.opt != nil && q.opt.Version() != 0:
-		m.Rcode = dns.RcodeBadVers
-	case q.question.Qclass != dns.ClassINET,
-		qtype == dns.TypeAXFR, qtype == dns.TypeIXFR,
-		!z.contains(dns.CanonicalName(q.question.Name)):
+	z := a.now.zones.Find(q.Name, q.Question.Qtype)
+	if z == nil {
 		m.Rcode = dns.RcodeRefused
-	default:
-		z.lookup(m, qtype, d)
+		return m, message.Extras{Errors: []message.ExtendedError{{Code: dns.ExtendedErrorCodeNotAuthoritative}}}
 	}
-	return m
+	a.zone = z.Origin()
+	r := z.Lookup(q.Question.Name, q.Question.Qtype, a.live)
+	m.Rcode, m.Authoritative = r.Rcode, r.Authoritative
+	m.Answer, m.Ns, m.Extra = r.Answer, r.Authority, r.Additional
+	x := message.Extras{Glue: r.Glue, Scope: a.scope}
+	if r.Kind == zone.Refused {
+		x.Errors = append(x.Errors, message.ExtendedError{Code: dns.ExtendedErrorCodeNotSupported})
+	}
+	if len(a.used) > 0 {
+		x.Version = a.now.generation
+	}
+	for _, u := range a.used {
+		if !u.outcome.basis.Works() {
+			x.Errors = append(x.Errors, staleError(u.rule.Name, u.outcome.basis))
+			break
+		}
+	}
+	return m, x
 }
 
-// lookup answers for a name in the zone: RFC 1034 section 4.3.2 without delegations and wildcards. The first owner is
-// the name as it was asked, so that a resolver that mixes the case of its letters to thwart forgers gets them back.
-func (z *zone) lookup(m *dns.Msg, qtype uint16, d *decision) {
-	m.Authoritative = true
-	owner := m.Question[0].Name
-	for range maxChain {
-		n, ok := z.nodes[dns.CanonicalName(owner)]
-		if !ok {
-			m.Rcode = dns.RcodeNameError
-			m.Ns = []dns.RR{z.soa}
-			return
-		}
-		alias := n.records[dns.TypeCNAME]
-		if len(alias) == 0 || qtype == dns.TypeCNAME {
-			z.fill(m, n, owner, qtype, d)
-			return
-		}
-		m.Answer = append(m.Answer, owned(alias, owner)...)
-		if qtype == dns.TypeANY {
-			return
-		}
-		owner = alias[0].(*dns.CNAME).Target
-		if !z.contains(dns.CanonicalName(owner)) {
-			return // the resolver goes on from here
-		}
+// staleError tells a resolver's people that nothing of a rule works.
+func staleError(rule string, b decide.Basis) message.ExtendedError {
+	text := fmt.Sprintf("rule %s: nothing works; the last known good", rule)
+	if b == decide.WholeGroup {
+		text = fmt.Sprintf("rule %s: nothing works; all there is", rule)
 	}
+	return message.ExtendedError{Code: dns.ExtendedErrorCodeStaleAnswer, Text: text}
 }
 
-// fill answers from the node where the chain of aliases ends.
-func (z *zone) fill(m *dns.Msg, n *node, owner string, qtype uint16, d *decision) {
-	var set []dns.RR
-	if qtype == dns.TypeANY && (n.group != "" || len(n.records) > 0) {
-		set = []dns.RR{&dns.HINFO{Hdr: z.header(owner, dns.TypeHINFO), Cpu: "RFC8482"}} // section 4.2
-	} else {
-		set = z.set(n, owner, qtype, d)
+// live gives the records of a set that rules make, for the client; it is a zone.Live.
+func (a *answerer) live(name string, rrtype uint16) []dns.RR {
+	rules := a.now.rules
+	class, bits := rules.classes.lookup(a.client)
+	if rules.depends(name, rrtype) {
+		a.scope = max(a.scope, bits)
 	}
-	if len(set) == 0 {
-		m.Ns = []dns.RR{z.soa}
-		return
+	rule, o, ok := a.now.find(name, rrtype, class)
+	if !ok {
+		return nil
 	}
-	m.Answer = append(m.Answer, set...)
-	if qtype == dns.TypeNS {
-		m.Extra = append(m.Extra, z.glue(set, d)...)
+	u := part{rule, o, o.pick(a.client)}
+	if o.method == decide.Hashed {
+		a.scope = max(a.scope, hashedScope(a.client))
 	}
-}
-
-// set gives the node's records of one type.
-func (z *zone) set(n *node, owner string, rrtype uint16, d *decision) []dns.RR {
-	if rrtype != dns.TypeA || n.group == "" {
-		return owned(n.records[rrtype], owner)
-	}
-	var set []dns.RR
-	for _, a := range d.addresses[n.group] {
-		set = append(set, &dns.A{Hdr: z.header(owner, dns.TypeA), A: a.AsSlice()})
-	}
-	return set
-}
-
-// glue gives the addresses of the name servers in the zone.
-func (z *zone) glue(servers []dns.RR, d *decision) []dns.RR {
-	var rrs []dns.RR
-	for _, rr := range servers {
-		name := rr.(*dns.NS).Ns
-		if n := z.nodes[dns.CanonicalName(name)]; n != nil {
-			rrs = append(rrs, z.set(n, name, dns.TypeA, d)...)
-			rrs = append(rrs, z.set(n, name, dns.TypeAAAA, d)...)
-		}
+	a.used = append(a.used, u)
+	rrs, err := rule.records(o.variants[u.variant], rrtype, name, o.ttl)
+	if err != nil {
+		a.failed = err // the config was checked for it
 	}
 	return rrs
 }
 
-// owned copies records with another spelling of their owner.
-func owned(rrs []dns.RR, owner string) []dns.RR {
-	out := make([]dns.RR, len(rrs))
-	for i, rr := range rrs {
-		out[i] = dns.Copy(rr)
-		out[i].Header().Name = owner
+func hashedScope(client netip.Addr) int {
+	if client.Is4() {
+		return hashedBits4
 	}
-	return out
+	return hashedBits6
 }
 
-// pack gives the message in at most limit bytes. Glue is left out in silence when it does not fit (RFC 2181
-// section 9); when the rest does not fit either, TC sends the resolver to TCP.
-func pack(m *dns.Msg, limit int) ([]byte, error) {
-	m.Compress = true
-	wire, err := m.Pack()
-	if err != nil || len(wire) <= limit {
-		return wire, err
+// hashKey is the same at all servers, so that they send a client to the same answer.
+func hashKey() flowhash.Key { return flowhash.Key{} }
+
+// pick gives the variant that a client gets.
+func (o *outcome) pick(client netip.Addr) int {
+	if len(o.variants) == 1 {
+		return 0
 	}
-	opt := m.IsEdns0()
-	m.Extra = nil
-	if opt != nil {
-		m.Extra = []dns.RR{opt}
+	var weights []uint32
+	var keys []string
+	total := 0
+	for _, v := range o.variants {
+		weights, keys = append(weights, uint32(v.share)), append(keys, v.answers[0].Name)
+		total += v.share
 	}
-	if wire, err = m.Pack(); err != nil || len(wire) <= limit {
-		return wire, err
+	if o.method == decide.Hashed {
+		return table.PickHashed(hashKey(), client, keys, weights)
 	}
-	m.Answer, m.Ns, m.Truncated = nil, nil, true
-	return m.Pack()
+	if o.method == decide.RoundRobin {
+		return int(o.turn.Add(1) % uint32(len(o.variants)))
+	}
+	x := rand.IntN(total)
+	for i, v := range o.variants {
+		if x -= v.share; x < 0 {
+			return i
+		}
+	}
+	return 0
 }

@@ -1,20 +1,86 @@
 package gss
 
 import (
+	"sync"
+
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"anycastle/internal/probe"
+	"anycastle/gss/decide"
+	"anycastle/gss/message"
+	"anycastle/gss/udp"
 )
 
 type metrics struct {
 	queries    *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
 	faults     prometheus.Counter
-	passing    *prometheus.GaugeVec
+	place      *prometheus.GaugeVec
+	headroom   *prometheus.GaugeVec
+	works      *prometheus.GaugeVec
+	ttl        *prometheus.GaugeVec
 	generation prometheus.Gauge
 	conns      prometheus.Gauge
 	evicted    prometheus.Counter
+
+	mu       sync.Mutex            // guards the rest
+	counters func() []udp.Counters // of the sockets; nil until they are open
+	taken    udp.Counters          // the sum of what is in queries and dropped of them
+}
+
+// traffic is the counts of messages. Those that the sockets count for themselves are added when they are asked for, so that a
+// query does not have to.
+type traffic metrics
+
+// Describe implements prometheus.Collector.
+func (t *traffic) Describe(to chan<- *prometheus.Desc) {
+	t.queries.Describe(to)
+	t.dropped.Describe(to)
+}
+
+// Collect implements prometheus.Collector.
+func (t *traffic) Collect(to chan<- prometheus.Metric) {
+	t.take()
+	t.queries.Collect(to)
+	t.dropped.Collect(to)
+}
+
+// take adds what the sockets have counted since it was last added.
+func (t *traffic) take() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counters == nil {
+		return
+	}
+	var sum udp.Counters
+	for _, c := range t.counters() {
+		sum.Fast += c.Fast
+		for i, n := range c.Dropped {
+			sum.Dropped[i] += n
+		}
+		sum.Overflowed += c.Overflowed
+	}
+	udpLabel := message.UDP.String()
+	t.queries.WithLabelValues(udpLabel, dns.RcodeToString[dns.RcodeSuccess]).Add(float64(sum.Fast - t.taken.Fast))
+	for i := range udp.Reasons {
+		if i == udp.Unanswered {
+			continue // respond knows why
+		}
+		if n := sum.Dropped[i] - t.taken.Dropped[i]; n > 0 {
+			t.dropped.WithLabelValues(udpLabel, i.String()).Add(float64(n))
+		}
+	}
+	if n := sum.Overflowed - t.taken.Overflowed; n > 0 {
+		t.dropped.WithLabelValues(udpLabel, "overflow").Add(float64(n))
+	}
+	t.taken = sum
+}
+
+// serve has the counts of the sockets be counted too.
+func (m *metrics) serve(counters func() []udp.Counters) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.counters = counters
 }
 
 // newMetrics makes the metrics and registers them, unless reg is nil.
@@ -24,14 +90,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "anycastle_gss_queries_total", Help: "DNS queries answered, by transport and response code.",
 		}, []string{"transport", "rcode"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "anycastle_gss_dropped_total", Help: "Messages that were given no reply, by transport.",
-		}, []string{"transport"}),
+			Name: "anycastle_gss_dropped_total", Help: "Messages that were given no reply, by transport and reason.",
+		}, []string{"transport", "reason"}),
 		faults: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "anycastle_gss_faults_total", Help: "Queries lost to a fault of the server itself; anything but 0 is a bug.",
 		}),
-		passing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "anycastle_gss_answer_passing", Help: "1 while the answer's probe passes, 0 while it fails.",
+		place: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "anycastle_gss_answer_place", Help: "1 for the place where an answer stands, 0 for the others.",
+		}, []string{"answer", "place"}),
+		headroom: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "anycastle_gss_answer_headroom_ratio", Help: "What is left of an answer's capacity, 0 to 1; 1 when no balancer says.",
 		}, []string{"answer"}),
+		works: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "anycastle_gss_rule_works", Help: "1 while a rule is answered with something that works, 0 while with the last known good.",
+		}, []string{"rule"}),
+		ttl: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "anycastle_gss_rule_ttl_seconds", Help: "TTL of a rule's answers at this moment.",
+		}, []string{"rule"}),
 		generation: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "anycastle_gss_decision_generation", Help: "Number of the decision that replies follow.",
 		}),
@@ -43,28 +118,50 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.queries, m.dropped, m.faults, m.passing, m.generation, m.conns, m.evicted)
+		reg.MustRegister((*traffic)(m), m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted)
 	}
 	return m
 }
 
-func (m *metrics) setAnswer(name string, s probe.State) {
-	value := 0.0
-	if s == probe.Passing {
-		value = 1
-	}
-	m.passing.WithLabelValues(name).Set(value)
-}
+// Why a message that deserved a reply was given none.
+const (
+	faulty  message.Reason = "fault"   // of our own
+	limited message.Reason = "limited" // by Config.Limits
+)
 
 // count takes note of one message; reply is nil when it got none.
-func (m *metrics) count(via transport, reply []byte, rcode int) {
+func (m *metrics) count(via message.Transport, reply []byte, why message.Reason) {
 	if reply == nil {
-		m.dropped.WithLabelValues(string(via)).Inc()
+		m.dropped.WithLabelValues(via.String(), string(why)).Inc()
 		return
 	}
+	rcode := message.Rcode(reply)
 	name := dns.RcodeToString[rcode]
 	if rcode == dns.RcodeBadVers {
 		name = "BADVERS" // the library calls it by its other name, BADSIG
 	}
-	m.queries.WithLabelValues(string(via), name).Inc()
+	m.queries.WithLabelValues(via.String(), name).Inc()
+}
+
+// show shows a decision.
+func (m *metrics) show(d decide.Decision) {
+	m.generation.Set(float64(d.Generation))
+	for name, v := range d.Answers {
+		for _, p := range decide.Places() {
+			value := 0.0
+			if v.Place == p {
+				value = 1
+			}
+			m.place.WithLabelValues(name, string(p)).Set(value)
+		}
+		m.headroom.WithLabelValues(name).Set(v.Headroom)
+	}
+	for name, r := range d.Rules {
+		works := 0.0
+		if r.Choices[0].Basis.Works() {
+			works = 1
+		}
+		m.works.WithLabelValues(name).Set(works)
+		m.ttl.WithLabelValues(name).Set(r.TTL.Seconds())
+	}
 }

@@ -2,6 +2,7 @@ package gss
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,41 +10,42 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"anycastle/gss/limit"
+	"anycastle/gss/message"
 )
 
 const (
-	maxConns   = 256                    // TCP connections at a time, over all addresses
-	idleTime   = 10 * time.Second       // for the next query of a TCP connection, and for the client to take a reply
+	idleTime   = 10 * time.Second       // for the next query of a connection, and for the client to take a reply
 	errorPause = 100 * time.Millisecond // after an error of a socket that is not closed, such as no free descriptor
 )
 
-// server moves messages between sockets and respond.
+// server moves messages between connections and respond.
 type server struct {
 	log     *slog.Logger
 	metrics *metrics
-	respond func(wire []byte, via transport) []byte // nil: no reply; must not panic
+	limiter func() *limit.Limiter
+	respond func(wire []byte, via message.Transport, from netip.AddrPort) []byte // nil: no reply; must not panic
 	conns   connSet
 }
 
-// endpoint is one address that is served.
-type endpoint struct {
-	udp *net.UDPConn
-	tcp *net.TCPListener
+// listener is one address that takes connections.
+type listener struct {
+	*net.TCPListener
+	tls *tls.Config // nil: plain TCP
 }
 
-// bind opens UDP and TCP on every address, or none. Each socket has its own address, so a reply leaves from the
-// address that was asked.
-func bind(ctx context.Context, addrs []netip.AddrPort) (_ []endpoint, err error) {
-	var eps []endpoint
+// bind opens TCP on every address, or none.
+func bind(ctx context.Context, addrs []netip.AddrPort, secure *tls.Config) (_ []listener, err error) {
+	var list []listener
 	defer func() {
 		if err != nil {
-			closeAll(eps)
+			closeAll(list)
 		}
 	}()
 	var lc net.ListenConfig
@@ -52,15 +54,9 @@ func bind(ctx context.Context, addrs []netip.AddrPort) (_ []endpoint, err error)
 		if err != nil {
 			return nil, bindError("TCP", err)
 		}
-		ep := endpoint{tcp: ln.(*net.TCPListener)}
-		eps = append(eps, ep)
-		pc, err := lc.ListenPacket(ctx, "udp", ep.addr().String())
-		if err != nil {
-			return nil, bindError("UDP", err)
-		}
-		eps[len(eps)-1].udp = pc.(*net.UDPConn)
+		list = append(list, listener{ln.(*net.TCPListener), secure})
 	}
-	return eps, nil
+	return list, nil
 }
 
 func bindError(protocol string, err error) error {
@@ -73,88 +69,87 @@ func bindError(protocol string, err error) error {
 	return fmt.Errorf("answer on %s: %w", protocol, err)
 }
 
-func (e endpoint) addr() netip.AddrPort {
-	a := e.tcp.Addr().(*net.TCPAddr).AddrPort()
+func (l listener) addr() netip.AddrPort {
+	a := l.Addr().(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-func closeAll(eps []endpoint) {
-	for _, e := range eps {
-		e.tcp.Close()
-		if e.udp != nil {
-			e.udp.Close()
-		}
+func closeAll(list []listener) {
+	for _, l := range list {
+		l.Close()
 	}
 }
 
-// serve answers on the endpoints until ctx is done, then closes them and every connection.
-func (s *server) serve(ctx context.Context, eps []endpoint) error {
+// serve answers on the listeners until ctx is done, then closes them and every connection.
+func (s *server) serve(ctx context.Context, list []listener) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, e := range eps {
-		for range runtime.GOMAXPROCS(0) {
-			g.Go(func() error { return s.serveUDP(ctx, e.udp) })
-		}
-		g.Go(func() error { return s.serveTCP(ctx, e.tcp) })
+	for _, l := range list {
+		g.Go(func() error { return s.serveListener(ctx, l) })
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		closeAll(eps)
+		closeAll(list)
 		return ctx.Err()
 	})
 	return g.Wait()
 }
 
-func (s *server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
-	buf := make([]byte, 64<<10)
-	for {
-		n, from, err := conn.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if err := s.pause(ctx, "udp", err); err != nil {
-				return err
-			}
-			continue
-		}
-		if reply := s.respond(buf[:n], overUDP); reply != nil {
-			// a reply that cannot leave is a lost packet, which the resolver asks for again
-			_, _ = conn.WriteToUDPAddrPort(reply, from)
-		}
-	}
-}
-
-func (s *server) serveTCP(ctx context.Context, ln *net.TCPListener) error {
+func (s *server) serveListener(ctx context.Context, l listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer s.conns.closeAll()
 	for {
-		conn, err := ln.Accept()
+		conn, err := l.Accept()
 		if err != nil {
-			if err := s.pause(ctx, "tcp", err); err != nil {
+			if err := s.pause(ctx, err); err != nil {
 				return err
 			}
 			continue
 		}
-		if s.conns.add(conn) {
-			s.metrics.evicted.Inc()
+		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+		place := s.open(from.Addr().Unmap())
+		if place == nil {
+			conn.Close()
+			continue
 		}
+		s.conns.add(conn, place)
 		s.metrics.conns.Inc()
 		wg.Go(func() {
 			defer s.metrics.conns.Dec()
+			defer place.Close()
 			defer s.conns.remove(conn)
-			s.serveConn(conn)
+			if l.tls == nil {
+				s.serveConn(conn, conn, message.TCP, from)
+				return
+			}
+			secured := tls.Server(conn, l.tls)
+			defer secured.Close()
+			s.serveConn(secured, conn, message.TLS, from)
 		})
 	}
 }
 
+// open gives a connection its place among those that are open. When there is none left, the one that has been quiet longest
+// makes room: clients that hold connections without using them cannot lock others out.
+func (s *server) open(from netip.Addr) *limit.Conn {
+	place, why := s.limiter().Open(time.Now(), from)
+	if place == nil && why == limit.Connection && s.conns.evict() {
+		s.metrics.evicted.Inc()
+		place, _ = s.limiter().Open(time.Now(), from)
+	}
+	return place
+}
+
 // pause waits a moment after an error of a listening socket. It gives an error when the socket is closed, nil when
 // the caller should go on.
-func (s *server) pause(ctx context.Context, transport string, err error) error {
+func (s *server) pause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("answer on %s: %w", transport, err)
+		return fmt.Errorf("answer on TCP: %w", err)
 	}
-	s.log.Warn("listening socket gave an error", "transport", transport, "err", err)
+	s.log.Warn("listening socket gave an error", "transport", "tcp", "err", err)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -164,8 +159,8 @@ func (s *server) pause(ctx context.Context, transport string, err error) error {
 }
 
 // serveConn answers the connection's queries one after the other (RFC 7766 section 6.2) until the client closes it,
-// is idle or slow, or sends what deserves no reply.
-func (s *server) serveConn(conn net.Conn) {
+// is idle or slow, or sends what deserves no reply. known is what the set of connections knows it by.
+func (s *server) serveConn(conn, known net.Conn, via message.Transport, from netip.AddrPort) {
 	buf := make([]byte, 2+64<<10)
 	for {
 		// one deadline for all of a query: a client that sends a byte now and then gains no time by it
@@ -179,7 +174,10 @@ func (s *server) serveConn(conn net.Conn) {
 		if _, err := io.ReadFull(conn, wire); err != nil {
 			return
 		}
-		reply := s.respond(wire, overTCP)
+		if !s.limiter().Query(time.Now(), from.Addr().Unmap(), true) {
+			return
+		}
+		reply := s.respond(wire, via, from)
 		if reply == nil || conn.SetDeadline(time.Now().Add(idleTime)) != nil {
 			return
 		}
@@ -188,44 +186,55 @@ func (s *server) serveConn(conn net.Conn) {
 		if _, err := conn.Write(append(framed, reply...)); err != nil {
 			return
 		}
-		s.conns.touch(conn)
+		s.conns.touch(known)
 	}
 }
 
-// connSet bounds the open connections. When it is full, the one that has been quiet longest makes room: clients that
-// hold connections without using them cannot lock others out.
+// connSet are the open connections, and when each was last of use.
 type connSet struct {
 	mu   sync.Mutex
-	used map[net.Conn]time.Time // when it last had a reply, or was opened
+	used map[net.Conn]*use
 }
 
-// add puts a connection in and says whether another had to go.
-func (c *connSet) add(conn net.Conn) (evicted bool) {
+// use is what is known of an open connection.
+type use struct {
+	at    time.Time // when it last had a reply, or was opened
+	place *limit.Conn
+}
+
+func (c *connSet) add(conn net.Conn, place *limit.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.used == nil {
-		c.used = map[net.Conn]time.Time{}
+		c.used = map[net.Conn]*use{}
 	}
-	if len(c.used) >= maxConns {
-		var quiet net.Conn
-		for other, at := range c.used {
-			if quiet == nil || at.Before(c.used[quiet]) {
-				quiet = other
-			}
+	c.used[conn] = &use{time.Now(), place}
+}
+
+// evict closes the connection that has been quiet longest, and says whether there was one.
+func (c *connSet) evict() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var quiet net.Conn
+	for other, u := range c.used {
+		if quiet == nil || u.at.Before(c.used[quiet].at) {
+			quiet = other
 		}
-		quiet.Close()
-		delete(c.used, quiet)
-		evicted = true
 	}
-	c.used[conn] = time.Now()
-	return evicted
+	if quiet == nil {
+		return false
+	}
+	quiet.Close()
+	c.used[quiet].place.Close() // at once: who serves it is about to do it too
+	delete(c.used, quiet)
+	return true
 }
 
 func (c *connSet) touch(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.used[conn]; ok {
-		c.used[conn] = time.Now()
+	if u := c.used[conn]; u != nil {
+		u.at = time.Now()
 	}
 }
 

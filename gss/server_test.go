@@ -5,25 +5,31 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"anycastle/gss/limit"
+	"anycastle/gss/message"
 )
 
 // startConn serves one end of a pipe and gives the other, and a channel that says when serving ended.
-func startConn(respond func([]byte, transport) []byte) (client net.Conn, ended <-chan time.Time) {
+func startConn(t *testing.T, respond func([]byte, message.Transport, netip.AddrPort) []byte) (client net.Conn, ended <-chan time.Time) {
 	client, inside := net.Pipe()
-	s := &server{log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil), respond: respond}
+	s := &server{log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil), limiter: testLimiter(t, nil), respond: respond}
 	done := make(chan time.Time, 1)
 	go func() {
-		s.serveConn(inside)
+		s.serveConn(inside, inside, message.TCP, netip.AddrPort{})
 		inside.Close()
 		done <- time.Now()
 	}()
 	return client, done
 }
 
-func echo(wire []byte, _ transport) []byte { return bytes.Clone(wire) }
+func echo(wire []byte, _ message.Transport, _ netip.AddrPort) []byte { return bytes.Clone(wire) }
 
 func TestSlowClientsLoseTheirConnection(t *testing.T) {
 	for name, client := range map[string]func(net.Conn){
@@ -43,7 +49,7 @@ func TestSlowClientsLoseTheirConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				conn, ended := startConn(echo)
+				conn, ended := startConn(t, echo)
 				client(conn)
 				if took := (<-ended).Sub(start); took != idleTime {
 					t.Errorf("the connection was held for %v, want %v", took, idleTime)
@@ -56,7 +62,7 @@ func TestSlowClientsLoseTheirConnection(t *testing.T) {
 
 func TestPatientClientKeepsItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn, ended := startConn(echo)
+		conn, ended := startConn(t, echo)
 		for range 5 {
 			<-time.After(idleTime - time.Second)
 			if _, err := conn.Write(frame([]byte("query"))); err != nil {
@@ -72,24 +78,38 @@ func TestPatientClientKeepsItsConnection(t *testing.T) {
 	})
 }
 
+// testLimiter has the limits that are the defaults but for what set changes.
+func testLimiter(t *testing.T, set func(*limit.Config)) func() *limit.Limiter {
+	t.Helper()
+	var cfg limit.Config
+	cfg.SetDefaults()
+	if set != nil {
+		set(&cfg)
+	}
+	l := limit.New(cfg, limit.Random(), time.Now())
+	return func() *limit.Limiter { return l }
+}
+
 func TestLongestQuietConnectionMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var set connSet
+		const most = 5
+		s := &server{metrics: newMetrics(nil), limiter: testLimiter(t, func(c *limit.Config) { c.Connections = most })}
+		from := netip.MustParseAddr("192.0.2.1")
 		var conns []net.Conn
-		for range maxConns {
+		for range most {
 			a, b := net.Pipe()
 			defer b.Close()
-			if set.add(a) {
-				t.Fatal("a connection had to go before the set was full")
+			place := s.open(from)
+			if place == nil || testutil.ToFloat64(s.metrics.evicted) > 0 {
+				t.Fatal("a connection had to go before all places were taken")
 			}
+			s.conns.add(a, place)
 			conns = append(conns, a)
 			<-time.After(time.Millisecond)
 		}
-		set.touch(conns[0])
-		a, b := net.Pipe()
-		defer b.Close()
-		if !set.add(a) || len(set.used) != maxConns {
-			t.Errorf("%d connections are held, want %d", len(set.used), maxConns)
+		s.conns.touch(conns[0])
+		if s.open(from) == nil || len(s.conns.used) != most-1 {
+			t.Errorf("%d connections are held, want %d and a new one", len(s.conns.used), most-1)
 		}
 		if _, err := conns[1].Read(nil); err != io.ErrClosedPipe {
 			t.Errorf("the connection that was quiet longest gives %v, want it closed", err)
@@ -97,6 +117,6 @@ func TestLongestQuietConnectionMakesRoom(t *testing.T) {
 		if err := conns[0].SetDeadline(time.Now()); err != nil {
 			t.Errorf("the connection that was used last gives %v, want it open", err)
 		}
-		set.closeAll()
+		s.conns.closeAll()
 	})
 }

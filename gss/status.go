@@ -1,107 +1,218 @@
 package gss
 
 import (
-	"fmt"
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
+	"anycastle/gss/decide"
 	"anycastle/internal/probe"
 )
 
-// Status is what the GSS knows at one moment.
-type Status struct {
-	Zone       string           `json:"zone"`
-	Serial     uint32           `json:"serial"`
-	Listen     []netip.AddrPort `json:"listen"`     // empty until the first round of probes has ended
-	Generation uint64           `json:"generation"` // of the decision that replies follow; grows with every change; 0: none yet
-	Answers    []AnswerStatus   `json:"answers"`
-	Groups     []GroupStatus    `json:"groups"`
-	Rules      []RuleStatus     `json:"rules"`
-}
-
 // AnswerStatus is one answer, for `show answer`.
 type AnswerStatus struct {
-	Name      string      `json:"name"`
-	Address   netip.Addr  `json:"address"`
+	Name      string        `json:"name"`
+	Site      string        `json:"site"`
+	Addresses []netip.Addr  `json:"addresses"`
+	Place     decide.Place  `json:"place"` // empty until the first round of probes has ended
+	Why       string        `json:"why"`
+	Since     time.Time     `json:"since,omitzero"` // of the place
+	Weight    int           `json:"weight"`
+	Headroom  *float64      `json:"headroom,omitempty"` // of its capacity, 0 to 1; missing when no balancer says
+	Votes     decide.Votes  `json:"votes"`
+	Probes    []ProbeStatus `json:"probes"`
+}
+
+// ProbeStatus is one probe of an answer, by this GSS.
+type ProbeStatus struct {
 	Probe     string      `json:"probe"` // "tcp 203.0.113.110:25"
 	State     probe.State `json:"state"`
-	Why       string      `json:"why,omitempty"` // the error of the last probe; empty when it passed
-	Since     time.Time   `json:"since,omitzero"`
+	Why       string      `json:"why,omitempty"` // the error of the last; empty when it passed
 	LastProbe time.Time   `json:"last_probe,omitzero"`
 }
 
-// GroupStatus is one answer group.
-type GroupStatus struct {
-	Name    string    `json:"name"`
-	Balance string    `json:"balance"`
-	Answers []string  `json:"answers"` // all, in their order
-	Chosen  []string  `json:"chosen"`  // answered now
-	Basis   Basis     `json:"basis"`   // empty until the first round of probes has ended
-	Why     string    `json:"why"`
-	Since   time.Time `json:"since,omitzero"` // of this choice
-}
-
-// RuleStatus is one DNS rule, for `show rule`.
+// RuleStatus is what the clients of one place are answered with by a DNS rule, for `show rule`.
 type RuleStatus struct {
-	Name      string       `json:"name"`
-	Group     string       `json:"group"`
-	Balance   string       `json:"balance"`
-	Addresses []netip.Addr `json:"addresses"` // what an A query gets now
-	Basis     Basis        `json:"basis"`
-	Why       string       `json:"why"`
-	Since     time.Time    `json:"since,omitzero"`
+	Name    string         `json:"name"`
+	Domains []string       `json:"domains"`
+	Sources []string       `json:"sources"`        // lists of the clients that it is for; none: any
+	Near    string         `json:"near,omitempty"` // list of the clients that this is for, within them
+	Clause  int            `json:"clause"`         // by which it is answered, from 1; 0 until the first round of probes has ended
+	Basis   decide.Basis   `json:"basis"`
+	Balance decide.Method  `json:"balance"`
+	Count   int            `json:"count"` // of answers that a client gets
+	Answers []decide.Share `json:"answers"`
+	TTL     time.Duration  `json:"ttl"` // nanoseconds
+	Why     string         `json:"why"`
+	Since   time.Time      `json:"since,omitzero"`
 }
 
-// Status gives the present state, all of it of one moment.
-func (g *GSS) Status() Status {
-	s := Status{Zone: g.config.Zone.Name, Serial: g.config.Zone.Serial, Listen: []netip.AddrPort{}}
+// SiteStatus is one site, for `show site`.
+type SiteStatus struct {
+	Site    string   `json:"site"`
+	Serving []string `json:"serving"` // answers that do
+	Others  []string `json:"others"`  // answers, and where they stand
+	Order   *Order   `json:"order,omitempty"`
+}
+
+// ZoneStatus is one zone, for `show zone`.
+type ZoneStatus struct {
+	Zone    string `json:"zone"`
+	File    string `json:"file,omitempty"`
+	Serial  uint32 `json:"serial"`
+	Records int    `json:"records"` // in the file
+	Dynamic int    `json:"dynamic"` // names that rules answer for
+}
+
+// OrderStatus is an order that stands, and how far it is if it is one to drain.
+type OrderStatus struct {
+	Order
+	Answers []AnswerDrain `json:"answers,omitempty"`
+}
+
+// AnswerDrain is how far the drain of an answer is.
+type AnswerDrain struct {
+	Answer string `json:"answer"`
+	decide.Drain
+	Done bool `json:"done"` // no resolver that honours TTLs holds it any more
+}
+
+// ServerStatus is the server as a whole, for `show server`.
+type ServerStatus struct {
+	Name       string           `json:"name"`
+	Listen     []netip.AddrPort `json:"listen"`     // empty until the first round of probes has ended
+	Generation uint64           `json:"generation"` // of the decision that replies follow; grows with every change; 0: none yet
+}
+
+// Server gives the server as a whole.
+func (g *GSS) Server() ServerStatus {
+	s := ServerStatus{Name: g.engine.name, Listen: []netip.AddrPort{}}
 	if addrs := g.answering.Load(); addrs != nil {
 		s.Listen = *addrs
 	}
-	g.health.status(&s)
+	if now := g.engine.current.Load(); now != nil {
+		s.Generation = now.generation
+	}
 	return s
 }
 
-func (h *health) status(s *Status) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, a := range h.config.Answers {
-		st := h.answers[a.Name]
-		s.Answers = append(s.Answers, AnswerStatus{
-			Name: a.Name, Address: a.Address, State: st.state, Why: text(st.err), Since: st.since, LastProbe: st.lastProbe,
-			Probe: fmt.Sprintf("%s %v", a.Probe.Type, netip.AddrPortFrom(a.Address, a.Probe.Port)),
-		})
-	}
-	now := h.current.Load()
-	if now != nil {
-		s.Generation = now.generation
-	}
-	for _, g := range h.config.Groups {
-		st := h.groups[g.Name]
-		gs := GroupStatus{Name: g.Name, Balance: g.Balance, Answers: g.Answers, Chosen: []string{}, Why: ErrNotReady.Error()}
-		if now != nil {
-			gs.Chosen, gs.Basis, gs.Since = st.choice.answers, st.choice.basis, st.since
-			gs.Why = st.choice.reason(g.Answers, h.failing)
+// Answers gives all answers in the order of the config.
+func (g *GSS) Answers() []AnswerStatus {
+	e := g.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := []AnswerStatus{}
+	for i := range e.next.config.Answers {
+		a := &e.next.config.Answers[i]
+		v, w := e.last.Answers[a.Name], e.watched[a.Name]
+		s := AnswerStatus{
+			Name: a.Name, Site: a.site(), Addresses: a.Addresses, Place: v.Place, Why: v.Why, Since: v.Since, Weight: a.Weight, Votes: v.Votes,
 		}
-		s.Groups = append(s.Groups, gs)
-		for _, r := range h.config.Rules {
-			if r.Group == g.Name {
-				s.Rules = append(s.Rules, RuleStatus{
-					Name: r.Name, Group: g.Name, Balance: g.Balance, Addresses: h.addresses(gs.Chosen), Basis: gs.Basis,
-					Why: gs.Why, Since: gs.Since,
-				})
-			}
+		if v.Place == "" {
+			s.Why = ErrNotReady.Error()
 		}
+		if v.Loaded {
+			s.Headroom = &v.Headroom
+		}
+		for i := range w.targets {
+			t := &w.targets[i]
+			s.Probes = append(s.Probes, ProbeStatus{t.String(), t.state, text(t.err), t.last})
+		}
+		list = append(list, s)
 	}
+	return list
 }
 
-// failing says what is wrong with an answer that is out. A probe of it may have passed without bringing it back yet.
-func (h *health) failing(name string) string {
-	a := h.answers[name]
-	if a.err == nil {
-		return "passed its last probe, but not enough in a row yet"
+// Rules gives all rules in the order of the config, by place of clients.
+func (g *GSS) Rules() []RuleStatus {
+	e := g.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := []RuleStatus{}
+	for i := range e.next.rules.rules {
+		r := &e.next.rules.rules[i]
+		s := RuleStatus{Name: r.Name, Domains: r.Domains, Sources: r.Sources, Why: ErrNotReady.Error(), Answers: []decide.Share{}}
+		d, ok := e.last.Rules[r.Name]
+		if !ok {
+			list = append(list, s)
+			continue
+		}
+		for place, c := range d.Choices {
+			s.Clause, s.Basis, s.Balance, s.Count, s.Answers = c.Clause+1, c.Basis, c.Method, c.Count, c.Shares
+			s.TTL, s.Why, s.Since = d.TTL, c.Why, d.Since
+			if place > 0 {
+				s.Near = r.Near[place-1].Sources
+			}
+			list = append(list, s)
+		}
 	}
-	return a.err.Error()
+	return list
+}
+
+// Sites gives all sites of answers.
+func (g *GSS) Sites() []SiteStatus {
+	e := g.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list, orders := []SiteStatus{}, e.orders()
+	for _, site := range e.next.config.sites() {
+		s := SiteStatus{Site: site, Serving: []string{}, Others: []string{}}
+		for i := range e.next.config.Answers {
+			a := &e.next.config.Answers[i]
+			switch p := e.last.Answers[a.Name].Place; {
+			case a.site() != site:
+			case p == decide.Serving:
+				s.Serving = append(s.Serving, a.Name)
+			default:
+				s.Others = append(s.Others, a.Name+" "+string(cmp.Or(p, decide.Unknown)))
+			}
+		}
+		if o, ok := orders[Order{Site: site}.key()]; ok {
+			s.Order = &o
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// Zones gives all zones in the order of the config.
+func (g *GSS) Zones() []ZoneStatus {
+	list := []ZoneStatus{}
+	now := g.engine.serving()
+	for i, z := range now.zones.Zones() {
+		s := ZoneStatus{Zone: bare(z.Origin()), File: now.config.Zones[i].File, Serial: z.Serial(), Records: z.Len()}
+		for name := range now.rules.names {
+			if now.zones.Find(name, 0) == z {
+				s.Dynamic++
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// Orders gives the orders that stand, by what they are about.
+func (g *GSS) Orders() []OrderStatus {
+	e := g.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list, orders := []OrderStatus{}, e.orders()
+	for _, o := range orders {
+		s := OrderStatus{Order: o}
+		for i := range e.next.config.Answers {
+			a := &e.next.config.Answers[i]
+			if o.Answer != "" && o.Answer != a.Name || o.Site != "" && o.Site != a.site() {
+				continue
+			}
+			if d, ok := e.last.Drains[a.Name]; ok && o.Kind == decide.KindDrain {
+				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(time.Now())})
+			}
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b OrderStatus) int { return cmp.Compare(a.key(), b.key()) })
+	return list
 }
 
 func text(err error) string {

@@ -44,8 +44,10 @@ another order takes the place of the drain, and when it is interrupted; the orde
 		newOrder(e, lb.KindSuspend, "Take a real out at once", `Takes a real out at once. Its flows are answered by another real, which resets them.`),
 		newOrder(e, lb.KindActivate, "Undo a drain or a suspend", `Gives a real flows again, as soon as its probes pass.`),
 	}
-	list[0].AddCommand(newDrainSite(e))
-	list[2].AddCommand(newActivateSite(e))
+	drain, suspend, activate, suspendSite := newAnswerOrders(e)
+	list[0].AddCommand(newDrainSite(e), drain)
+	list[1].AddCommand(suspend, suspendSite)
+	list[2].AddCommand(newActivateSite(e), activate)
 	return append(list, newAnnounce(e), newWithdraw(e))
 }
 
@@ -210,7 +212,7 @@ func newReload(e env) *cobra.Command {
 		Use:   "reload ROLE",
 		Short: "Have a role read its node file again",
 		Long: `Has a running role read its node file again and apply it whole, or keep what it has and say why. SIGHUP
-does the same. So far lb can.`,
+does the same. So far lb and gss can.`,
 		Example: "  anycastle reload lb",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

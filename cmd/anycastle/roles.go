@@ -163,9 +163,9 @@ func addRHIStatus(status map[string]func() any, speaker *rhi.Role) {
 }
 
 func newGSS(e env) *cobra.Command {
-	const long = `Answers DNS for the zone of the node file's gss section, over UDP and TCP. A name with a rule is
-answered from its answer group: the answers whose probes pass, in order. When none passes the
-last good answer stands: a name that exists never gets an error.`
+	const long = `Answers DNS for the zones of the node file's gss section, over UDP and TCP. A name with a rule is
+answered from its answer groups: by health, load, orders and the balance method. When nothing works
+the last good answer stands: a name that exists never gets an error.`
 	return roleCommand(e, "gss", "gss", "Answer DNS with the site that works", long,
 		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
 			if node.GSS == nil {
@@ -175,15 +175,14 @@ last good answer stands: a name that exists never gets an error.`
 			if err != nil {
 				return nil, err
 			}
-			return &running{
-				status: map[string]func() any{
-					"/v1/answer": func() any { return g.Status().Answers },
-					"/v1/group":  func() any { return g.Status().Groups },
-					"/v1/rule":   func() any { return g.Status().Rules },
-				},
-				healthy: g.Healthy,
-				tasks:   []daemon.Task{g.Run},
-			}, nil
+			r := &running{status: g.Status(), handlers: g.Handlers(), healthy: g.Healthy, tasks: []daemon.Task{g.Run}}
+			r.reload = func(_ context.Context, node *nodeFile) error {
+				if node.GSS == nil {
+					return errors.New("the node file has no section for gss any more; stop the role instead")
+				}
+				return g.Reload(*node.GSS)
+			}
+			return r, nil
 		})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -26,11 +27,12 @@ whose keys stay the same from version to version.`,
 	f := &showFlags{}
 	cmd.PersistentFlags().StringVarP(&f.output, "output", "o", "table", "table or json")
 	cmd.PersistentFlags().StringVar(&f.runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
+	cmd.PersistentFlags().StringVar(&f.role, "role", "", "the role to ask; the first that runs and knows the noun unless given")
 	addViews(cmd, e, f)
 	return cmd
 }
 
-type showFlags struct{ output, runDir string }
+type showFlags struct{ output, runDir, role string }
 
 // view is one noun: which roles may know it, and how an item is laid out in rows.
 type view[T any] struct {
@@ -47,15 +49,44 @@ func one[T any](row func(T) []string) func(T) [][]string {
 
 // addView adds `show NOUN`, which reads a JSON list of T from /v1/NOUN.
 func addView[T any](parent *cobra.Command, e env, f *showFlags, v view[T]) {
+	addNoun(parent, f, v.noun, v.short, v.roles, v.show(e, f))
+}
+
+// addNoun adds `show NOUN`, of which different roles know different things: the first view that finds its role shows it.
+func addNoun(parent *cobra.Command, f *showFlags, noun, short string, roles []string, views ...func(*cobra.Command) error) {
 	parent.AddCommand(&cobra.Command{
-		Use:   v.noun,
-		Short: v.short,
+		Use:   noun,
+		Short: short,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(f.output); err != nil {
 				return err
 			}
-			list, err := askFirst[T](cmd, f.runDir, v.noun, v.roles)
+			if f.role != "" && !slices.Contains(roles, f.role) {
+				return usageError{fmt.Errorf("--role %s: %s is known by %s", f.role, noun, strings.Join(roles, ", "))}
+			}
+			for _, show := range views {
+				if err := show(cmd); !errors.Is(err, daemon.ErrNotRunning) {
+					return err
+				}
+			}
+			return fmt.Errorf("none of the roles that know %s runs here (%s); looked in %s", noun, strings.Join(roles, ", "), f.runDir)
+		},
+	})
+}
+
+// show asks the first role of the view that runs, and lays out what it says.
+func (v view[T]) show(e env, f *showFlags) func(*cobra.Command) error {
+	return func(cmd *cobra.Command) error {
+		err := daemon.ErrNotRunning
+		for _, role := range v.roles {
+			if f.role != "" && f.role != role {
+				continue
+			}
+			list := []T{}
+			if err = daemon.Get(cmd.Context(), f.runDir, role, "/v1/"+v.noun, &list); errors.Is(err, daemon.ErrNotRunning) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -63,8 +94,9 @@ func addView[T any](parent *cobra.Command, e env, f *showFlags, v view[T]) {
 				return writeJSON(e.stdout, list)
 			}
 			return writeTable(e.stdout, v.head, list, v.rows)
-		},
-	})
+		}
+		return err
+	}
 }
 
 func checkOutput(output string) error {
@@ -78,17 +110,6 @@ func writeJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-func askFirst[T any](cmd *cobra.Command, runDir, noun string, roles []string) ([]T, error) {
-	for _, role := range roles {
-		list := []T{}
-		err := daemon.Get(cmd.Context(), runDir, role, "/v1/"+noun, &list)
-		if !errors.Is(err, daemon.ErrNotRunning) {
-			return list, err
-		}
-	}
-	return nil, fmt.Errorf("none of the roles that know %s runs here (%s); looked in %s", noun, strings.Join(roles, ", "), runDir)
 }
 
 func writeTable[T any](out io.Writer, head []string, list []T, rows func(T) [][]string) error {

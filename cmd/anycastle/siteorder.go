@@ -3,10 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"anycastle/gss"
+	steer "anycastle/gss/decide"
 	"anycastle/internal/daemon"
 	"anycastle/rhi/decide"
 	"anycastle/rhi/inject"
@@ -17,6 +21,7 @@ import (
 // siteOrderFlags are those of every order about a site.
 type siteOrderFlags struct {
 	runDir, why, vip string
+	role             string
 	deadline         time.Duration
 	force, wait      bool
 	poll             time.Duration // 0: drainPoll
@@ -34,7 +39,10 @@ func newDrainSite(e env) *cobra.Command {
 or the deadline passes, and then withdraws them, each as soon as a balancer of another site has promised to stay.
 
 With --wait it says how far it is, and ends with status 0 when all is withdrawn, and with 1 when another order takes
-its place or it is interrupted; the order stands then.`)
+its place or it is interrupted; the order stands then.
+
+At a site selector it shortens the TTL of answers of the site so that all that was given of them expires together, and then
+gives them to nobody, unless nothing else works; --wait ends when no resolver that honours TTLs can hold one any more.`)
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 0, "when the VIPs are withdrawn at the latest, from now; rhi.gates.drain unless given")
 	f.leaving(cmd)
 	return cmd
@@ -91,6 +99,9 @@ func (f *siteOrderFlags) command(e env, kind decide.Kind, short, long string) *c
 	cmd.Flags().StringVar(&f.runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
 	cmd.Flags().StringVar(&f.why, "why", "", "the reason, to be shown with the VIPs")
 	cmd.Flags().StringVar(&f.vip, "vip", "", "address of the one VIP that it is about; all unless given")
+	if kind == decide.KindDrain || kind == decide.KindActivate {
+		cmd.Flags().StringVar(&f.role, "role", "", "lb or gss; the one that runs here unless given, lb if both do")
+	}
 	return cmd
 }
 
@@ -101,9 +112,19 @@ func (f *siteOrderFlags) leaving(cmd *cobra.Command) {
 }
 
 func (f *siteOrderFlags) give(ctx context.Context, e env, o inject.Order) error {
+	if !slices.Contains([]string{"", "lb", "gss"}, f.role) {
+		return usageError{fmt.Errorf("--role %s: want lb or gss", f.role)}
+	}
+	if f.role == "gss" {
+		return f.giveGSS(ctx, e, o)
+	}
 	o.By, o.Deadline = orderedBy(), deadlineIn(f.deadline)
 	var kept inject.Order
-	if err := daemon.Post(ctx, f.runDir, "lb", "/v1/site-order", o, &kept); err != nil {
+	err := daemon.Post(ctx, f.runDir, "lb", "/v1/site-order", o, &kept)
+	if f.role == "" && errors.Is(err, daemon.ErrNotRunning) && (o.Kind == decide.KindDrain || o.Kind == decide.KindActivate) {
+		return f.giveGSS(ctx, e, o)
+	}
+	if err != nil {
 		return err
 	}
 	sayOrdered(e, siteTitle(kept), string(kept.Kind), kept.Deadline)
@@ -113,6 +134,18 @@ func (f *siteOrderFlags) give(ctx context.Context, e env, o inject.Order) error 
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	return f.await(ctx, e, kept)
+}
+
+// giveGSS gives the order to the site selector of this machine instead.
+func (f *siteOrderFlags) giveGSS(ctx context.Context, e env, o inject.Order) error {
+	switch {
+	case o.Site == "":
+		return usageError{errors.New("SITE is missing; a site selector is of none: `anycastle show site` lists them")}
+	case f.vip != "" || f.force || f.deadline != 0:
+		return usageError{errors.New("--vip, --force and --deadline are for a balancer; a site selector takes `drain answer` for one answer")}
+	}
+	g := answerOrderFlags{runDir: f.runDir, wait: f.wait, poll: f.poll}
+	return g.give(ctx, e, gss.Order{Kind: steer.Kind(o.Kind), Site: o.Site, Why: f.why})
 }
 
 func siteTitle(o inject.Order) string {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"anycastle/gss"
 	"anycastle/internal/mesh"
 	"anycastle/lb"
 	"anycastle/rhi"
@@ -150,13 +149,15 @@ func addSiteViews(cmd *cobra.Command, e env, f *showFlags) {
 			}
 		}),
 	})
-	addView(cmd, e, f, view[inject.SiteStatus]{
-		noun: "site", short: "The balancers of all sites that announce VIPs, and when each was heard", roles: onLB,
+	balancers := view[inject.SiteStatus]{
+		noun: "site", roles: onLB,
 		head: []string{"SITE", "BALANCER", "ROLE", "HEARD", "COUNTS", "ANNOUNCES", "THIS ONE"},
 		rows: one(func(s inject.SiteStatus) []string {
 			return []string{s.Site, s.Name, string(s.Role), ago(s.Heard) + " ago", yes(s.Fresh), strconv.Itoa(s.VIPs), yes(s.Self)}
 		}),
-	})
+	}
+	addNoun(cmd, f, "site", "Sites: where VIPs are announced (lb), or what is answered with them (gss)", []string{"lb", "gss"},
+		balancers.show(e, f), answerSites().show(e, f))
 	addView(cmd, e, f, view[inject.Order]{
 		noun: "site-order", short: "Orders about the VIPs of sites that stand", roles: onLB,
 		head: []string{"SITE", "VIP", "ORDER", "FOR", "DEADLINE IN", "FORCED", "BY", "WHY"},
@@ -216,31 +217,6 @@ func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {
 				s.Prefix.String(), s.Peer, s.Group, s.Sent, ago(s.At), after(s.Begun(), s.Written), after(s.Begun(), s.Acknowledged),
 				cmp.Or(s.Why, "-"),
 			}
-		}),
-	})
-}
-
-func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
-	onGSS := []string{"gss"}
-	addView(cmd, e, f, view[gss.AnswerStatus]{
-		noun: "answer", short: "Answers: what their probes say", roles: onGSS,
-		head: []string{"ANSWER", "ADDRESS", "PROBE", "STATE", "FOR", "WHY"},
-		rows: one(func(a gss.AnswerStatus) []string {
-			return []string{a.Name, a.Address.String(), a.Probe, a.State.String(), ago(a.Since), a.Why}
-		}),
-	})
-	addView(cmd, e, f, view[gss.GroupStatus]{
-		noun: "group", short: "Answer groups: what is chosen now, and why", roles: onGSS,
-		head: []string{"GROUP", "BALANCE", "ANSWERS", "CHOSEN", "WHY", "FOR"},
-		rows: one(func(g gss.GroupStatus) []string {
-			return []string{g.Name, g.Balance, words(g.Answers), words(g.Chosen), g.Why, ago(g.Since)}
-		}),
-	})
-	addView(cmd, e, f, view[gss.RuleStatus]{
-		noun: "rule", short: "DNS rules: what each name is answered with now, and why", roles: onGSS,
-		head: []string{"NAME", "GROUP", "ANSWERED WITH", "WHY", "FOR"},
-		rows: one(func(r gss.RuleStatus) []string {
-			return []string{r.Name, r.Group, words(r.Addresses), r.Why, ago(r.Since)}
 		}),
 	})
 }

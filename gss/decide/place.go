@@ -19,6 +19,9 @@ const (
 	Unknown   Place = "unknown"
 )
 
+// Places are all places.
+func Places() []Place { return []Place{Serving, Hot, Waiting, Draining, Out, Suspended, Unknown} }
+
 // judge says where an answer stands.
 func (d *decider) judge(a *Answer) {
 	s := d.state.Answers[a.Name]

@@ -1,6 +1,9 @@
 package decide
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -126,3 +129,26 @@ type Drain struct {
 
 // Done says whether no resolver can hold the answer any more.
 func (d Drain) Done(now time.Time) bool { return len(d.Only) == 0 && !now.Before(d.Clear) }
+
+// DecodeState reads a State that was written as JSON. What does not look like one is refused.
+func DecodeState(text []byte) (State, error) {
+	var s State
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&s); err != nil {
+		return State{}, err
+	}
+	for name, r := range s.Rules {
+		for _, c := range r.Choices {
+			if len(c.Shares) == 0 || c.Count < 1 || c.Count > len(c.Shares) || c.Clause < 0 || c.Clause >= MaxClauses {
+				return State{}, fmt.Errorf("rule %q has a choice of nothing", name)
+			}
+		}
+		for answer, share := range r.Shares {
+			if !(share >= 0 && share <= 1) {
+				return State{}, fmt.Errorf("rule %q has a share of %v for %q", name, share, answer)
+			}
+		}
+	}
+	return s, nil
+}

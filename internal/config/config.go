@@ -286,6 +286,9 @@ func (c Cursor) Errorf(format string, args ...any) {
 	c.doc.add(line, c.path, fmt.Sprintf(format, args...))
 }
 
+// Failed says whether anything was complained of so far, be it here or elsewhere in the document.
+func (c Cursor) Failed() bool { return c.doc != nil && c.doc.Err() != nil }
+
 // within says whether the Cursor points to the path or to something in it.
 func (c Cursor) within(path string) bool {
 	rest, ok := strings.CutPrefix(c.path, path)

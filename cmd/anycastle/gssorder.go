@@ -1,0 +1,126 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"anycastle/gss"
+	"anycastle/gss/decide"
+	"anycastle/internal/daemon"
+
+	"github.com/spf13/cobra"
+)
+
+// answerOrderFlags are those of every order to a site selector.
+type answerOrderFlags struct {
+	runDir, why string
+	start       time.Duration
+	wait        bool
+	poll        time.Duration // 0: drainPoll
+}
+
+const answerOrderLong = `
+
+The order survives a restart and stands until another one about the answer, or its site, is given; show answer-order
+lists what stands.`
+
+// newAnswerOrders gives `answer NAME` of drain, suspend and activate, and `site SITE` of suspend, which only a site selector knows.
+func newAnswerOrders(e env) (drain, suspend, activate, suspendSite *cobra.Command) {
+	drain = newAnswerOrder(e, decide.KindDrain, "answer NAME", "Have an answer not be given any more, once what was given has expired",
+		`Shortens the TTL so that all that was given of the answer expires together, and then gives it to nobody, unless nothing
+else works. With --wait it says how far it is, and ends with status 0 when no resolver that honours TTLs can hold the answer
+any more, with 1 when another order takes its place or it is interrupted; the order stands then.`)
+	suspend = newAnswerOrder(e, decide.KindSuspend, "answer NAME", "Have an answer not be given from now on",
+		`Gives the answer to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
+	activate = newAnswerOrder(e, decide.KindActivate, "answer NAME", "Undo an order about an answer",
+		`Has health decide again. It also ends a wait to fail back.`)
+	suspendSite = newAnswerOrder(e, decide.KindSuspend, "site SITE", "Have no answer of a site be given from now on",
+		`Gives the answers of the site to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
+	return drain, suspend, activate, suspendSite
+}
+
+func newAnswerOrder(e env, kind decide.Kind, use, short, long string) *cobra.Command {
+	f := &answerOrderFlags{}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long + answerOrderLong, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := gss.Order{Kind: kind, Answer: args[0], Why: f.why}
+			if strings.HasPrefix(use, "site") {
+				o.Answer, o.Site = "", args[0]
+			}
+			return f.give(cmd.Context(), e, o)
+		},
+	}
+	cmd.Flags().StringVar(&f.runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
+	cmd.Flags().StringVar(&f.why, "why", "", "the reason, to be shown with the answer")
+	if kind == decide.KindDrain {
+		cmd.Flags().DurationVar(&f.start, "start", 0, "the answer is given for so long, from now; until what was given before has expired unless that is longer")
+		cmd.Flags().BoolVar(&f.wait, "wait", false, "end when no resolver can hold the answer any more")
+	}
+	return cmd
+}
+
+// give gives the order to the site selector.
+func (f *answerOrderFlags) give(ctx context.Context, e env, o gss.Order) error {
+	if f.start < 0 {
+		return usageError{fmt.Errorf("--start %v: want a time from now", f.start)}
+	}
+	o.By, o.Start = orderedBy(), deadlineIn(f.start)
+	var kept gss.Order
+	if err := daemon.Post(ctx, f.runDir, "gss", "/v1/answer-order", o, &kept); err != nil {
+		return err
+	}
+	sayOrdered(e, orderAbout(kept), string(kept.Kind), time.Time{})
+	if !f.wait {
+		return nil
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	return f.await(ctx, e, kept)
+}
+
+// await prints how far the drain is whenever that changes, until no resolver can hold an answer.
+func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error {
+	tick := time.NewTicker(cmp.Or(f.poll, drainPoll))
+	defer tick.Stop()
+	said := map[string]string{}
+	for {
+		var orders []gss.OrderStatus
+		if err := daemon.Get(ctx, f.runDir, "gss", "/v1/answer-order", &orders); err != nil {
+			return err
+		}
+		is, ok := findOrder(orders, o)
+		if !ok {
+			return fmt.Errorf("another order has taken the place of this one about %s; `anycastle show answer-order` lists what stands", orderAbout(o))
+		}
+		done := true
+		for _, a := range is.Answers {
+			done = done && a.Done
+			stage := fmt.Sprint(a.Done, a.Only) // times alone are no news
+			if said[a.Answer] != stage {
+				fmt.Fprintln(e.stdout, drainOf(a))
+				said[a.Answer] = stage
+			}
+		}
+		if done && len(is.Answers) > 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not drained yet: %w", orderAbout(o), ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+func findOrder(orders []gss.OrderStatus, o gss.Order) (gss.OrderStatus, bool) {
+	for _, is := range orders {
+		if is.Answer == o.Answer && is.Site == o.Site {
+			return is, is.Since.Equal(o.Since)
+		}
+	}
+	return gss.OrderStatus{}, false
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+
+	"anycastle/gss"
+	"anycastle/gss/decide"
+
+	"github.com/spf13/cobra"
+)
+
+func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
+	onGSS := []string{"gss"}
+	addView(cmd, e, f, view[gss.AnswerStatus]{
+		noun: "answer", short: "Answers: where each stands and why, and what its probes say", roles: onGSS,
+		head: []string{"ANSWER", "SITE", "ADDRESSES", "PLACE", "FOR", "HEADROOM", "PROBES", "WHY"},
+		rows: one(func(a gss.AnswerStatus) []string {
+			headroom := "-"
+			if a.Headroom != nil {
+				headroom = fmt.Sprintf("%.0f%%", 100**a.Headroom)
+			}
+			var probes []string
+			for _, p := range a.Probes {
+				probes = append(probes, fmt.Sprintf("%s %v", p.Probe, p.State))
+			}
+			return []string{a.Name, a.Site, words(a.Addresses), string(cmp.Or(a.Place, decide.Unknown)), ago(a.Since), headroom, words(probes), a.Why}
+		}),
+	})
+	addView(cmd, e, f, view[gss.RuleStatus]{
+		noun: "rule", short: "DNS rules: what clients are answered with now, and why", roles: onGSS,
+		head: []string{"RULE", "DOMAINS", "CLIENTS", "ANSWERED WITH", "TTL", "CLAUSE", "BALANCE", "BASIS", "FOR", "WHY"},
+		rows: one(func(r gss.RuleStatus) []string {
+			clients := "any"
+			if len(r.Sources) > 0 {
+				clients = words(r.Sources)
+			}
+			if r.Near != "" {
+				clients = r.Near + " of " + clients
+			}
+			if r.Clause == 0 {
+				return []string{r.Name, words(r.Domains), clients, "-", "-", "-", "-", "-", "-", r.Why}
+			}
+			return []string{
+				r.Name, words(r.Domains), clients, shares(r), r.TTL.String(), strconv.Itoa(r.Clause), string(r.Balance), string(r.Basis),
+				ago(r.Since), r.Why,
+			}
+		}),
+	})
+	addView(cmd, e, f, view[gss.ZoneStatus]{
+		noun: "zone", short: "Zones that are served", roles: onGSS,
+		head: []string{"ZONE", "SERIAL", "RECORDS", "NAMES OF RULES", "FILE"},
+		rows: one(func(z gss.ZoneStatus) []string {
+			return []string{z.Zone, strconv.FormatUint(uint64(z.Serial), 10), strconv.Itoa(z.Records), strconv.Itoa(z.Dynamic), cmp.Or(z.File, "-")}
+		}),
+	})
+	addView(cmd, e, f, view[gss.ServerStatus]{
+		noun: "server", short: "The site selector as a whole", roles: onGSS,
+		head: []string{"NAME", "LISTENS ON", "GENERATION"},
+		rows: one(func(s gss.ServerStatus) []string {
+			return []string{s.Name, words(s.Listen), strconv.FormatUint(s.Generation, 10)}
+		}),
+	})
+	addView(cmd, e, f, view[gss.OrderStatus]{
+		noun: "answer-order", short: "Orders about answers and their sites that stand, and how far drains are", roles: onGSS,
+		head: []string{"ABOUT", "ORDER", "FOR", "HOW FAR", "BY", "WHY"},
+		rows: one(func(o gss.OrderStatus) []string {
+			var far []string
+			for _, a := range o.Answers {
+				far = append(far, drainOf(a))
+			}
+			return []string{orderAbout(o.Order), string(o.Kind), ago(o.Since), words(far), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-")}
+		}),
+	})
+}
+
+// answerSites is `show site` at a site selector.
+func answerSites() view[gss.SiteStatus] {
+	return view[gss.SiteStatus]{
+		noun: "site", roles: []string{"gss"},
+		head: []string{"SITE", "SERVING", "OTHERS", "ORDER"},
+		rows: one(func(s gss.SiteStatus) []string {
+			order := "-"
+			if s.Order != nil {
+				order = string(s.Order.Kind)
+			}
+			return []string{s.Site, words(s.Serving), words(s.Others), order}
+		}),
+	}
+}
+
+// shares lays out what a rule is answered with.
+func shares(r gss.RuleStatus) string {
+	var list []string
+	for _, s := range r.Answers {
+		if r.Count == len(r.Answers) && r.Balance != decide.RoundRobin {
+			list = append(list, s.Answer) // a client gets all, in this order
+			continue
+		}
+		list = append(list, fmt.Sprintf("%s %.1f%%", s.Answer, float64(s.Of1000)/10))
+	}
+	return words(list)
+}
+
+func orderAbout(o gss.Order) string {
+	if o.Answer != "" {
+		return "answer " + o.Answer
+	}
+	return "site " + o.Site
+}
+
+// drainOf says how far the drain of an answer is.
+func drainOf(a gss.AnswerDrain) string {
+	switch {
+	case len(a.Only) > 0:
+		return fmt.Sprintf("%s: given on, as nothing else works for the rules %s", a.Answer, words(a.Only))
+	case a.Done:
+		return a.Answer + ": drained, no resolver can hold it any more"
+	}
+	return fmt.Sprintf("%s: given for %s, held by resolvers for %s", a.Answer, in(a.From), in(a.Clear))
+}

@@ -1,0 +1,197 @@
+package gss
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anycastle/gss/decide"
+	"anycastle/internal/mesh"
+	"anycastle/internal/probe"
+)
+
+// engine turns what is known into decisions. Its methods are safe for concurrent use; replies read current, which no lock guards.
+type engine struct {
+	log     *slog.Logger
+	metrics *metrics
+	name    string                   // of this GSS
+	data    *mesh.Map                // orders
+	current atomic.Pointer[snapshot] // nil until every answer has been probed once
+	ready   chan struct{}            // closed when current is first set
+	kicked  chan struct{}            // something has happened; holds one
+	prober  *probe.Runner
+
+	mu      sync.Mutex
+	next    *serving // what the config makes; current follows once every answer has been probed
+	config  decide.Config
+	watched map[string]*watched // by answer
+	owner   map[string]string   // answer by name of the target
+	state   decide.State
+	last    decide.Decision
+}
+
+func newEngine(name string, f probe.Func, log *slog.Logger, m *metrics) *engine {
+	e := &engine{
+		log: log, metrics: m, name: name, data: mesh.NewMap(name, log), ready: make(chan struct{}), kicked: make(chan struct{}, 1),
+	}
+	e.prober = probe.NewRunner(f, e.report)
+	return e
+}
+
+// serve has the next decisions be about another config. What is probed as before goes on undisturbed.
+func (e *engine) serve(next *serving) error {
+	watched, owner := map[string]*watched{}, map[string]string{}
+	var targets []probe.Target
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range next.config.Answers {
+		w := watch(&next.config.Answers[i])
+		if was := e.watched[w.answer.Name]; was != nil {
+			w.keep(was)
+		}
+		watched[w.answer.Name] = w
+		for _, t := range w.targets {
+			owner[t.Name] = w.answer.Name
+			targets = append(targets, t.Target)
+		}
+	}
+	if err := e.prober.SetTargets(targets); err != nil {
+		return err
+	}
+	e.next, e.config, e.watched, e.owner = next, next.config.decide(), watched, owner
+	e.kick()
+	return nil
+}
+
+// serving is what the config makes.
+func (e *engine) serving() *serving {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.next
+}
+
+// report takes one probe result.
+func (e *engine) report(r probe.Result) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.watched[e.owner[r.Target.Name]]
+	if w == nil {
+		return // the config has it no more
+	}
+	if r.Changed {
+		cause := "it passed"
+		if r.Err != nil {
+			cause = r.Err.Error()
+		}
+		e.log.Info("probe state changed", "answer", w.answer.Name, "probe", r.Target.Config.Type, "address", r.Target.Addr,
+			"new", r.State, "cause", cause)
+	}
+	if w.take(r) {
+		e.kick()
+	}
+}
+
+func (e *engine) kick() {
+	select {
+	case e.kicked <- struct{}{}:
+	default: // it will look already
+	}
+}
+
+// run decides whenever something happens, until ctx is done.
+func (e *engine) run(ctx context.Context) {
+	orders, unwatch := e.data.Watch()
+	defer unwatch()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due.C:
+		case <-orders:
+		case <-e.kicked:
+		}
+		if wake := e.decide(time.Now()); !wake.IsZero() {
+			due.Reset(max(time.Until(wake), time.Millisecond))
+		}
+	}
+}
+
+// decide decides by what is known now, makes it current, and gives when to do so again though nothing happens.
+func (e *engine) decide(now time.Time) (wake time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, w := range e.watched {
+		if !w.known() {
+			return time.Time{} // nothing is answered before every answer has been probed once
+		}
+	}
+	was := e.state
+	e.state, e.last = decide.Next(e.state, e.inputs(now), now)
+	e.note(was)
+	old := e.current.Load()
+	if old == nil || old.generation != e.last.Generation || old.serving != e.next {
+		now, err := newSnapshot(e.next, e.last)
+		if err != nil { // the config was checked for it
+			e.log.Error("replies cannot be packed; they are made one by one", "err", err)
+		}
+		e.current.Store(now)
+	}
+	e.metrics.show(e.last)
+	if old == nil {
+		close(e.ready)
+	}
+	return e.last.Wake(now)
+}
+
+// inputs is all that is known. The caller holds mu.
+func (e *engine) inputs(now time.Time) decide.Inputs {
+	in := decide.Inputs{
+		Config: e.config, Self: e.name, Orders: map[string]decide.Order{},
+		Vantages: map[string]decide.Vantage{e.name: {Heard: now, Answers: map[string]decide.Seen{}}},
+	}
+	orders := e.orders()
+	for name, w := range e.watched {
+		in.Vantages[e.name].Answers[name] = w.seen()
+		if o, ok := orders.of(w.answer); ok {
+			in.Orders[name] = o
+		}
+	}
+	return in
+}
+
+// note logs what moves. The caller holds mu.
+func (e *engine) note(was decide.State) {
+	for i := range e.config.Answers {
+		name := e.config.Answers[i].Name
+		if old, now := was.Answers[name].Place, e.last.Answers[name]; old != now.Place {
+			e.log.Info("answer moved", "answer", name, "old", old, "new", now.Place, "cause", now.Why)
+		}
+	}
+	for i := range e.config.Rules {
+		name := e.config.Rules[i].Name
+		old, now := was.Rules[name].Choices, e.last.Rules[name].Choices
+		for place, c := range now {
+			if place < len(old) && old[place].Basis == c.Basis && slices.Equal(old[place].Names(), c.Names()) {
+				continue // shares and TTLs are not worth a line
+			}
+			var before []string
+			if place < len(old) {
+				before = old[place].Names()
+			}
+			attrs := []any{"rule", name, "old", before, "new", c.Names(), "basis", c.Basis, "generation", e.last.Generation, "cause", c.Why}
+			if place > 0 {
+				attrs = append(attrs, "near", e.next.rules.rules[i].Near[place-1].Sources)
+			}
+			if c.Basis.Works() {
+				e.log.Info("rule changed its answer", attrs...)
+			} else {
+				e.log.Warn("rule has no answer that works", attrs...)
+			}
+		}
+	}
+}

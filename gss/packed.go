@@ -1,0 +1,151 @@
+package gss
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/decide"
+	"anycastle/gss/message"
+	"anycastle/gss/table"
+	"anycastle/gss/zone"
+)
+
+// fastTypes are those whose replies are packed beforehand.
+var fastTypes = [...]uint16{dns.TypeA, dns.TypeAAAA}
+
+// packStatic packs the replies of names that have addresses in the zones themselves; also that one family has none, as clients
+// ask for both. What rules or wildcards answer for, and what lies behind an alias, is not in it.
+func packStatic(zones *zone.Set, rules *ruleSet, cfg table.Config) (*table.Table, error) {
+	b, err := table.NewBuilder(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, z := range zones.Zones() {
+		last := ""
+		for rr := range z.All(nil) {
+			h := rr.Header()
+			if h.Name == last || h.Rrtype != dns.TypeA && h.Rrtype != dns.TypeAAAA || strings.HasPrefix(h.Name, "*.") {
+				continue
+			}
+			last = h.Name
+			for _, t := range fastTypes {
+				if len(rules.names[dns.CanonicalName(h.Name)][t]) > 0 {
+					continue
+				}
+				r := z.Lookup(h.Name, t, nil)
+				if r.Kind != zone.Answer && r.Kind != zone.NoData {
+					break // glue
+				}
+				wire, err := pack(h.Name, t, r)
+				if err != nil {
+					return nil, err
+				}
+				if err := b.Add(h.Name, t, 0, table.Entry{Variants: []table.Variant{{Plain: wire}}}); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return b.Build()
+}
+
+// pack gives the wire form of a reply as a table takes it.
+func pack(name string, rrtype uint16, r zone.Result) ([]byte, error) {
+	m := dns.Msg{Answer: r.Answer, Ns: r.Authority, Extra: r.Additional, Compress: true}
+	m.Response, m.Authoritative, m.Rcode = true, r.Authoritative, r.Rcode
+	m.Question = []dns.Question{{Name: name, Qtype: rrtype, Qclass: dns.ClassINET}}
+	wire, err := m.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("pack the reply to %s %s: %w", name, dns.Type(rrtype), err)
+	}
+	return wire, nil
+}
+
+// packLive packs the replies of names that rules answer for, by the decision of a snapshot.
+func (s *snapshot) packLive() (*table.Table, error) {
+	cfg := s.tables.With(s.config.EDNS.NSID(s.generation))
+	cfg.Classes = s.rules.classes.of
+	b, err := table.NewBuilder(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for name, types := range s.rules.names {
+		if strings.HasPrefix(name, "*.") {
+			continue
+		}
+		z := s.zones.Find(name, dns.TypeA)
+		for _, t := range fastTypes {
+			if len(types[t]) == 0 {
+				continue
+			}
+			for class := range s.rules.classes.lists {
+				if class > 0 && !s.rules.depends(name, t) {
+					break
+				}
+				e, err := s.entry(z, name, t, class)
+				if err != nil {
+					return nil, err
+				}
+				if err := b.Add(name, t, class, e); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return b.Build()
+}
+
+// entry makes what clients of a class are answered with for a name and type.
+func (s *snapshot) entry(z *zone.Zone, name string, rrtype uint16, class int) (table.Entry, error) {
+	var e table.Entry
+	rule, o, ok := s.find(name, rrtype, class)
+	if !ok {
+		wire, err := pack(name, rrtype, z.Lookup(name, rrtype, nil))
+		return table.Entry{Variants: []table.Variant{{Plain: wire}}}, err
+	}
+	var options []byte
+	if !o.basis.Works() {
+		options = staleOption(rule.Name, o.basis)
+	}
+	for _, v := range o.variants {
+		var failed error
+		wire, err := pack(name, rrtype, z.Lookup(name, rrtype, func(owner string, t uint16) []dns.RR {
+			if owner != name || t != rrtype {
+				return nil // nothing but its own records belongs in an answer of addresses
+			}
+			var rrs []dns.RR
+			rrs, failed = rule.records(v, t, owner, o.ttl)
+			return rrs
+		}))
+		if err == nil {
+			err = failed
+		}
+		if err != nil {
+			return e, err
+		}
+		e.Variants = append(e.Variants, table.Variant{Plain: wire, Options: options, Weight: uint32(v.share), Key: v.answers[0].Name})
+	}
+	switch {
+	case len(e.Variants) == 1:
+	case o.method == decide.Hashed:
+		e.Method = table.Hashed
+	case o.method == decide.RoundRobin:
+		e.Method = table.Rotate
+	default:
+		e.Method = table.Weighted
+	}
+	return e, nil
+}
+
+// staleOption is staleError as an EDNS option in wire form (RFC 8914).
+func staleOption(rule string, b decide.Basis) []byte {
+	e := staleError(rule, b)
+	text := message.Shorten(e.Text)
+	o := binary.BigEndian.AppendUint16(nil, dns.EDNS0EDE)
+	o = binary.BigEndian.AppendUint16(o, uint16(2+len(text)))
+	o = binary.BigEndian.AppendUint16(o, e.Code)
+	return append(o, text...)
+}

@@ -1,0 +1,124 @@
+package gss
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/decide"
+)
+
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.sites.mu.Lock()
+		p.sites.slow = "203.0.113.211"
+		p.sites.mu.Unlock()
+		p.after(time.Second)
+		reload := func(old, new string) error {
+			t.Helper()
+			cfg := mustDecode(t, strings.Replace(nodeFile, old, new, 1))
+			cfg.StateDir = p.engine.next.config.StateDir
+			cfg.Answers[0].Addresses = cfg.Answers[0].Addresses[:1]
+			err := p.Reload(cfg)
+			synctest.Wait()
+			return err
+		}
+		if err := reload("answers: [smtp-east, smtp-west]", "answers: [smtp-west, smtp-east]"); err != nil || p.ask() != west {
+			t.Errorf("with the group turned round it is answered with %s, %v", p.ask(), err)
+		}
+		if err := reload("", ""); err != nil || p.ask() != east {
+			t.Errorf("turned back it is answered with %s, %v", p.ask(), err)
+		}
+		// an answer that is new is not given, and nothing is answered otherwise, before it has been probed
+		probed := p.engine.current.Load()
+		if err := reload("addresses: [203.0.113.210]", "addresses: [203.0.113.211]"); err != nil || p.engine.current.Load() != probed {
+			t.Errorf("the decision is another before the new address is probed: %v", err)
+		}
+		p.after(time.Second)
+		if p.engine.current.Load() == probed || p.Answers()[1].Place != decide.Serving {
+			t.Errorf("the new address is not served: %+v", p.Answers()[1])
+		}
+		for name, tc := range map[string]struct{ old, new, want string }{
+			"listen": {"198.51.100.7:53", "198.51.100.7:54", "that takes a restart"},
+			"name":   {"name: gss-east", "name: gss-west", "that takes a restart"},
+		} {
+			before := p.engine.current.Load()
+			if err := reload(tc.old, tc.new); err == nil || !strings.Contains(err.Error(), tc.want) || p.engine.current.Load() != before {
+				t.Errorf("%s: reloaded with %v", name, err)
+			}
+		}
+	})
+}
+
+// While zones are loaded again and again no query is lost, and each is answered from one of them or the other.
+func TestReloadLosesNoQuery(t *testing.T) {
+	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	path := filepath.Join(t.TempDir(), "zone")
+	write := func(serial int) {
+		t.Helper()
+		var text strings.Builder
+		fmt.Fprintf(&text, "$TTL 60\n@ SOA ns h %d 3600 600 86400 5\n@ NS ns\nns A 198.51.100.7\nserial TXT \"%d\"\n", serial, serial)
+		for i := range 2000 {
+			fmt.Fprintf(&text, "h%d A 192.0.2.%d\n", i, serial%250+1)
+		}
+		if err := os.WriteFile(path+".new", []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	var current Config
+	r := startRunning(t, portOf(east), portOf(west), func(c *Config) {
+		c.Zones = []Zone{{Name: "mail.example.org", File: path}}
+		c.Limits.ResponsesPerSecond = 0
+		c.checked = nil
+		current = *c
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	asked := make([]int, 2)
+	for i, network := range []string{"udp", "tcp"} {
+		wg.Go(func() {
+			c := &dns.Client{Net: network, Timeout: patience}
+			for ctx.Err() == nil {
+				m, _, err := c.Exchange(question(fmt.Sprintf("h%d.mail.example.org.", asked[i]%2000), dns.TypeA), r.addr)
+				if err != nil || m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
+					t.Errorf("query %d over %s: %v, %v", asked[i], network, err, m)
+					return
+				}
+				asked[i]++
+			}
+		})
+	}
+	for serial := 2; serial < 12; serial++ {
+		write(serial)
+		next, err := newServing(current, r.cookies, r.engine.next) // Reload without the check that the address, any here, is the same
+		if err == nil {
+			err = r.engine.serve(next)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the new zone", func() bool {
+			m, _, err := (&dns.Client{Timeout: patience}).Exchange(question("serial.mail.example.org.", dns.TypeTXT), r.addr)
+			return err == nil && m.Answer[0].(*dns.TXT).Txt[0] == fmt.Sprint(serial)
+		})
+	}
+	cancel()
+	wg.Wait()
+	if asked[0] < 100 || asked[1] < 100 {
+		t.Errorf("only %d queries were asked over UDP and %d over TCP", asked[0], asked[1])
+	}
+}

@@ -1,0 +1,97 @@
+package gss
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/decide"
+	"anycastle/gss/table"
+)
+
+// snapshot is one decision, made ready for replies. It is never changed; a new one replaces it whole.
+type snapshot struct {
+	*serving
+	generation uint64
+	outcomes   [][]outcome  // by rule, as in the config, and place
+	live       *table.Table // replies of names that rules answer for
+}
+
+// outcome is what the clients of one place are answered with by a rule.
+type outcome struct {
+	basis    decide.Basis
+	method   decide.Method
+	ttl      uint32
+	variants []variant
+	turn     *atomic.Uint32 // of round-robin
+}
+
+// variant is one list of answers that a client may get, and its share of clients in thousandths.
+type variant struct {
+	answers []*Answer
+	share   int
+}
+
+func newSnapshot(from *serving, d decide.Decision) (*snapshot, error) {
+	s := &snapshot{serving: from, generation: d.Generation}
+	for _, r := range s.rules.rules {
+		decided := d.Rules[r.Name]
+		var places []outcome
+		for _, c := range decided.Choices {
+			places = append(places, s.rules.outcome(c, uint32(decided.TTL/time.Second)))
+		}
+		s.outcomes = append(s.outcomes, places)
+	}
+	var err error
+	if s.live, err = s.packLive(); err != nil {
+		s.live = s.empty // replies are made one by one
+	}
+	return s, err
+}
+
+// outcome makes lists of a choice. What is always the same has one; else there is one that begins with each answer, and has as
+// many behind it as clients are to get.
+func (s *ruleSet) outcome(c decide.Choice, ttl uint32) outcome {
+	o := outcome{basis: c.Basis, method: c.Method, ttl: ttl, turn: new(atomic.Uint32)}
+	n := len(c.Shares)
+	if c.Method == decide.Ordered || c.Method == decide.Nearest {
+		n = 1
+	}
+	for i := range n {
+		v := variant{share: c.Shares[i].Of1000}
+		for j := range c.Count {
+			v.answers = append(v.answers, s.answers[c.Shares[(i+j)%len(c.Shares)].Answer])
+		}
+		if v.share > 0 {
+			o.variants = append(o.variants, v)
+		}
+	}
+	return o
+}
+
+// find gives what clients of a class are answered with for a name and type, and by which rule; false if no rule is for them.
+func (s *snapshot) find(name string, rrtype uint16, class int) (rule *compiledRule, o outcome, ok bool) {
+	i := s.rules.find(name, rrtype, class)
+	if i < 0 {
+		return nil, outcome{}, false
+	}
+	rule = &s.rules.rules[i]
+	place := rule.places[class]
+	if place >= len(s.outcomes[i]) {
+		place = 0 // none of its clauses in use looks at places
+	}
+	return rule, s.outcomes[i][place], true
+}
+
+// records makes the records of a type for one of the variants of an outcome.
+func (r *compiledRule) records(v variant, rrtype uint16, owner string, ttl uint32) (rrs []dns.RR, err error) {
+	for order, a := range v.answers {
+		more, err := a.records(rrtype, r.Records[dns.TypeToString[rrtype]], owner, ttl, order)
+		if err != nil {
+			return nil, err
+		}
+		rrs = append(rrs, more...)
+	}
+	return rrs, nil
+}

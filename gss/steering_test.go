@@ -1,0 +1,414 @@
+package gss
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"anycastle/gss/decide"
+	"anycastle/gss/message"
+	"anycastle/internal/probe"
+)
+
+// clock is when tests decide that let no time pass.
+var clock = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// passing gives the state of an answer's probes.
+func passing(failing []string, answer string) (probe.State, error) {
+	if slices.Contains(failing, answer) {
+		return probe.Failing, errors.New("no route to host")
+	}
+	return probe.Passing, nil
+}
+
+func faults(d *deciding) float64 { return testutil.ToFloat64(d.metrics.faults) }
+
+// sites is a prober for tests: what is out fails.
+type sites struct {
+	mu   sync.Mutex
+	out  []string // addresses
+	slow string   // one whose probe takes a while
+}
+
+func (s *sites) set(out ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = out
+}
+
+func (s *sites) probe(_ context.Context, t probe.Target, _ *probe.Advice) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.Addr.Addr().String() == s.slow {
+		s.mu.Unlock()
+		<-time.After(t.Config.Timeout / 2)
+		s.mu.Lock()
+	}
+	if slices.Contains(s.out, t.Addr.Addr().String()) {
+		return errors.New("no route to host")
+	}
+	return nil
+}
+
+const (
+	east = "203.0.113.110"
+	west = "203.0.113.210"
+)
+
+// probing is a GSS that probes and decides and does not listen, in a synctest bubble.
+type probing struct {
+	*GSS
+	t     *testing.T
+	sites *sites
+	log   *bytes.Buffer
+	reg   *prometheus.Registry
+	end   func()
+}
+
+func startProbing(t *testing.T, out ...string) *probing {
+	t.Helper()
+	p := &probing{t: t, sites: &sites{}, log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
+	p.sites.set(out...)
+	text := slog.NewTextHandler(p.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	cfg := mustDecode(t, nodeFile)
+	cfg.Answers[0].Addresses = cfg.Answers[0].Addresses[:1]
+	var err error
+	if p.GSS, err = New(cfg, Options{Log: slog.New(text), Registry: p.reg, Probe: p.sites.probe}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { p.engine.prober.Run(ctx) })
+	wg.Go(func() { p.engine.run(ctx) })
+	p.end = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	return p
+}
+
+// after lets the bubble's clock run.
+func (p *probing) after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// ask gives the addresses that smtp is answered with.
+func (p *probing) ask() string {
+	p.t.Helper()
+	var m dns.Msg
+	wire := p.respond(wireOf(p.t, question("smtp.mail.example.org.", dns.TypeA)), message.UDP, netip.MustParseAddrPort("198.51.100.99:53"))
+	if err := m.Unpack(wire); err != nil {
+		p.t.Fatal(err)
+	}
+	if m.Rcode != dns.RcodeSuccess || !m.Authoritative {
+		p.t.Fatalf("reply is\n%v", &m)
+	}
+	var addrs []string
+	for _, rr := range m.Answer {
+		addrs = append(addrs, rr.(*dns.A).A.String())
+	}
+	return strings.Join(addrs, " ")
+}
+
+func TestAnswersFollowHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		for i, step := range []struct {
+			out   []string
+			wait  time.Duration
+			want  string
+			basis decide.Basis
+		}{
+			{nil, 300 * time.Millisecond, east, decide.ByHealth},
+			{[]string{east}, 500 * time.Millisecond, east, decide.ByHealth}, // one failure of the two that count
+			{[]string{east}, 500 * time.Millisecond, west, decide.ByHealth},
+			{[]string{east, west}, 1000 * time.Millisecond, west, decide.ByHealth},
+			{[]string{east, west}, 500 * time.Millisecond, west, decide.LastGood},
+			{[]string{east, west}, time.Hour, west, decide.LastGood},
+			{[]string{west}, 2 * time.Second, east, decide.ByWaiting}, // better one that waits to fail back than one that is out
+			{[]string{west}, 10 * time.Second, east, decide.ByHealth},
+			{nil, time.Minute, east, decide.ByHealth}, // west is back, and not needed
+			{[]string{east}, time.Second, west, decide.ByHealth},
+			{nil, 9 * time.Second, west, decide.ByHealth}, // east waits
+			{nil, 2 * time.Second, east, decide.ByHealth},
+		} {
+			p.sites.set(step.out...)
+			p.after(step.wait)
+			r := p.Rules()[1]
+			if got := p.ask(); got != step.want || r.Basis != step.basis {
+				t.Errorf("step %d, out %v for %v: answer %s by %s (%s); want %s by %s", i, step.out, step.wait, got, r.Basis, r.Why,
+					step.want, step.basis)
+			}
+		}
+	})
+}
+
+func TestAllOutFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t, east, west)
+		defer p.end()
+		p.after(2 * time.Second)
+		if got := p.ask(); got != east+" "+west {
+			t.Errorf("answer is %q, want the whole group", got)
+		}
+		p.sites.set(east)
+		p.after(2 * time.Second)
+		if got := p.ask(); got != west {
+			t.Errorf("answer is %q, want %q", got, west)
+		}
+	})
+}
+
+func TestStatusLogAndMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t, east)
+		defer p.end()
+		if r, s := p.Rules()[0], p.Server(); s.Generation != 0 || len(r.Answers) != 0 || r.Why != ErrNotReady.Error() || p.Healthy() == nil {
+			t.Errorf("before the first probe the rule is %+v", r)
+		}
+		start := time.Now().UTC()
+		p.after(300 * time.Millisecond)
+		later := start.Add(25 * time.Millisecond) // the second of two targets is half a tenth of its interval behind
+		p.end()
+		a := p.Answers()[0]
+		const why = "fails from gss-east (tcp 203.0.113.110:25: no route to host)"
+		if a.Place != decide.Out || a.Why != why || a.Since != later || a.Probes[0].Probe != "tcp 203.0.113.110:25" ||
+			a.Probes[0].Why != "no route to host" || a.Site != "east" {
+			t.Errorf("the answer is %+v", a)
+		}
+		r := p.Rules()
+		if len(r) != 4 || r[1].Why != "clause 1: nearest of group smtp; smtp-east is out ("+why+")" || r[1].Clause != 1 || r[2].Near != "branch" ||
+			r[1].Since != later || r[1].TTL != 2*time.Second {
+			t.Errorf("the rules are %+v", r)
+		}
+		wantSites := []SiteStatus{{Site: "east", Serving: []string{}, Others: []string{"smtp-east out"}}, {Site: "west", Serving: []string{"smtp-west"}, Others: []string{}}}
+		if diff := cmp.Diff(wantSites, p.Sites()); diff != "" {
+			t.Errorf("sites (-want +got):\n%s", diff)
+		}
+		for _, want := range []string{
+			`level=INFO msg="probe state changed" answer=smtp-east probe=tcp address=203.0.113.110:25 new=failing cause="no route to host"`,
+			`level=INFO msg="answer moved" answer=smtp-east old="" new=out cause="` + why + `"`,
+			`level=INFO msg="rule changed its answer" rule=smtp old=[] new=[smtp-west] basis=health generation=1`,
+		} {
+			if !strings.Contains(p.log.String(), want) {
+				t.Errorf("the log\n%s\nhas no line %s", p.log, want)
+			}
+		}
+		p.ask()
+		p.respond([]byte("short"), message.TCP, netip.AddrPort{})
+		wantMetrics := `
+# HELP anycastle_gss_dropped_total Messages that were given no reply, by transport and reason.
+# TYPE anycastle_gss_dropped_total counter
+anycastle_gss_dropped_total{reason="short",transport="tcp"} 1
+# HELP anycastle_gss_queries_total DNS queries answered, by transport and response code.
+# TYPE anycastle_gss_queries_total counter
+anycastle_gss_queries_total{rcode="NOERROR",transport="udp"} 1
+# HELP anycastle_gss_rule_ttl_seconds TTL of a rule's answers at this moment.
+# TYPE anycastle_gss_rule_ttl_seconds gauge
+anycastle_gss_rule_ttl_seconds{rule="lab"} 60
+anycastle_gss_rule_ttl_seconds{rule="mx"} 2
+anycastle_gss_rule_ttl_seconds{rule="smtp"} 2
+`
+		if err := testutil.GatherAndCompare(p.reg, strings.NewReader(wantMetrics), "anycastle_gss_dropped_total",
+			"anycastle_gss_queries_total", "anycastle_gss_rule_ttl_seconds"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A query that finds a bug costs itself only.
+func TestPanicIsContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		p.end()
+		good := p.engine.current.Load()
+		p.engine.current.Store(nil)
+		for range 2 {
+			wire := wireOf(t, question("smtp.mail.example.org.", dns.TypeA))
+			if reply := p.respond(wire, message.UDP, netip.MustParseAddrPort("192.0.2.1:53")); reply != nil {
+				t.Errorf("reply is %x, want none", reply)
+			}
+		}
+		p.engine.current.Store(good)
+		if got := p.ask(); got != east {
+			t.Errorf("after a panic the answer is %q", got)
+		}
+		if n := strings.Count(p.log.String(), "level=ERROR"); n != 1 || testutil.ToFloat64(p.metrics.faults) != 2 {
+			t.Errorf("%d errors in the log and %v in the metrics, want 1 and 2", n, testutil.ToFloat64(p.metrics.faults))
+		}
+	})
+}
+
+func TestOrdersAreObeyed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		order := func(o Order) {
+			t.Helper()
+			if _, err := p.engine.order(o); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		order(Order{Kind: decide.KindSuspend, Answer: "smtp-east", By: "root", Why: "disk"})
+		if got := p.ask(); got != west {
+			t.Errorf("suspended, it is answered with %s", got)
+		}
+		p.after(time.Second)
+		order(Order{Kind: decide.KindActivate, Site: "east"}) // it is the newer
+		if got := p.ask(); got != east {
+			t.Errorf("activated, it is answered with %s", got)
+		}
+		p.after(time.Second)
+		order(Order{Kind: decide.KindDrain, Site: "east"})
+		if got := p.ask(); got != east {
+			t.Errorf("a drain that has just begun answers with %s", got)
+		}
+		// the rule lab does not give it, so its TTL of a minute is no matter
+		p.after(5 * time.Second)
+		if got := p.ask(); got != west {
+			t.Errorf("when the old answers have expired it is answered with %s", got)
+		}
+		all := p.Orders()
+		if len(all) != 2 || all[1].Site != "east" || len(all[1].Answers) != 1 || all[1].Answers[0].Done {
+			t.Errorf("orders are %+v", all)
+		}
+		p.after(time.Second)
+		if all = p.Orders(); !all[1].Answers[0].Done {
+			t.Errorf("after another second it is not done: %+v", all[1].Answers[0])
+		}
+	})
+}
+
+func TestOrdersThatAreRefused(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	for _, tc := range []struct {
+		o    Order
+		want string
+	}{
+		{Order{Kind: "stop", Site: "east"}, `no order is called "stop"`},
+		{Order{Kind: decide.KindDrain}, "about an answer or about a site"},
+		{Order{Kind: decide.KindDrain, Site: "east", Answer: "smtp-east"}, "about an answer or about a site"},
+		{Order{Kind: decide.KindDrain, Site: "eest"}, `no answer is at a site "eest"; did you mean east?`},
+		{Order{Kind: decide.KindDrain, Answer: "smtp"}, `no answer is called "smtp"`},
+		{Order{Kind: decide.KindSuspend, Site: "east", Start: clock}, "only a drain may begin later"},
+		{Order{Kind: decide.KindSuspend, Site: "east", Why: strings.Repeat("x", 257)}, "longer than 256 bytes"},
+	} {
+		if _, err := d.engine.order(tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v is refused with %v, want %s", tc.o, err, tc.want)
+		}
+	}
+	if len(d.Orders()) > 0 {
+		t.Error("an order that was refused is kept")
+	}
+}
+
+// Orders and what was decided last survive a restart.
+func TestRestart(t *testing.T) {
+	d := newDeciding(t, nodeFile, "smtp-east")
+	dir := t.TempDir()
+	if err := d.engine.load(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.engine.order(Order{Kind: decide.KindSuspend, Answer: "smtp-east"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.engine.keep(ctx, dir); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	next, err := New(mustDecode(t, nodeFile), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.engine.load(dir); err != nil {
+		t.Fatal(err)
+	}
+	after := &deciding{next, t}
+	after.see("smtp-east", "smtp-west")
+	if r := after.Rules()[1]; r.Basis != decide.LastGood || r.Answers[0].Answer != "smtp-west" {
+		t.Errorf("with all out it is answered with %+v by %s", r.Answers, r.Basis)
+	}
+	if o := after.Orders(); len(o) != 1 || o[0].Answer != "smtp-east" {
+		t.Errorf("orders are %+v", o)
+	}
+	if g := after.Server().Generation; g < 2 {
+		t.Errorf("the generation is %d: it begins anew", g)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	d := newDeciding(t, nodeFile, "smtp-east")
+	for _, tc := range []struct {
+		q    Question
+		want string
+	}{
+		{Question{"smtp.mail.example.org", "a", netip.MustParseAddr("192.0.2.3")}, `query: smtp.mail.example.org A from 192.0.2.3
+zone: mail.example.org, serial 1
+client: is on the lists branch
+rule lab: is for the lists lab
+rule smtp: clause 1: nearest of group smtp; smtp-east is out (fails from gss-east (tcp 203.0.113.110:25: no route to host))
+place: near by the list branch
+choice: smtp-west (serving) for 100.0 % of clients, this client's
+ttl: 2s
+generation: 1
+scope: the answer is for 192.0.2.0/25
+reply: NOERROR, authoritative
+answer: smtp.mail.example.org. 2 IN A 203.0.113.210
+`},
+		{Question{"web.mail.example.org", "A", netip.MustParseAddr("192.0.2.200")}, `query: web.mail.example.org A from 192.0.2.200
+zone: mail.example.org, serial 1
+client: is on the lists branch, lab
+rule: none: the zone's own records
+generation: 1
+reply: NOERROR, authoritative
+answer: web.mail.example.org. 5 IN A 192.0.2.80
+`},
+		{Question{"example.com", "A", netip.MustParseAddr("192.0.2.200")}, `query: example.com A from 192.0.2.200
+zone: none of ours has it
+client: is on the lists branch, lab
+rule: none: the zone's own records
+generation: 1
+reply: REFUSED
+extended error: 20 (Not Authoritative) 
+`},
+	} {
+		rows, err := d.Explain(tc.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got strings.Builder
+		for _, r := range rows {
+			got.WriteString(r.What + ": " + r.Says + "\n")
+		}
+		if diff := cmp.Diff(tc.want, got.String()); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", tc.q, diff)
+		}
+	}
+	for _, q := range []Question{{"", "A", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "ABC", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "A", netip.Addr{}}} {
+		if _, err := d.Explain(q); err == nil {
+			t.Errorf("%+v is explained", q)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package gss
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/zone"
+	"anycastle/internal/config"
+)
+
+// Timers of the SOA record of a zone whose records stand in the node file: those of RFC 1912 section 2.2.
+const (
+	soaRefresh = 3600
+	soaRetry   = 600
+	soaExpire  = 14 * 86400
+)
+
+// headLines is how many lines stand before the records when they are read.
+const headLines = 2
+
+// inlineName is what records of the node file are called as a zone file, to tell them from those that they include.
+const inlineName = "records"
+
+// compile is Validate, and gives the zones with the names that rules answer for. They are fit for use only when there was no
+// complaint.
+func (c *Config) compile(at config.Cursor) *zone.Set {
+	c.checkServer(at)
+	if c.Name != "" && !objectName.MatchString(c.Name) {
+		at.Key("name").Errorf("%q is no name; use up to 63 letters, digits, dots, dashes and underscores, a letter or digit first", c.Name)
+	}
+	if c.StateDir == "" {
+		at.Key("state_dir").Errorf("missing; give a directory such as /var/lib/anycastle/gss")
+	}
+	c.checkAnswers(at.Key("answers"))
+	c.checkGroups(at.Key("answer_groups"))
+	c.checkSources(at.Key("sources"))
+	c.checkRules(at.Key("rules"))
+	c.checkLoad(at.Key("load"))
+	if len(c.Zones) == 0 {
+		at.Key("zones").Errorf("none; give at least one, with a name and a file or records")
+		return nil
+	}
+	var zones []*zone.Zone
+	for i := range c.Zones {
+		at := at.Key("zones").Index(i)
+		z := c.Zones[i].read(at)
+		if z == nil {
+			return nil // names of rules that lie in it would only be complained of
+		}
+		if slices.ContainsFunc(zones, func(o *zone.Zone) bool { return o.Origin() == z.Origin() }) {
+			at.Key("name").Errorf("%s is listed twice; keep one", bare(z.Origin()))
+			return nil
+		}
+		zones = append(zones, z)
+	}
+	return c.addRules(zone.NewSet(zones...), at)
+}
+
+// read makes the zone, or complains and gives nil.
+func (z *Zone) read(at config.Cursor) *zone.Zone {
+	origin, err := hostname(z.Name)
+	if err != nil {
+		at.Key("name").Errorf("%v", err)
+		return nil
+	}
+	if z.File != "" {
+		for _, key := range []string{"records", "primary", "contact", "serial", "ttl"} {
+			if at.Has(key) {
+				at.Key(key).Errorf("is not taken beside file, which has it; keep one of them")
+			}
+		}
+		made, err := zone.Load(origin, z.File)
+		complain(at.Key("file"), err)
+		return made
+	}
+	text, ok := z.text(origin, at)
+	if !ok {
+		return nil
+	}
+	made, err := zone.Parse(origin, inlineName, strings.NewReader(text))
+	complain(at.Key("records"), err)
+	return made
+}
+
+// text is the zone file of a zone whose records stand in the node file.
+func (z *Zone) text(origin string, at config.Cursor) (string, bool) {
+	ok := true
+	bad := func(key string, err error) {
+		if err != nil {
+			at.Key(key).Errorf("%v", err)
+			ok = false
+		}
+	}
+	if z.TTL < time.Second || z.TTL > maxTTL || z.TTL%time.Second != 0 {
+		bad("ttl", fmt.Errorf("%v is not from 1s to %v in whole seconds; 5s suits most", z.TTL, maxTTL))
+	}
+	primary, err := hostname(z.Primary)
+	bad("primary", err)
+	if strings.Contains(z.Contact, "@") {
+		bad("contact", fmt.Errorf("%q has an @; a contact is written as a name, such as %s", z.Contact, strings.Replace(z.Contact, "@", ".", 1)))
+	}
+	contact, err := canonical(z.Contact)
+	bad("contact", err)
+	ttl := z.TTL / time.Second
+	return fmt.Sprintf("$TTL %d\n%s SOA %s %s %d %d %d %d %d\n%s", ttl, origin, primary, contact, z.Serial,
+		soaRefresh, soaRetry, soaExpire, ttl, z.Records), ok
+}
+
+// complain reports what is wrong with a zone, at the line of the node file where that is.
+func complain(at config.Cursor, err error) {
+	var list zone.Errors
+	if !errors.As(err, &list) {
+		if err != nil {
+			at.Errorf("%v", err)
+		}
+		return
+	}
+	for _, one := range list {
+		switch {
+		case one.File != inlineName:
+			at.Errorf("%v", one)
+		case one.Line > headLines:
+			at.Line(one.Line-headLines).Errorf("%s", one.What)
+		default:
+			at.Errorf("%s", one.What)
+		}
+	}
+}
+
+// addRules puts the names that rules answer for into the zones, or complains and gives nil.
+func (c *Config) addRules(set *zone.Set, at config.Cursor) *zone.Set {
+	dynamic, ok := map[*zone.Zone]map[string][]uint16{}, true
+	open := map[string]string{} // by name and type: the rule that takes all clients
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		for j, d := range r.Domains {
+			at := at.Key("rules").Index(i).Key("domains").Index(j)
+			name, err := domain(d)
+			var z *zone.Zone
+			if err == nil {
+				if z = set.Find(name, dns.TypeA); z == nil {
+					err = fmt.Errorf("%s is in none of the zones", bare(name))
+				} else {
+					_, err = z.WithDynamic(map[string][]uint16{name: r.types()})
+				}
+			}
+			if err != nil {
+				at.Errorf("%v", err)
+				ok = false
+				continue
+			}
+			for _, t := range r.types() {
+				key := name + " " + dns.Type(t).String()
+				if first := open[key]; first != "" {
+					at.Errorf("the rule %s takes all clients who ask for %s, so this one never counts; put it before, or give that one sources", first, key)
+					ok = false
+				}
+				if len(r.Sources) == 0 {
+					open[key] = r.Name
+				}
+			}
+			if dynamic[z] == nil {
+				dynamic[z] = map[string][]uint16{}
+			}
+			dynamic[z][name] = append(dynamic[z][name], r.types()...)
+		}
+	}
+	if !ok {
+		return nil
+	}
+	zones := slices.Clone(set.Zones())
+	for i, z := range zones {
+		made, err := z.WithDynamic(dynamic[z])
+		if err != nil {
+			at.Key("rules").Errorf("%v", err)
+			return nil
+		}
+		c.checkTargets(made, at.Key("zones").Index(i))
+		zones[i] = made
+	}
+	return zone.NewSet(zones...)
+}
+
+// checkTargets reports names in a zone that records of it lead to and that have no address.
+func (c *Config) checkTargets(z *zone.Zone, at config.Cursor) {
+	for rr := range z.All(nil) {
+		var target string
+		switch rr := rr.(type) {
+		case *dns.SOA:
+			target = rr.Ns
+		case *dns.NS:
+			target = rr.Ns
+		case *dns.MX:
+			target = rr.Mx
+		case *dns.SRV:
+			target = rr.Target
+		default:
+			continue
+		}
+		if !dns.IsSubDomain(z.Origin(), dns.CanonicalName(target)) || c.hasAddress(z, target) {
+			continue
+		}
+		at.Errorf("the %s record of %s points to %s, which has no address; add its A record or a rule for it",
+			dns.Type(rr.Header().Rrtype), bare(rr.Header().Name), bare(target))
+	}
+}
+
+// hasAddress says whether a name has addresses, or a rule that gives it some.
+func (c *Config) hasAddress(z *zone.Zone, name string) bool {
+	rule := func(string, uint16) []dns.RR {
+		return []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET}}}
+	}
+	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		if k := z.Lookup(name, t, rule).Kind; k == zone.Answer || k == zone.Delegation {
+			return true
+		}
+	}
+	return false
+}
