@@ -180,45 +180,13 @@ func (c *Config) addRules(set *zone.Set, at config.Cursor) *zone.Set {
 			at.Key("rules").Errorf("%v", err)
 			return nil
 		}
-		c.checkTargets(made, at.Key("zones").Index(i))
+		at := at.Key("zones").Index(i)
+		if c.Zones[i].File != "" {
+			complain(at.Key("file"), made.Dangling())
+		} else {
+			complain(at.Key("records"), made.Dangling())
+		}
 		zones[i] = made
 	}
 	return zone.NewSet(zones...)
-}
-
-// checkTargets reports names in a zone that records of it lead to and that have no address.
-func (c *Config) checkTargets(z *zone.Zone, at config.Cursor) {
-	for rr := range z.All(nil) {
-		var target string
-		switch rr := rr.(type) {
-		case *dns.SOA:
-			target = rr.Ns
-		case *dns.NS:
-			target = rr.Ns
-		case *dns.MX:
-			target = rr.Mx
-		case *dns.SRV:
-			target = rr.Target
-		default:
-			continue
-		}
-		if !dns.IsSubDomain(z.Origin(), dns.CanonicalName(target)) || c.hasAddress(z, target) {
-			continue
-		}
-		at.Errorf("the %s record of %s points to %s, which has no address; add its A record or a rule for it",
-			dns.Type(rr.Header().Rrtype), bare(rr.Header().Name), bare(target))
-	}
-}
-
-// hasAddress says whether a name has addresses, or a rule that gives it some.
-func (c *Config) hasAddress(z *zone.Zone, name string) bool {
-	rule := func(string, uint16) []dns.RR {
-		return []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET}}}
-	}
-	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		if k := z.Lookup(name, t, rule).Kind; k == zone.Answer || k == zone.Delegation {
-			return true
-		}
-	}
-	return false
 }
