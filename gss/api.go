@@ -17,6 +17,7 @@ func (g *GSS) Status() map[string]func() any {
 		"/v1/rule":         func() any { return g.Rules() },
 		"/v1/site":         func() any { return g.Sites() },
 		"/v1/zone":         func() any { return g.Zones() },
+		"/v1/vantage":      func() any { return g.Vantages() },
 		"/v1/answer-order": func() any { return g.Orders() },
 	}
 }

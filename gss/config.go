@@ -2,7 +2,6 @@ package gss
 
 import (
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"anycastle/gss/message"
 	"anycastle/gss/zone"
 	"anycastle/internal/config"
+	"anycastle/internal/mesh"
 	"anycastle/internal/mtls"
 	"anycastle/internal/probe"
 )
@@ -31,6 +31,7 @@ type Config struct {
 	Sources  []Sources        `yaml:"sources"`       // lists of clients
 	Rules    []Rule           `yaml:"rules"`         // which names are answered from which answer groups
 	Load     Load             `yaml:"load"`          // when the load of an answer counts
+	Mesh     *mesh.Config     `yaml:"mesh"`          // the GSSes of all sites, which share what they see, and orders; default none
 
 	ListenTLS []netip.AddrPort `yaml:"listen_tls"`     // DNS over TLS (RFC 7858) on each; needs tls
 	TLS       *mtls.Files      `yaml:"tls"`            // the certificate for that
@@ -146,7 +147,7 @@ func (c *Config) nodeName() (string, error) {
 	if c.Name != "" {
 		return c.Name, nil
 	}
-	return os.Hostname()
+	return c.Mesh.NodeName()
 }
 
 // checkServer reports what is wrong with how queries come in.

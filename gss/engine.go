@@ -2,6 +2,7 @@ package gss
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -13,15 +14,21 @@ import (
 	"anycastle/internal/probe"
 )
 
+// beat is how often a GSS tells the others all that it sees though nothing has changed.
+const beat = 500 * time.Millisecond
+
 // engine turns what is known into decisions. Its methods are safe for concurrent use; replies read current, which no lock guards.
 type engine struct {
 	log     *slog.Logger
 	metrics *metrics
-	name    string                   // of this GSS
+	name    string // of this GSS
+	boot    time.Time
 	data    *mesh.Map                // orders
 	current atomic.Pointer[snapshot] // nil until every answer has been probed once
 	ready   chan struct{}            // closed when current is first set
 	kicked  chan struct{}            // something has happened; holds one
+	mesh    *mesh.Mesh               // nil: there are no other GSSes
+	others  *vantages
 	prober  *probe.Runner
 
 	mu      sync.Mutex
@@ -29,16 +36,25 @@ type engine struct {
 	config  decide.Config
 	watched map[string]*watched // by answer
 	owner   map[string]string   // answer by name of the target
+	number  int64               // of the last telling
 	state   decide.State
 	last    decide.Decision
 }
 
-func newEngine(name string, f probe.Func, log *slog.Logger, m *metrics) *engine {
+func newEngine(name string, cfg *mesh.Config, o Options, log *slog.Logger, m *metrics) (*engine, error) {
 	e := &engine{
 		log: log, metrics: m, name: name, data: mesh.NewMap(name, log), ready: make(chan struct{}), kicked: make(chan struct{}, 1),
+		boot: time.Now(), others: newVantages(name),
 	}
-	e.prober = probe.NewRunner(f, e.report)
-	return e
+	e.prober = probe.NewRunner(o.Probe, e.report)
+	if cfg == nil {
+		return e, nil
+	}
+	named := *cfg
+	named.Name = name
+	var err error
+	e.mesh, err = mesh.New(named, mesh.Options{Map: e.data, Group: "gss", Told: e.told, Log: log, Registry: o.Registry})
+	return e, err
 }
 
 // serve has the next decisions be about another config. What is probed as before goes on undisturbed.
@@ -90,8 +106,46 @@ func (e *engine) report(r probe.Result) {
 			"new", r.State, "cause", cause)
 	}
 	if w.take(r) {
+		e.tell(map[string]decide.Seen{w.answer.Name: w.seen()})
 		e.kick()
 	}
+}
+
+// told takes what another GSS sees.
+func (e *engine) told(from, text string) {
+	news, err := e.others.take(from, []byte(text), time.Now())
+	if err != nil {
+		e.metrics.refused.Inc()
+		e.log.Debug("a telling of another GSS is not taken", "from", from, "err", err)
+	}
+	if news {
+		e.kick()
+	}
+}
+
+// tell tells the other GSSes what this one sees. It does not wait. The caller holds mu.
+func (e *engine) tell(views map[string]decide.Seen) {
+	if e.mesh == nil {
+		return
+	}
+	texts, err := encodeTellings(e.boot.UnixNano(), &e.number, views)
+	for _, text := range texts {
+		err = errors.Join(err, e.mesh.Tell(text))
+	}
+	if err != nil {
+		e.log.Debug("tell the other GSSes", "err", err)
+	}
+}
+
+// tellAll is the sign of life.
+func (e *engine) tellAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	views := map[string]decide.Seen{}
+	for name, w := range e.watched {
+		views[name] = w.seen()
+	}
+	e.tell(views)
 }
 
 func (e *engine) kick() {
@@ -107,10 +161,15 @@ func (e *engine) run(ctx context.Context) {
 	defer unwatch()
 	due := time.NewTimer(0)
 	defer due.Stop()
+	beats := time.NewTicker(beat)
+	defer beats.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-beats.C:
+			e.tellAll()
+			continue
 		case <-due.C:
 		case <-orders:
 		case <-e.kicked:
@@ -152,8 +211,13 @@ func (e *engine) decide(now time.Time) (wake time.Time) {
 func (e *engine) inputs(now time.Time) decide.Inputs {
 	in := decide.Inputs{
 		Config: e.config, Self: e.name, Orders: map[string]decide.Order{},
-		Vantages: map[string]decide.Vantage{e.name: {Heard: now, Answers: map[string]decide.Seen{}}},
 	}
+	var members []mesh.Member
+	if e.mesh != nil {
+		members = e.mesh.Members()
+	}
+	in.Vantages = e.others.of(members, now)
+	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	orders := e.orders()
 	for name, w := range e.watched {
 		in.Vantages[e.name].Answers[name] = w.seen()

@@ -67,7 +67,9 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find a name for this GSS: %w; give it one with gss.name", err)
 	}
-	g.engine = newEngine(name, o.Probe, g.log, g.metrics)
+	if g.engine, err = newEngine(name, cfg.Mesh, o, g.log, g.metrics); err != nil {
+		return nil, err
+	}
 	return g, g.engine.serve(first)
 }
 
@@ -84,6 +86,9 @@ func (g *GSS) Run(ctx context.Context) error {
 	group.Go(func() error { return g.engine.prober.Run(inner) })
 	group.Go(func() error { return g.engine.keep(inner, cfg.StateDir) })
 	group.Go(func() error { g.engine.run(inner); return inner.Err() })
+	if g.engine.mesh != nil {
+		group.Go(func() error { return g.engine.mesh.Run(inner) })
+	}
 	group.Go(func() error { return g.serve(inner, &cfg) })
 	if err := group.Wait(); err != nil && ctx.Err() == nil {
 		return err

@@ -22,6 +22,7 @@ type metrics struct {
 	generation prometheus.Gauge
 	conns      prometheus.Gauge
 	evicted    prometheus.Counter
+	refused    prometheus.Counter
 
 	mu       sync.Mutex            // guards the rest
 	counters func() []udp.Counters // of the sockets; nil until they are open
@@ -117,8 +118,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "anycastle_gss_tcp_evicted_total", Help: "TCP connections closed to make room for newer ones.",
 		}),
 	}
+	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "anycastle_gss_refused_tellings_total", Help: "What other GSSes said and was not taken: late, repeated or not understood.",
+	})
 	if reg != nil {
-		reg.MustRegister((*traffic)(m), m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted)
+		reg.MustRegister((*traffic)(m), m.refused, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted)
 	}
 	return m
 }

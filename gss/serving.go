@@ -84,8 +84,8 @@ func (g *GSS) Reload(cfg Config) error {
 		!reflect.DeepEqual(was.config.TLS, cfg.TLS) {
 		return errors.New("gss.listen, gss.listen_tls and gss.tls are other than before; that takes a restart")
 	}
-	if was.config.Name != cfg.Name || was.config.StateDir != cfg.StateDir {
-		return errors.New("gss.name and gss.state_dir are other than before; that takes a restart")
+	if was.config.Name != cfg.Name || was.config.StateDir != cfg.StateDir || !reflect.DeepEqual(was.config.Mesh, cfg.Mesh) {
+		return errors.New("gss.name, gss.state_dir and gss.mesh are other than before; that takes a restart")
 	}
 	secrets, err := cfg.secrets()
 	if err != nil {

@@ -2,6 +2,7 @@ package gss
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -76,6 +77,16 @@ type AnswerDrain struct {
 	Answer string `json:"answer"`
 	decide.Drain
 	Done bool `json:"done"` // no resolver that honours TTLs holds it any more
+}
+
+// VantageStatus is one GSS whose views count, for `show vantage`.
+type VantageStatus struct {
+	Name    string    `json:"name"`
+	Self    bool      `json:"self"`
+	Heard   time.Time `json:"heard,omitzero"`
+	Counts  bool      `json:"counts"`  // it was heard lately
+	Passing int       `json:"passing"` // answers
+	Failing []string  `json:"failing"` // answers, and why
 }
 
 // ServerStatus is the server as a whole, for `show server`.
@@ -212,6 +223,30 @@ func (g *GSS) Orders() []OrderStatus {
 		list = append(list, s)
 	}
 	slices.SortFunc(list, func(a, b OrderStatus) int { return cmp.Compare(a.key(), b.key()) })
+	return list
+}
+
+// Vantages gives the GSSes whose views count, by name.
+func (g *GSS) Vantages() []VantageStatus {
+	e, now := g.engine, time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	in := e.inputs(now)
+	list := []VantageStatus{}
+	for _, name := range slices.Sorted(maps.Keys(in.Vantages)) {
+		v := in.Vantages[name]
+		s := VantageStatus{Name: name, Self: name == e.name, Heard: v.Heard, Failing: []string{}}
+		s.Counts = s.Self || now.Sub(v.Heard) < in.Config.Vote.Fresh
+		for _, answer := range slices.Sorted(maps.Keys(v.Answers)) {
+			switch seen := v.Answers[answer]; seen.View {
+			case decide.Passing:
+				s.Passing++
+			case decide.Failing:
+				s.Failing = append(s.Failing, answer+": "+seen.Why)
+			}
+		}
+		list = append(list, s)
+	}
 	return list
 }
 

@@ -33,6 +33,12 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 	if c.Name != "" && !objectName.MatchString(c.Name) {
 		at.Key("name").Errorf("%q is no name; use up to 63 letters, digits, dots, dashes and underscores, a letter or digit first", c.Name)
 	}
+	if c.Mesh != nil {
+		c.Mesh.Validate(at.Key("mesh"))
+		if c.Mesh.Name != "" && c.Name != "" && c.Mesh.Name != c.Name {
+			at.Key("mesh").Key("name").Errorf("%q is not gss.name, which is %q; give one of them", c.Mesh.Name, c.Name)
+		}
+	}
 	if c.StateDir == "" {
 		at.Key("state_dir").Errorf("missing; give a directory such as /var/lib/anycastle/gss")
 	}

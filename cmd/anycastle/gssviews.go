@@ -62,6 +62,17 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{s.Name, words(s.Listen), strconv.FormatUint(s.Generation, 10)}
 		}),
 	})
+	addView(cmd, e, f, view[gss.VantageStatus]{
+		noun: "vantage", short: "The site selectors whose probes count, and what each sees", roles: onGSS,
+		head: []string{"NAME", "HEARD", "COUNTS", "PASSING", "FAILING", "THIS ONE"},
+		rows: one(func(v gss.VantageStatus) []string {
+			heard := "never"
+			if !v.Heard.IsZero() {
+				heard = ago(v.Heard) + " ago"
+			}
+			return []string{v.Name, heard, yes(v.Counts), strconv.Itoa(v.Passing), words(v.Failing), yes(v.Self)}
+		}),
+	})
 	addView(cmd, e, f, view[gss.OrderStatus]{
 		noun: "answer-order", short: "Orders about answers and their sites that stand, and how far drains are", roles: onGSS,
 		head: []string{"ABOUT", "ORDER", "FOR", "HOW FAR", "BY", "WHY"},

@@ -123,31 +123,9 @@ type heard struct {
 type other struct {
 	site    string
 	boot    int64
-	numbers window    // of its tellings
-	at      time.Time // when it was heard last
+	numbers mesh.Window // of its tellings
+	at      time.Time   // when it was heard last
 	reports map[netip.Prefix]heard
-}
-
-// window says which tellings were heard, as they may come in another order than they were sent: the mesh itself takes the
-// last of a burst first. Only the newest of each report counts, so a late telling does no harm, and another VIP may be in it.
-type window struct {
-	last int64
-	seen uint64 // bit n: last-n was heard
-}
-
-// take says whether a number is new, and notes it.
-func (w *window) take(number int64) bool {
-	switch ahead := number - w.last; {
-	case ahead >= 64:
-		w.last, w.seen = number, 1
-	case ahead > 0:
-		w.last, w.seen = number, w.seen<<ahead|1
-	case ahead <= -64 || w.seen&(1<<-ahead) != 0:
-		return false
-	default:
-		w.seen |= 1 << -ahead
-	}
-	return true
 }
 
 // others are the other balancers that were heard. It is safe for concurrent use.
@@ -182,10 +160,10 @@ func (o *others) take(from string, text []byte, now time.Time) error {
 		return errors.New("it is of a process that was there before")
 	}
 	if t.Boot != is.boot {
-		is.boot, is.numbers = t.Boot, window{}
+		is.boot, is.numbers = t.Boot, mesh.Window{}
 		is.reports = map[netip.Prefix]heard{} // what another process said is void
 	}
-	if !is.numbers.take(t.Number) {
+	if !is.numbers.Take(t.Number) {
 		return errors.New("it was heard already, or is too old")
 	}
 	is.site, is.at = t.Site, now

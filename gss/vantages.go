@@ -1,0 +1,191 @@
+package gss
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"anycastle/gss/decide"
+	"anycastle/internal/mesh"
+)
+
+const (
+	maxVantages = 31                 // other GSSes
+	stale       = 10 * time.Second   // after which a telling of an earlier process is believed
+	maxWhy      = 120                // bytes of a reason that is told
+	room        = mesh.MaxTold - 200 // for views in a telling, beside all that stands around them
+)
+
+// telling is what a GSS says at once: some of its views. There is at least one a beat, as a sign of life.
+type telling struct {
+	Boot   int64  `json:"boot"`   // when its process began, in nanoseconds
+	Number int64  `json:"number"` // rises with each telling of a process
+	Views  []seen `json:"views,omitempty"`
+}
+
+// seen is a view as it stands in a telling.
+type seen struct {
+	Answer string      `json:"a"`
+	View   decide.View `json:"v"`
+	Failed bool        `json:"f,omitempty"`
+	Why    string      `json:"w,omitempty"`
+}
+
+// encodeTellings puts views into as few tellings as they fit.
+func encodeTellings(boot int64, number *int64, views map[string]decide.Seen) (texts [][]byte, err error) {
+	next := func() telling { *number++; return telling{Boot: boot, Number: *number} }
+	t, size := next(), 0
+	var errs []error
+	flush := func() {
+		text, err := json.Marshal(t)
+		texts, errs = append(texts, text), append(errs, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(views)) {
+		v := views[name]
+		s := seen{name, v.View, v.Failed, shorten(v.Why)}
+		text, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		if len(t.Views) > 0 && size+len(text)+1 > room {
+			flush()
+			t, size = next(), 0
+		}
+		t.Views = append(t.Views, s)
+		size += len(text) + 1
+	}
+	flush()
+	return texts, errors.Join(errs...)
+}
+
+// shorten keeps a reason, which a target may have had a part in, to a length that fits beside others.
+func shorten(why string) string {
+	if len(why) <= maxWhy {
+		return why
+	}
+	return string(bytes.ToValidUTF8([]byte(why[:maxWhy]), nil)) + "…"
+}
+
+func decodeTelling(text []byte) (t telling, err error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&t); err != nil {
+		return t, err
+	}
+	if t.Boot <= 0 || t.Number <= 0 {
+		return t, fmt.Errorf("start %d, number %d; both are above 0", t.Boot, t.Number)
+	}
+	for _, v := range t.Views {
+		if !objectName.MatchString(v.Answer) || !slices.Contains([]decide.View{decide.NoView, decide.Passing, decide.Failing}, v.View) {
+			return t, fmt.Errorf("%.20q is seen as %.20q", v.Answer, v.View)
+		}
+	}
+	return t, nil
+}
+
+// vantage is another GSS.
+type vantage struct {
+	boot    int64
+	numbers mesh.Window
+	at      time.Time // when it was heard last
+	views   map[string]view
+}
+
+// view is what another GSS sees of an answer, and by which telling.
+type view struct {
+	decide.Seen
+	number int64
+}
+
+// vantages are the other GSSes that were heard. It is safe for concurrent use.
+type vantages struct {
+	self string
+
+	mu     sync.Mutex
+	byName map[string]*vantage
+}
+
+func newVantages(self string) *vantages { return &vantages{self: self, byName: map[string]*vantage{}} }
+
+// take takes a telling, and says whether a view is another than before. One that was heard already is refused, and one of an
+// earlier process, unless nothing was heard for long: a clock may have been set back.
+func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err error) {
+	t, err := decodeTelling(text)
+	if err != nil {
+		return false, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	is, known := v.byName[from]
+	switch {
+	case from == v.self:
+		return false, errors.New("it comes from this GSS itself, or from another of its name")
+	case !known && len(v.byName) >= maxVantages && !v.forgetOne(now):
+		return false, fmt.Errorf("there are %d other GSSes already", maxVantages)
+	case !known:
+		is = &vantage{}
+		v.byName[from] = is
+	case t.Boot < is.boot && now.Sub(is.at) < stale:
+		return false, errors.New("it is of a process that was there before")
+	}
+	if t.Boot != is.boot { // what another process saw is void
+		is.boot, is.numbers, is.views, news = t.Boot, mesh.Window{}, map[string]view{}, true
+	}
+	if !is.numbers.Take(t.Number) {
+		return false, errors.New("it was heard already, or is too old")
+	}
+	news = news || now.Sub(is.at) > decide.DefaultVote().Fresh
+	is.at = now
+	for _, s := range t.Views {
+		old, has := is.views[s.Answer]
+		if has && old.number > t.Number || !has && len(is.views) >= maxViews {
+			continue
+		}
+		next := view{decide.Seen{View: s.View, Failed: s.Failed, Why: s.Why}, t.Number}
+		news = news || old.View != next.View || old.Failed != next.Failed
+		is.views[s.Answer] = next
+	}
+	return news, nil
+}
+
+// maxViews bounds the answers that are remembered of another GSS.
+const maxViews = 10_000
+
+// forgetOne makes room for a GSS that was not heard before. The caller holds mu.
+func (v *vantages) forgetOne(now time.Time) bool {
+	for name, is := range v.byName {
+		if now.Sub(is.at) > time.Hour {
+			delete(v.byName, name)
+			return true
+		}
+	}
+	return false
+}
+
+// of gives what is known of the members of the mesh, and of those that were heard before they were seen there.
+func (v *vantages) of(members []mesh.Member, now time.Time) map[string]decide.Vantage {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := map[string]decide.Vantage{}
+	for _, m := range members {
+		if m.State != mesh.Left && m.Name != v.self {
+			all[m.Name] = decide.Vantage{Answers: map[string]decide.Seen{}}
+		}
+	}
+	for name, is := range v.byName {
+		if _, there := all[name]; !there && now.Sub(is.at) > decide.DefaultVote().Fresh {
+			continue // it has left
+		}
+		answers := make(map[string]decide.Seen, len(is.views))
+		for answer, s := range is.views {
+			answers[answer] = s.Seen
+		}
+		all[name] = decide.Vantage{Heard: is.at, Answers: answers}
+	}
+	return all
+}

@@ -1,0 +1,264 @@
+package gss
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"anycastle/gss/decide"
+	"anycastle/internal/mesh"
+)
+
+// say gives the one telling that a process says a view with.
+func say(t *testing.T, boot, number int64, v decide.View) []byte {
+	t.Helper()
+	number--
+	texts, err := encodeTellings(boot, &number, map[string]decide.Seen{"smtp-east": {View: v}})
+	if err != nil || len(texts) != 1 {
+		t.Fatalf("%d tellings, %v", len(texts), err)
+	}
+	return texts[0]
+}
+
+// Nothing that is over comes back: neither late packets, nor recorded ones, nor what another process said.
+func TestTellingsOfVantages(t *testing.T) {
+	v := newVantages("gss-east")
+	for _, step := range []struct {
+		what          string
+		after         time.Duration
+		boot, number  int64
+		view          decide.View
+		refused, news bool
+		want          decide.View
+	}{
+		{"the first", 0, 100, 1, decide.Passing, false, true, decide.Passing},
+		{"the same", time.Second, 100, 2, decide.Passing, false, false, decide.Passing},
+		{"a newer one", 2 * time.Second, 100, 4, decide.Failing, false, true, decide.Failing},
+		{"a late one", 2 * time.Second, 100, 3, decide.Passing, false, false, decide.Failing},
+		{"the late one again", 2 * time.Second, 100, 3, decide.Passing, true, false, decide.Failing},
+		{"after silence", 5 * time.Second, 100, 5, decide.Failing, false, true, decide.Failing},
+		{"another process", 5 * time.Second, 200, 1, decide.NoView, false, true, decide.NoView},
+		{"the process before", 6 * time.Second, 100, 9, decide.Failing, true, false, decide.NoView},
+		{"a clock that was set back, after silence", 30 * time.Second, 150, 1, decide.Failing, false, true, decide.Failing},
+	} {
+		news, err := v.take("gss-west", say(t, step.boot, step.number, step.view), clock.Add(step.after))
+		if (err != nil) != step.refused || news != step.news {
+			t.Errorf("%s: news %v, %v", step.what, news, err)
+		}
+		if got := v.of(nil, clock.Add(step.after))["gss-west"].Answers["smtp-east"].View; got != step.want {
+			t.Errorf("%s: it is seen %q, want %q", step.what, got, step.want)
+		}
+	}
+	if _, err := v.take("gss-east", say(t, 1, 1, decide.Passing), clock); err == nil {
+		t.Error("taken from itself")
+	}
+}
+
+func TestVantagesAreBounded(t *testing.T) {
+	v := newVantages("gss-east")
+	for i := range maxVantages {
+		if _, err := v.take(fmt.Sprint("gss", i), say(t, 1, 1, decide.Passing), clock); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := v.take("one-more", say(t, 1, 1, decide.Passing), clock); err == nil {
+		t.Error("there is no bound")
+	}
+	if _, err := v.take("one-more", say(t, 1, 1, decide.Passing), clock.Add(2*time.Hour)); err != nil {
+		t.Errorf("after two hours of silence of the others: %v", err)
+	}
+}
+
+// Whoever is a member counts among those that there should be, heard or not, unless it has left.
+func TestWhoIsAVantage(t *testing.T) {
+	v := newVantages("gss-a")
+	if _, err := v.take("gss-b", say(t, 1, 1, decide.Passing), clock); err != nil {
+		t.Fatal(err)
+	}
+	members := []mesh.Member{{Name: "gss-a", State: mesh.Alive}, {Name: "gss-b", State: mesh.Left}, {Name: "gss-c", State: mesh.Lost}}
+	names := func(now time.Time) string {
+		var list []string
+		for name, is := range v.of(members, now) {
+			list = append(list, fmt.Sprint(name, " ", !is.Heard.IsZero()))
+		}
+		if len(list) == 2 && list[0] > list[1] {
+			list[0], list[1] = list[1], list[0]
+		}
+		return strings.Join(list, ", ")
+	}
+	if got := names(clock); got != "gss-b true, gss-c false" {
+		t.Errorf("at once: %s", got)
+	}
+	if got := names(clock.Add(time.Minute)); got != "gss-c false" {
+		t.Errorf("later: %s", got)
+	}
+}
+
+func TestTellingsFitPackets(t *testing.T) {
+	views, number := map[string]decide.Seen{}, int64(0)
+	for i := range 200 {
+		views[fmt.Sprint("answer-", i)] = decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("\x00é", 200)}
+	}
+	texts, err := encodeTellings(1, &number, views)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]decide.Seen{}
+	for _, text := range texts {
+		if len(text) > mesh.MaxTold {
+			t.Errorf("a telling has %d bytes", len(text))
+		}
+		telling, err := decodeTelling(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range telling.Views {
+			got[s.Answer] = decide.Seen{View: s.View, Failed: s.Failed}
+		}
+	}
+	for name, s := range views {
+		s.Why = ""
+		views[name] = s
+	}
+	if diff := cmp.Diff(views, got); diff != "" || number != int64(len(texts)) {
+		t.Errorf("%d tellings, numbered to %d (-want +got):\n%s", len(texts), number, diff)
+	}
+	if texts, _ := encodeTellings(1, &number, nil); len(texts) != 1 {
+		t.Error("there is no sign of life where there are no answers")
+	}
+}
+
+func FuzzTelling(f *testing.F) {
+	number := int64(0)
+	texts, err := encodeTellings(1, &number, map[string]decide.Seen{"smtp-east": {View: decide.Failing, Failed: true, Why: "x"}, "b": {}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(texts[0])
+	f.Add([]byte(`{"boot":1,"number":9223372036854775807,"views":null}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		v := newVantages("gss-a")
+		if _, err := v.take("gss-b", text, clock); err != nil {
+			return
+		}
+		for name, s := range v.of(nil, clock)["gss-b"].Answers {
+			if !objectName.MatchString(name) || s.View != decide.NoView && s.View != decide.Passing && s.View != decide.Failing {
+				t.Errorf("%q is seen as %q", name, s.View)
+			}
+		}
+	})
+}
+
+// member is one of several GSSes with a real mesh between them.
+type member struct {
+	*GSS
+	sites *sites
+	end   func()
+}
+
+// startMembers runs GSSes whose probes the tests decide, without sockets for queries.
+func startMembers(t *testing.T, names ...string) map[string]*member {
+	t.Helper()
+	var addrs []netip.AddrPort
+	for i := range names {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, ln.Addr().(*net.TCPAddr).AddrPort())
+		ln.Close()
+	}
+	all := map[string]*member{}
+	for i, name := range names {
+		cfg := mustDecode(t, nodeFile)
+		cfg.Name, cfg.checked = name, nil
+		cfg.Mesh = &mesh.Config{Listen: addrs[i], Key: make(mesh.Key, 32), Join: addrs}
+		cfg.Mesh.Key[0] = 1
+		cfg.Answers[0].Addresses = cfg.Answers[0].Addresses[:1]
+		cfg.Answers[0].FailBack = 0
+		for j := range cfg.Answers {
+			p := &cfg.Answers[j].Probes[0]
+			p.Interval, p.Timeout, p.Fail = 100*time.Millisecond, 50*time.Millisecond, 2
+		}
+		m := &member{sites: &sites{}}
+		var err error
+		if m.GSS, err = New(cfg, Options{Probe: m.sites.probe}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { m.engine.prober.Run(ctx) })
+		wg.Go(func() { m.engine.run(ctx) })
+		wg.Go(func() {
+			if err := m.engine.mesh.Run(ctx); err != nil {
+				t.Errorf("the mesh of %s: %v", name, err)
+			}
+		})
+		m.end = sync.OnceFunc(func() { cancel(); wg.Wait() })
+		t.Cleanup(m.end)
+		all[name] = m
+	}
+	return all
+}
+
+func (m *member) place() decide.Place { return m.Answers()[0].Place }
+
+// A majority takes an answer out, at all of them; one alone does not; and who is left alone believes itself after a moment.
+func TestVantagesVote(t *testing.T) {
+	all := startMembers(t, "gss-a", "gss-b", "gss-c")
+	a := all["gss-a"]
+	waitFor(t, "all are heard everywhere", func() bool {
+		for _, m := range all {
+			counts := 0
+			for _, v := range m.Vantages() {
+				if v.Counts && v.Passing == 2 {
+					counts++
+				}
+			}
+			if counts != 3 {
+				return false
+			}
+		}
+		return true
+	})
+	a.sites.set(east)
+	waitFor(t, "b hears that a sees it fail", func() bool {
+		for _, v := range all["gss-b"].Vantages() {
+			if v.Name == "gss-a" && len(v.Failing) == 1 && strings.Contains(v.Failing[0], "smtp-east: tcp 203.0.113.110:25: no route to host") {
+				return true
+			}
+		}
+		return false
+	})
+	for name, m := range all {
+		if p := m.place(); p != decide.Serving {
+			t.Errorf("one of three sees it fail, and at %s it is %s", name, p)
+		}
+	}
+	all["gss-b"].sites.set(east)
+	began := time.Now()
+	for name, m := range all {
+		waitFor(t, "it is out at "+name, func() bool { return m.place() == decide.Out })
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v until a majority's view counted everywhere", took)
+	}
+	all["gss-b"].sites.set()
+	waitFor(t, "it serves again", func() bool { return a.place() == decide.Serving })
+
+	if _, err := all["gss-c"].engine.order(Order{Kind: decide.KindSuspend, Answer: "smtp-west", Why: "disk"}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "an order reaches the others", func() bool { return a.Answers()[1].Place == decide.Suspended })
+
+	all["gss-b"].end()
+	all["gss-c"].end()
+	waitFor(t, "the one that is left believes itself", func() bool { return a.place() == decide.Out })
+}
