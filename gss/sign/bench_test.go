@@ -71,7 +71,8 @@ func BenchmarkPresign(b *testing.B) {
 	var sets [][]dns.RR
 	for i := range 10_000 {
 		sets = append(sets, []dns.RR{&dns.A{
-			Hdr: dns.RR_Header{Name: fmt.Sprintf("x%d.example.net.", i), Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: []byte{192, 0, 2, 1},
+			Hdr: dns.RR_Header{Name: fmt.Sprintf("x%d.example.net.", i), Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
+			A:   []byte{192, 0, 2, 1},
 		}})
 	}
 	key := newTestKey(b, "example.net.", dns.ECDSAP256SHA256)

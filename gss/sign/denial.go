@@ -13,8 +13,8 @@ const (
 )
 
 // NSEC gives the record that denies types at a name of the zone which exists: all but those given. It is what Secure adds to
-// such replies, unsigned, so that Presign can have it. RRSIG and NSEC, which a signed name has too, are added
-// here, and at the apex those of keys. The TTL is in seconds: of negative replies, the lesser of the SOA record's TTL and minimum.
+// such replies, unsigned, so that Presign can have it. RRSIG and NSEC, which a signed name has too, are added here, and at the
+// apex the types of keys. The TTL is in seconds: of negative replies, the lesser of the SOA record's TTL and minimum.
 func (s *Signer) NSEC(name string, types []uint16, ttl uint32) *dns.NSEC {
 	return s.nsecPresent(s.state.Load(), name, types, 0, ttl)
 }
@@ -23,11 +23,16 @@ func (s *Signer) NSEC(name string, types []uint16, ttl uint32) *dns.NSEC {
 func (s *Signer) nsecPresent(st *state, name string, types []uint16, denied uint16, ttl uint32) *dns.NSEC {
 	bitmap := make([]uint16, 0, len(types)+5)
 	for _, t := range slices.Concat(types, st.apexTypes(name)) {
-		if t != 0 && t != denied && (t < dns.TypeNXNAME && t != dns.TypeOPT || t > dns.TypeANY) { // meta types are at no name (RFC 4034 section 4.1.2)
+		if t != denied && !meta(t) {
 			bitmap = append(bitmap, t)
 		}
 	}
 	return s.nsec(name, append(bitmap, dns.TypeRRSIG, dns.TypeNSEC), ttl)
+}
+
+// meta says whether a type is at no name (RFC 4034 section 4.1.2).
+func meta(t uint16) bool {
+	return t == dns.TypeNone || t == dns.TypeOPT || t >= dns.TypeNXNAME && t <= dns.TypeANY
 }
 
 // nxname is the record that says that the name does not exist (RFC 9824 section 3.1).

@@ -1,7 +1,9 @@
 package sign
 
 import (
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -96,6 +98,75 @@ func FuzzKeyFile(f *testing.F) {
 		again, err := parseKey(formatKey(k))
 		if err != nil || again.ID() != k.ID() || again.record.PublicKey != k.record.PublicKey {
 			t.Errorf("%v became %v, %v", k.record, again, err)
+		}
+	})
+}
+
+// FuzzState has Next go on from any state that is taken, for a while.
+func FuzzState(f *testing.F) {
+	r := &rolling{t: f, now: epoch, policy: testPolicy()}
+	r.policy.Lifetime = 100 * time.Hour
+	for i := range 60 {
+		if i%4 == 0 {
+			text, err := r.state.Encode()
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+		r.run(5 * time.Hour)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := DecodeState(text)
+		if err != nil {
+			return
+		}
+		again, err := s.Encode()
+		if err != nil {
+			return // years that JSON does not know
+		}
+		if back, err := DecodeState(again); err != nil || !reflect.DeepEqual(normalState(back), normalState(s)) {
+			t.Fatalf("%s became\n%s: %v", text, again, err)
+		}
+		r := &rolling{t: t, now: epoch, policy: testPolicy(), state: s, keys: 90}
+		r.run(20 * time.Hour)
+		if err := r.state.check(); err != nil {
+			t.Errorf("Next made a state that is refused: %v", err)
+		}
+	})
+}
+
+// normalState has no difference that JSON does not keep.
+func normalState(s State) State {
+	s = s.clone()
+	for _, vs := range [][]Version{s.DNSKEY, s.Data, s.DS} {
+		for i := range vs {
+			v := &vs[i]
+			v.From, v.Until, v.Withdrawn = v.From.UTC(), v.Until.UTC(), v.Withdrawn.UTC()
+			v.Keys = append([]string{}, v.Keys...)
+		}
+	}
+	for id, k := range s.Keys {
+		k.Made, k.Trusted = k.Made.UTC(), k.Trusted.UTC()
+		s.Keys[id] = k
+	}
+	s.Request.Since, s.Request.Keys = s.Request.Since.UTC(), append([]string{}, s.Request.Keys...)
+	s.Seen.At = s.Seen.At.UTC()
+	if len(s.Seen.Sets) == 0 {
+		s.Seen.Sets = nil
+	}
+	for i, set := range s.Seen.Sets {
+		s.Seen.Sets[i] = append([]string{}, set...)
+	}
+	return s
+}
+
+// FuzzRolls is TestEachCacheValidatesAtEachMoment with more seeds.
+func FuzzRolls(f *testing.F) {
+	f.Add(uint64(1000))
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		if w := newSim(t, seed, lies{}); !w.run(1000) {
+			w.fatal(seed)
 		}
 	})
 }

@@ -25,7 +25,8 @@ func parseKey(public, private []byte) (*Key, error) {
 	}
 	switch {
 	case record.Protocol != protocol || record.Flags&dns.ZONE == 0 || record.Flags&dns.REVOKE != 0:
-		return nil, fmt.Errorf("%w: public part: flags %d, protocol %d; a key that signs alone has 257 and 3", ErrKeyFile, record.Flags, record.Protocol)
+		return nil, fmt.Errorf("%w: public part: flags %d, protocol %d; a key that signs alone has 257 and 3",
+			ErrKeyFile, record.Flags, record.Protocol)
 	case !supported(record.Algorithm):
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, ErrAlgorithm)
 	}
@@ -42,7 +43,8 @@ func parseKey(public, private []byte) (*Key, error) {
 
 // formatKey gives the texts of the two files. Their TTL is left to who publishes the key.
 func formatKey(k *Key) (public, private []byte) {
-	head := fmt.Sprintf("; This is a combined signing key, keyid %d, for %s\n", k.tag, k.record.Hdr.Name)
-	record := fmt.Sprintf("%s IN DNSKEY %d %d %d %s\n", k.record.Hdr.Name, k.record.Flags, k.record.Protocol, k.record.Algorithm, k.record.PublicKey)
-	return []byte(head + record), []byte(k.record.PrivateKeyString(k.signer))
+	r := k.record
+	head := fmt.Sprintf("; This is a combined signing key, keyid %d, for %s\n", k.tag, r.Hdr.Name)
+	record := fmt.Sprintf("%s IN DNSKEY %d %d %d %s\n", r.Hdr.Name, r.Flags, r.Protocol, r.Algorithm, r.PublicKey)
+	return []byte(head + record), []byte(r.PrivateKeyString(k.signer))
 }

@@ -58,10 +58,10 @@ func (c *Config) check() error {
 	case c.Origin == ".":
 		return errors.New("no origin; name the zone")
 	case c.MaxTTL < time.Second || c.NegativeTTL < 0 || c.NegativeTTL > c.MaxTTL:
-		return fmt.Errorf("TTLs of %v at most and %v when negative; they are of 1s or more, and the first is the greater", c.MaxTTL, c.NegativeTTL)
+		return fmt.Errorf("TTLs of %v at most and %v of denials; the first is 1s or more, and the greater", c.MaxTTL, c.NegativeTTL)
 	case c.MaxTTL > c.Validity/useShare:
 		// else a cache could hold a record longer than its signature is valid
-		return fmt.Errorf("signatures valid for %v are too short for TTLs of %v; make them valid %d times as long", c.Validity, c.MaxTTL, useShare)
+		return fmt.Errorf("signatures are valid for %v; with TTLs of %v, make it %d times those", c.Validity, c.MaxTTL, useShare)
 	case c.Skew < 0 || c.CacheSize < 0 || c.Workers < 0:
 		return errors.New("a negative skew, cache size or number of workers; leave it out for the default")
 	}
@@ -197,7 +197,9 @@ func (s *Signer) Refresh(ctx context.Context, now time.Time) error {
 
 // install fills st.pinned with signatures of these sets and of the ring's own, and has queries use st. Of sets that were
 // pinned before it takes the signature, if the ring would still make it, and otherwise the TTL at least.
-func (s *Signer) install(ctx context.Context, st *state, ttls map[string]uint32, keys [][]byte, old map[string]*entry, now time.Time) error {
+func (s *Signer) install(
+	ctx context.Context, st *state, ttls map[string]uint32, keys [][]byte, old map[string]*entry, now time.Time,
+) error {
 	if ttls == nil {
 		ttls = map[string]uint32{}
 	}

@@ -154,8 +154,10 @@ type delv struct {
 
 func newDelv(t testing.TB, ns *netnstest.NS, anchor *Key) *delv {
 	t.Helper()
-	d := &delv{t: t, ns: ns, program: needProgram(t, "delv"), anchor: filepath.Join(t.TempDir(), "anchor"), zone: anchor.record.Hdr.Name}
-	text := fmt.Sprintf("trust-anchors { %q static-key %d 3 %d %q; };\n", d.zone, cskFlags, anchor.Algorithm(), anchor.record.PublicKey)
+	d := &delv{t: t, ns: ns, program: needProgram(t, "delv"), anchor: filepath.Join(t.TempDir(), "anchor")}
+	r := anchor.record
+	d.zone = r.Hdr.Name
+	text := fmt.Sprintf("trust-anchors { %q static-key %d 3 %d %q; };\n", d.zone, r.Flags, r.Algorithm, r.PublicKey)
 	if err := os.WriteFile(d.anchor, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +185,8 @@ type world struct {
 
 func newWorld(t testing.TB, algorithm uint8, cfg Config, now func() time.Time) *world {
 	t.Helper()
-	w := &world{ns: netnstest.New(t), key: newTestKey(t, "example.net.", algorithm), zoneKey: newTestKey(t, "zone.example.net.", dns.ED25519)}
+	w := &world{ns: netnstest.New(t), key: newTestKey(t, "example.net.", algorithm)}
+	w.zoneKey = newTestKey(t, "zone.example.net.", dns.ED25519)
 	w.top = newTestZone(t, "example.net.", exampleNet)
 	w.zone = newTestZone(t, "zone.example.net.", child("127.0.0.2"))
 	w.plain = newTestZone(t, "plain.example.net.", child("127.0.0.3"))
@@ -252,7 +255,9 @@ var kinds = []struct {
 }
 
 // longName has 255 octets, so there is no room for a label in front of it.
-var longName = strings.Repeat("x", 63) + "." + strings.Repeat("y", 63) + "." + strings.Repeat("z", 63) + "." + strings.Repeat("w", 49) + ".example.net."
+var longName = strings.Join([]string{
+	strings.Repeat("x", 63), strings.Repeat("y", 63), strings.Repeat("z", 63), strings.Repeat("w", 49), "example.net.",
+}, ".")
 
 func TestUnboundValidatesEachKindOfReply(t *testing.T) {
 	t.Parallel()
@@ -275,7 +280,8 @@ func TestUnboundValidatesEachKindOfReply(t *testing.T) {
 			for range 2 { // the second time from its cache
 				for _, k := range kinds {
 					m := u.ask(k.name, k.rrtype)
-					if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError || m.AuthenticatedData == k.insecure || records(m.Answer) != k.answers {
+					answered := m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError
+					if !answered || m.AuthenticatedData == k.insecure || records(m.Answer) != k.answers {
 						t.Errorf("%s %s: unbound says\n%v", k.name, dns.Type(k.rrtype), m)
 					}
 				}
