@@ -52,6 +52,7 @@ type Config struct {
 	Workers       int              // for slow queries; default: GOMAXPROCS
 	Queue         int              // slow queries that wait; default: 1024
 	ReceiveBuffer int              // octets of each socket; default: 4 MiB. The kernel may give less without CAP_NET_ADMIN
+	Gather        time.Duration    // how long a socket that is asked often waits for more; default: 100 µs, negative: not at all
 	Drain         time.Duration    // at most, for what is left in the sockets at the end; default: 1 s
 	Log           *slog.Logger     // nil: none
 	Now           func() time.Time // nil: time.Now
@@ -79,6 +80,9 @@ func (c *Config) settle() error {
 		if *d.value == 0 {
 			*d.value = d.or
 		}
+	}
+	if c.Gather == 0 {
+		c.Gather = 100 * time.Microsecond
 	}
 	if c.Drain == 0 {
 		c.Drain = time.Second

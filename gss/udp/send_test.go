@@ -147,7 +147,7 @@ func TestNothingIsAllocated(t *testing.T) {
 			failed = err
 			return
 		}
-		r.serve(got)
+		r.serve(time.Now(), got)
 		n += got
 	})
 	check(t, failed)
@@ -167,4 +167,52 @@ func (*quiet) Slow(dst, query []byte, _ netip.AddrPort) int { return copy(dst, q
 func (*quiet) Begin(time.Time)                              {}
 func (*quiet) Fast(dst, query []byte, _ netip.AddrPort) (n int, why Verdict) {
 	return copy(dst, query), Answered
+}
+
+func TestWorthWaiting(t *testing.T) {
+	const pause = 100 * time.Microsecond
+	for _, tc := range []struct {
+		name  string
+		since time.Duration
+		n     int
+		pause time.Duration
+		want  bool
+	}{
+		{"the first of all", 1000 * time.Hour, 1, pause, false},
+		{"a thousand a second", time.Millisecond, 1, pause, false},
+		{"ten thousand a second", 100 * time.Microsecond, 1, pause, true},
+		{"twenty thousand a second, by fours", 200 * time.Microsecond, 4, pause, true},
+		{"many at once after a rest", time.Second, 63, pause, false},
+		{"more than a batch holds", 100 * time.Microsecond, batchSize, pause, false},
+		{"no pause wanted", 0, 1, -1, false},
+	} {
+		if got := worthWaiting(tc.since, tc.n, tc.pause); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}
+
+// TestBusySocketGathers asks without a rest: batches have more than one query in them, and each query its reply.
+func TestBusySocketGathers(t *testing.T) {
+	t.Parallel()
+	const asked, window = 5000, 32
+	s := listen(t, Config{Sockets: 1, Gather: time.Millisecond}, &quiet{})
+	serve(t, s)
+	c := dial(t, s.Addrs()[0])
+	for i := range asked {
+		send(t, c, "fast")
+		if i >= window {
+			expect(t, c, "fast")
+		}
+	}
+	for range window {
+		expect(t, c, "fast")
+	}
+	got, batches := total(s), uint64(0)
+	for _, n := range got.Batches {
+		batches += n
+	}
+	if got.Fast != asked || batches > asked/4 {
+		t.Errorf("%d replies in %d batches", got.Fast, batches)
+	}
 }
