@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-kernel demo bench bench-lb bench-rhi soak fuzz clean packages
+.PHONY: help build generate fmt check test test-kernel demo bench bench-lb bench-rhi bench-gss soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -67,6 +67,12 @@ bench-rhi: ## how fast routers of others follow, FRR and BIRD, some minutes (roo
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -v key=event -f .ci/bench.awk .bench-rhi.txt >"$(REPORT)/bench-rhi.json"; }
 	@rm -f .bench-rhi.txt
 
+bench-gss: ## CPU for a DNS query, beside gdnsd, Knot, NSD and a plain handler, some minutes (root); REPORT=DIR writes DIR/bench-gss.json
+	@.ci/packages gdnsd knot nsd dnsperf
+	@go test -run '^$$' -bench . -benchtime 1x -timeout 1h ./gss/gssbench >.bench-gss.txt; status=$$?; cat .bench-gss.txt; exit $$status
+	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-gss.txt >"$(REPORT)/bench-gss.json"; }
+	@rm -f .bench-gss.txt
+
 soak: ## BFD and BGP with FRR and BIRD at full CPU load, for SOAK (30m), without one false loss (root); REPORT=DIR writes DIR/soak.json
 	@.ci/packages frr bird2 nftables
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && rm -f "$(REPORT)/soak.json"; }
@@ -80,7 +86,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 clean: ## what was built
-	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .test-kernel
+	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .bench-gss.txt .test-kernel
 
 packages:
 	@.ci/packages

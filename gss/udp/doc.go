@@ -3,9 +3,11 @@
 // Each address that is listened on has several sockets, which share its port (SO_REUSEPORT): one a core is right. A socket
 // has a goroutine that reads a batch (recvmmsg), has the handler's lane for that socket answer what it can at once, and sends
 // the replies (sendmmsg). It blocks in the kernel and not in Go's poller, which would cost two system calls more for each
-// query of a server that is not busy. A socket that is asked some ten thousand times a second or more waits a moment before it
-// reads again, so that fewer wake-ups bring as many queries; Config.Gather says how long. What a lane calls slow goes through a bounded queue to a few workers; a query for which
-// the queue is full is dropped and counted, so that no flood of hard queries delays the easy ones.
+// query of a server that is not busy. A socket that is asked some ten thousand times a second or more waits a moment before
+// it reads again, so that fewer wake-ups bring as many queries; Config.Gather says how long.
+//
+// What a lane calls slow goes through a bounded queue to a few workers; a query for which the queue is full is dropped and
+// counted, so that no flood of hard queries delays the easy ones.
 //
 // A socket of an unspecified address replies from the address that was asked. A reply is never larger than the handler
 // makes it and never waits for a path MTU that somebody else may have forged: with at most 1232 octets, none is fragmented.
