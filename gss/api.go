@@ -17,6 +17,7 @@ func (g *GSS) Status() map[string]func() any {
 		"/v1/rule":         func() any { return g.Rules() },
 		"/v1/site":         func() any { return g.Sites() },
 		"/v1/zone":         func() any { return g.Zones() },
+		"/v1/key":          func() any { return g.Keys() },
 		"/v1/vantage":      func() any { return g.Vantages() },
 		"/v1/answer-order": func() any { return g.Orders() },
 	}
@@ -27,6 +28,7 @@ func (g *GSS) Handlers() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"POST /v1/answer-order": handle(g, g.engine.order),
 		"POST /v1/explain-name": handle(g, g.Explain),
+		"POST /v1/key-order":    handle(g, g.OrderKeys),
 	}
 }
 

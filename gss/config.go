@@ -51,6 +51,7 @@ type Zone struct {
 	Contact string        `yaml:"contact"` // SOA RNAME: the mailbox hostmaster@example.org is written hostmaster.example.org
 	Serial  uint32        `yaml:"serial"`  // SOA SERIAL; default 1
 	Records string        `yaml:"records"` // zone file lines without the SOA record, relative to the zone
+	DNSSEC  *DNSSEC       `yaml:"dnssec"`  // with any of the above; default unsigned
 }
 
 // Answer is one thing that a name may be answered with: a site's VIP.

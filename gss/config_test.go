@@ -130,6 +130,10 @@ func TestZoneComplaints(t *testing.T) {
 		"no NS":            {"        @        NS    ns-east\n        @        NS    ns.example.net.\n", "", `gss.zones[0].records: `},
 		"mx dangling":      {"MX 10 smtp", "MX 10 snmp", `14: gss.zones[0].records: the MX record of other.mail.example.org. names snmp.mail.example.org., which has no address`},
 		"file and records": {"name: mail.example.org", "name: mail.example.org\n      file: x.zone", `gss.zones[0].records: is not taken beside file`},
+		"dnssec algorithm": {"primary:", "dnssec: {algorithm: rsasha1}\n      primary:", `6: gss.zones[0].dnssec: algorithm 5: `},
+		"dnssec word":      {"primary:", "dnssec: {algorithm: best}\n      primary:", `6: gss.zones[0].dnssec.algorithm: no algorithm is called "best"`},
+		"dnssec life":      {"primary:", "dnssec: {lifetime: 1h}\n      primary:", `6: gss.zones[0].dnssec: a key lives for 1h0m0s, but a roll takes`},
+		"dnssec parent":    {"primary:", "dnssec: {resolver: \"192.0.2.1:53\", parent_servers: [\"192.0.2.2:53\"]}\n      primary:", `6: gss.zones[0].dnssec.resolver: is not taken beside parent_servers`},
 		"zone twice":       {"  answers:", "    - {name: MAIL.example.org., primary: a.example.net, contact: a.example.net, records: \"@ NS a.example.net.\"}\n  answers:", `16: gss.zones[1].name: mail.example.org is listed twice`},
 	})
 }

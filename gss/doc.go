@@ -14,7 +14,7 @@
 // gets SERVFAIL or silence goes on serving the dead site's address from its cache. Nothing is answered before every answer
 // has been probed once. Orders and decisions are kept on disk.
 //
-// The package does no recursion, zone transfer, dynamic update or DNSSEC. cmd/anycastle calls it: New, then Run in the
+// Zones may be signed (package sign). The package does no recursion, zone transfer or dynamic update. cmd/anycastle calls it: New, then Run in the
 // role's process, with Status and Handlers behind the status socket. Nothing has to be closed; Run releases its sockets
 // when its context ends.
 package gss

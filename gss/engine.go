@@ -82,6 +82,18 @@ func (e *engine) serve(next *serving) error {
 	return nil
 }
 
+// replace puts what was packed anew in the place of what it was made from, and says whether that still counts.
+func (e *engine) replace(was, next *serving) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.next != was {
+		return false
+	}
+	e.next = next
+	e.kick()
+	return true
+}
+
 // serving is what the config makes.
 func (e *engine) serving() *serving {
 	e.mu.Lock()
@@ -174,14 +186,14 @@ func (e *engine) run(ctx context.Context) {
 		case <-orders:
 		case <-e.kicked:
 		}
-		if wake := e.decide(time.Now()); !wake.IsZero() {
+		if wake := e.decide(ctx, time.Now()); !wake.IsZero() {
 			due.Reset(max(time.Until(wake), time.Millisecond))
 		}
 	}
 }
 
 // decide decides by what is known now, makes it current, and gives when to do so again though nothing happens.
-func (e *engine) decide(now time.Time) (wake time.Time) {
+func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, w := range e.watched {
@@ -194,9 +206,9 @@ func (e *engine) decide(now time.Time) (wake time.Time) {
 	e.note(was)
 	old := e.current.Load()
 	if old == nil || old.generation != e.last.Generation || old.serving != e.next {
-		now, err := newSnapshot(e.next, e.last)
-		if err != nil { // the config was checked for it
-			e.log.Error("replies cannot be packed; they are made one by one", "err", err)
+		now, err := newSnapshot(ctx, e.next, e.last)
+		if err != nil && ctx.Err() == nil { // the config was checked for it
+			e.log.Error("some replies cannot be signed or packed beforehand", "err", err)
 		}
 		e.current.Store(now)
 	}

@@ -39,7 +39,7 @@ func TestBothPathsAnswerAlike(t *testing.T) {
 			for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeANY} {
 				for _, from := range []string{"198.51.100.99:53", "192.0.2.3:53", "192.0.2.200:53", "[2001:db8:1::9]:53"} {
 					for _, m := range variations(name, rrtype) {
-						wire, addr := wireOf(t, m), netip.MustParseAddrPort(from)
+						wire, addr := packed(t, m), netip.MustParseAddrPort(from)
 						got := d.fast(wire, addr)
 						if got == nil {
 							continue
@@ -102,7 +102,7 @@ func TestCookiesOfBothPaths(t *testing.T) {
 		m := question("smtp.mail.example.org.", dns.TypeA)
 		m.SetEdns0(1232, false)
 		m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: cookie}}
-		return wireOf(t, m)
+		return packed(t, m)
 	}
 	cookieOf := func(wire []byte) string {
 		var m dns.Msg
@@ -142,7 +142,7 @@ func TestFloodIsLimited(t *testing.T) {
 	d := newDeciding(t, nodeFile)
 	l := d.Lane(0)
 	l.Begin(time.Now())
-	wire, dst, whole, cut := wireOf(t, question("smtp.mail.example.org.", dns.TypeA)), make([]byte, udp.MaxReply), 0, 0
+	wire, dst, whole, cut := packed(t, question("smtp.mail.example.org.", dns.TypeA)), make([]byte, udp.MaxReply), 0, 0
 	for i := range 1000 {
 		n, v := l.Fast(dst, wire, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 53))
 		switch {
@@ -169,7 +169,7 @@ func TestFastPathDoesNotAllocate(t *testing.T) {
 		"rule":   question("smtp.mail.example.org.", dns.TypeA),
 		"record": withSubnet(question("web.mail.example.org.", dns.TypeA), "192.0.2.0/24"),
 	} {
-		wire := wireOf(t, m)
+		wire := packed(t, m)
 		if n := testing.AllocsPerRun(100, func() {
 			l.Begin(clock)
 			if _, v := l.Fast(dst, wire, from); v != udp.Answered {

@@ -44,15 +44,17 @@ type GSS struct {
 	answering atomic.Pointer[[]netip.AddrPort] // nil until the sockets are open
 	faultOnce sync.Once
 	reloading sync.Mutex
+	stale     chan struct{} // replies are to be packed anew; holds one
 }
 
 // New checks the config and reads the zones. It opens and starts nothing.
 func New(cfg Config, o Options) (*GSS, error) {
 	g := &GSS{log: o.Log, metrics: newMetrics(o.Registry), seed: maphash.MakeSeed(), cookies: cookie.NewServer(cookie.Random())}
+	g.stale = make(chan struct{}, 1)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	first, err := newServing(cfg, g.cookies, nil)
+	first, err := newServing(cfg, g, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +84,16 @@ func (g *GSS) Run(ctx context.Context) error {
 	if err := g.engine.load(cfg.StateDir); err != nil {
 		return err
 	}
+	closeKeys, err := g.openKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeKeys()
 	group, inner := errgroup.WithContext(ctx)
+	for _, is := range g.engine.serving().signed {
+		group.Go(func() error { is.run(inner); return inner.Err() })
+	}
+	group.Go(func() error { g.pack(inner); return inner.Err() })
 	group.Go(func() error { return g.engine.prober.Run(inner) })
 	group.Go(func() error { return g.engine.keep(inner, cfg.StateDir) })
 	group.Go(func() error { g.engine.run(inner); return inner.Err() })
@@ -94,6 +105,36 @@ func (g *GSS) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// openKeys opens the keys of all zones that are signed, or none, and packs replies with their signatures.
+func (g *GSS) openKeys(ctx context.Context) (closeAll func(), err error) {
+	was := g.engine.serving()
+	if len(was.signed) == 0 {
+		return func() {}, nil
+	}
+	var open []*signing
+	closeAll = func() {
+		for _, is := range open {
+			if err := is.close(); err != nil {
+				g.log.Warn("close keys", "err", err)
+			}
+		}
+	}
+	for _, is := range was.signed {
+		if err := is.open(ctx, was.config.StateDir); err != nil {
+			closeAll()
+			return nil, err
+		}
+		open = append(open, is)
+	}
+	next := *was
+	if next.packed, err = next.packStatic(); err != nil {
+		closeAll()
+		return nil, err
+	}
+	g.engine.replace(was, &next)
+	return closeAll, nil
 }
 
 // serve waits for the first round of probes and answers from then on.
@@ -179,6 +220,9 @@ func (g *GSS) respond(wire []byte, via message.Transport, from netip.AddrPort) (
 		extras.Idle, zone = idleTime, a.zone
 		var err error
 		reply, err = served.edge.Finish(q, m, extras)
+		if a.unsigned != nil {
+			g.metrics.unsigned.Inc()
+		}
 		if err = errors.Join(err, a.failed); err != nil {
 			why = faulty
 			g.fault(err)

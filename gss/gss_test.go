@@ -197,12 +197,12 @@ func TestUDPReplyLeavesFromTheAddressAsked(t *testing.T) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	for _, junk := range [][]byte{nil, []byte("x"), wireOf(t, &dns.Msg{MsgHdr: dns.MsgHdr{Response: true}})} {
+	for _, junk := range [][]byte{nil, []byte("x"), packed(t, &dns.Msg{MsgHdr: dns.MsgHdr{Response: true}})} {
 		if _, err := conn.Write(junk); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := conn.Write(wireOf(t, question("web.mail.example.org.", dns.TypeA))); err != nil {
+	if _, err := conn.Write(packed(t, question("web.mail.example.org.", dns.TypeA))); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 1500)
@@ -244,7 +244,7 @@ func TestPipelinedQueriesOverTCP(t *testing.T) {
 	for id := range uint16(50) {
 		m := question("web.mail.example.org.", dns.TypeA)
 		m.Id = id
-		all = append(all, frame(wireOf(t, m))...)
+		all = append(all, frame(packed(t, m))...)
 	}
 	half := len(all)/2 + 7 // in the middle of a query
 	for _, part := range [][]byte{all[:half], all[half:]} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 
@@ -29,6 +30,8 @@ type answerer struct {
 	zone   string // that answered
 	scope  int    // bits of the client's address that counted
 	failed error
+
+	unsigned error // what could not be signed; the reply is good without
 }
 
 // part is a rule that had one in an answer.
@@ -51,9 +54,15 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 		return m, message.Extras{Errors: []message.ExtendedError{{Code: dns.ExtendedErrorCodeNotAuthoritative}}}
 	}
 	a.zone = z.Origin()
+	if q.Question.Qtype == dns.TypeNXNAME {
+		m.Rcode = dns.RcodeFormatError // RFC 9824 section 3.5
+		return m, message.Extras{Errors: []message.ExtendedError{{Code: dns.ExtendedErrorCodeInvalidQueryType}}}
+	}
 	r := z.Lookup(q.Question.Name, q.Question.Qtype, a.live)
-	m.Rcode, m.Authoritative = r.Rcode, r.Authoritative
-	m.Answer, m.Ns, m.Extra = r.Answer, r.Authority, r.Additional
+	m = newReply(r)
+	if is := a.now.signed[z.Origin()]; is != nil && q.DO {
+		a.unsigned = is.secure(m, r, q.Question.Qtype)
+	}
 	x := message.Extras{Glue: r.Glue, Scope: a.scope}
 	if r.Kind == zone.Refused {
 		x.Errors = append(x.Errors, message.ExtendedError{Code: dns.ExtendedErrorCodeNotSupported})
@@ -81,6 +90,9 @@ func staleError(rule string, b decide.Basis) message.ExtendedError {
 
 // live gives the records of a set that rules make, for the client; it is a zone.Live.
 func (a *answerer) live(name string, rrtype uint16) []dns.RR {
+	if is := a.now.signed[name]; is != nil && slices.Contains(apexTypes, rrtype) {
+		return is.apex(rrtype)
+	}
 	rules := a.now.rules
 	class, bits := rules.classes.lookup(a.client)
 	if rules.depends(name, rrtype) {

@@ -23,6 +23,7 @@ type metrics struct {
 	conns      prometheus.Gauge
 	evicted    prometheus.Counter
 	refused    prometheus.Counter
+	unsigned   prometheus.Counter
 
 	mu       sync.Mutex            // guards the rest
 	counters func() []udp.Counters // of the sockets; nil until they are open
@@ -121,8 +122,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "anycastle_gss_refused_tellings_total", Help: "What other GSSes said and was not taken: late, repeated or not understood.",
 	})
+	m.unsigned = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "anycastle_gss_unsigned_replies_total", Help: "Replies of signed zones that went out without a signature: anything but 0 needs a look.",
+	})
 	if reg != nil {
-		reg.MustRegister((*traffic)(m), m.refused, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted)
+		reg.MustRegister((*traffic)(m), m.refused, m.unsigned, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted)
 	}
 	return m
 }

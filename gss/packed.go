@@ -18,12 +18,12 @@ var fastTypes = [...]uint16{dns.TypeA, dns.TypeAAAA}
 
 // packStatic packs the replies of names that have addresses in the zones themselves; also that one family has none, as clients
 // ask for both. What rules or wildcards answer for, and what lies behind an alias, is not in it.
-func packStatic(zones *zone.Set, rules *ruleSet, cfg table.Config) (*table.Table, error) {
-	b, err := table.NewBuilder(cfg)
+func (s *serving) packStatic() (*table.Table, error) {
+	b, err := table.NewBuilder(s.tables.With(s.config.EDNS.NSID(0)))
 	if err != nil {
 		return nil, err
 	}
-	for _, z := range zones.Zones() {
+	for _, z := range s.zones.Zones() {
 		last := ""
 		for rr := range z.All(nil) {
 			h := rr.Header()
@@ -32,18 +32,18 @@ func packStatic(zones *zone.Set, rules *ruleSet, cfg table.Config) (*table.Table
 			}
 			last = h.Name
 			for _, t := range fastTypes {
-				if len(rules.names[dns.CanonicalName(h.Name)][t]) > 0 {
+				if len(s.rules.names[dns.CanonicalName(h.Name)][t]) > 0 {
 					continue
 				}
 				r := z.Lookup(h.Name, t, nil)
 				if r.Kind != zone.Answer && r.Kind != zone.NoData {
 					break // glue
 				}
-				wire, err := pack(h.Name, t, r)
+				v, err := s.pack(z, h.Name, t, r)
 				if err != nil {
 					return nil, err
 				}
-				if err := b.Add(h.Name, t, 0, table.Entry{Variants: []table.Variant{{Plain: wire}}}); err != nil {
+				if err := b.Add(h.Name, t, 0, table.Entry{Variants: []table.Variant{v}}); err != nil {
 					return nil, err
 				}
 			}
@@ -52,10 +52,31 @@ func packStatic(zones *zone.Set, rules *ruleSet, cfg table.Config) (*table.Table
 	return b.Build()
 }
 
-// pack gives the wire form of a reply as a table takes it.
-func pack(name string, rrtype uint16, r zone.Result) ([]byte, error) {
-	m := dns.Msg{Answer: r.Answer, Ns: r.Authority, Extra: r.Additional, Compress: true}
-	m.Response, m.Authoritative, m.Rcode = true, r.Authoritative, r.Rcode
+// pack gives a reply as a table takes it, and also signed where its zone is.
+func (s *serving) pack(z *zone.Zone, name string, rrtype uint16, r zone.Result) (v table.Variant, err error) {
+	if v.Plain, err = wireOf(newReply(r), name, rrtype); err != nil {
+		return v, err
+	}
+	if is := s.signed[z.Origin()]; is != nil {
+		m := newReply(r)
+		if err := is.secure(m, r, rrtype); err != nil {
+			return v, err
+		}
+		v.Signed, err = wireOf(m, name, rrtype)
+	}
+	return v, err
+}
+
+// newReply puts what a zone says into a message.
+func newReply(r zone.Result) *dns.Msg {
+	m := &dns.Msg{Answer: r.Answer, Ns: r.Authority, Extra: r.Additional}
+	m.Rcode, m.Authoritative = r.Rcode, r.Authoritative
+	return m
+}
+
+// wireOf gives the wire form of a reply to a question.
+func wireOf(m *dns.Msg, name string, rrtype uint16) ([]byte, error) {
+	m.Response, m.Compress = true, true
 	m.Question = []dns.Question{{Name: name, Qtype: rrtype, Qclass: dns.ClassINET}}
 	wire, err := m.Pack()
 	if err != nil {
@@ -103,21 +124,21 @@ func (s *snapshot) entry(z *zone.Zone, name string, rrtype uint16, class int) (t
 	var e table.Entry
 	rule, o, ok := s.find(name, rrtype, class)
 	if !ok {
-		wire, err := pack(name, rrtype, z.Lookup(name, rrtype, nil))
-		return table.Entry{Variants: []table.Variant{{Plain: wire}}}, err
+		v, err := s.pack(z, name, rrtype, z.Lookup(name, rrtype, nil))
+		return table.Entry{Variants: []table.Variant{v}}, err
 	}
 	var options []byte
 	if !o.basis.Works() {
 		options = staleOption(rule.Name, o.basis)
 	}
-	for _, v := range o.variants {
+	for _, list := range o.variants {
 		var failed error
-		wire, err := pack(name, rrtype, z.Lookup(name, rrtype, func(owner string, t uint16) []dns.RR {
+		v, err := s.pack(z, name, rrtype, z.Lookup(name, rrtype, func(owner string, t uint16) []dns.RR {
 			if owner != name || t != rrtype {
 				return nil // nothing but its own records belongs in an answer of addresses
 			}
 			var rrs []dns.RR
-			rrs, failed = rule.records(v, t, owner, o.ttl)
+			rrs, failed = rule.records(list, t, owner, o.ttl)
 			return rrs
 		}))
 		if err == nil {
@@ -126,7 +147,8 @@ func (s *snapshot) entry(z *zone.Zone, name string, rrtype uint16, class int) (t
 		if err != nil {
 			return e, err
 		}
-		e.Variants = append(e.Variants, table.Variant{Plain: wire, Options: options, Weight: uint32(v.share), Key: v.answers[0].Name})
+		v.Options, v.Weight, v.Key = options, uint32(list.share), list.answers[0].Name
+		e.Variants = append(e.Variants, v)
 	}
 	switch {
 	case len(e.Variants) == 1:

@@ -104,7 +104,7 @@ func TestReloadLosesNoQuery(t *testing.T) {
 	}
 	for serial := 2; serial < 12; serial++ {
 		write(serial)
-		next, err := newServing(current, r.cookies, r.engine.next) // Reload without the check that the address, any here, is the same
+		next, err := newServing(current, r.GSS, r.engine.next) // Reload without the check that the address, any here, is the same
 		if err == nil {
 			err = r.engine.serve(next)
 		}

@@ -39,13 +39,13 @@ func (d *deciding) see(failing ...string) {
 			w.targets[i].state, w.targets[i].err = passing(failing, name)
 		}
 	}
-	d.engine.decide(clock)
+	d.engine.decide(d.t.Context(), clock)
 }
 
 // ask gives the whole reply to a query from an address, as render writes it.
 func (d *deciding) ask(from string, m *dns.Msg) string {
 	d.t.Helper()
-	return render(d.t, d.respond(wireOf(d.t, m), message.UDP, netip.MustParseAddrPort(net.JoinHostPort(from, "5353"))))
+	return render(d.t, d.respond(packed(d.t, m), message.UDP, netip.MustParseAddrPort(net.JoinHostPort(from, "5353"))))
 }
 
 // question is a plain query with id 4242.
@@ -72,7 +72,7 @@ func withSubnet(m *dns.Msg, subnet string) *dns.Msg {
 	return m
 }
 
-func wireOf(t testing.TB, m *dns.Msg) []byte {
+func packed(t testing.TB, m *dns.Msg) []byte {
 	t.Helper()
 	wire, err := m.Pack()
 	if err != nil {
@@ -211,11 +211,11 @@ func TestSharesOfClients(t *testing.T) {
 }
 
 func FuzzQuery(f *testing.F) {
-	f.Add(wireOf(f, question("smtp.mail.example.org.", dns.TypeA)))
-	f.Add(wireOf(f, withSubnet(question("Alias.mail.example.org.", dns.TypeANY), "192.0.2.0/24")))
-	f.Add(wireOf(f, question("mail.example.org.", dns.TypeNS)))
-	f.Add(wireOf(f, new(dns.Msg).SetIxfr("mail.example.org.", 1, "ns.example.net.", "h.example.net.")))
-	f.Add(wireOf(f, new(dns.Msg).SetTsig("key.example.org.", dns.HmacSHA256, 300, 1)))
+	f.Add(packed(f, question("smtp.mail.example.org.", dns.TypeA)))
+	f.Add(packed(f, withSubnet(question("Alias.mail.example.org.", dns.TypeANY), "192.0.2.0/24")))
+	f.Add(packed(f, question("mail.example.org.", dns.TypeNS)))
+	f.Add(packed(f, new(dns.Msg).SetIxfr("mail.example.org.", 1, "ns.example.net.", "h.example.net.")))
+	f.Add(packed(f, new(dns.Msg).SetTsig("key.example.org.", dns.HmacSHA256, 300, 1)))
 	f.Add([]byte("\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\xc0\x0c\x00\x01\x00\x01"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	d := newDeciding(f, strings.Replace(nodeFile, "  listen:", "  limits: {responses_per_second: 0}\n  listen:", 1))

@@ -1,12 +1,15 @@
 package gss
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"anycastle/gss/cookie"
 	"anycastle/gss/limit"
@@ -26,11 +29,12 @@ type serving struct {
 	tables  table.Config
 	packed  *table.Table // replies of what the zones themselves have
 	empty   *table.Table
+	signed  map[string]*signing // by origin
 }
 
 // newServing makes what queries are answered from. Limits that stay as they were keep what they have counted.
-func newServing(cfg Config, cookies *cookie.Server, was *serving) (*serving, error) {
-	s := &serving{config: cfg, zones: cfg.checked}
+func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
+	s := &serving{config: cfg, zones: cfg.checked, signed: map[string]*signing{}}
 	if s.config.checked = nil; s.zones == nil {
 		if err := config.Check("gss", func(at config.Cursor) { s.zones = s.config.compile(at) }); err != nil {
 			return nil, fmt.Errorf("gss config: %w", err)
@@ -40,16 +44,21 @@ func newServing(cfg Config, cookies *cookie.Server, was *serving) (*serving, err
 	if s.rules, err = newRuleSet(&s.config); err != nil {
 		return nil, fmt.Errorf("gss config: %w", err)
 	}
-	s.edge = message.New(cfg.EDNS, cookies)
+	if was != nil {
+		s.signed = was.signed
+	} else if err := s.newSignings(g); err != nil {
+		return nil, err
+	}
+	s.edge = message.New(cfg.EDNS, g.cookies)
 	if was != nil && reflect.DeepEqual(was.config.Limits, cfg.Limits) {
 		s.limiter = was.limiter
 	} else {
 		s.limiter = limit.New(cfg.Limits, limit.Random(), time.Now())
 	}
 	s.tables = table.Config{
-		Key: hashKey(), Cookies: tableCookies{cookies}, NoSubnet: !cfg.EDNS.ClientSubnet, Lanes: len(cfg.Listen) * runtime.GOMAXPROCS(0),
+		Key: hashKey(), Cookies: tableCookies{g.cookies}, NoSubnet: !cfg.EDNS.ClientSubnet, Lanes: len(cfg.Listen) * runtime.GOMAXPROCS(0),
 	}
-	if s.packed, err = packStatic(s.zones, s.rules, s.tables.With(cfg.EDNS.NSID(0))); err != nil {
+	if s.packed, err = s.packStatic(); err != nil {
 		return nil, fmt.Errorf("gss: %w", err)
 	}
 	b, err := table.NewBuilder(s.tables)
@@ -62,6 +71,22 @@ func newServing(cfg Config, cookies *cookie.Server, was *serving) (*serving, err
 	return s, nil
 }
 
+// newSignings makes what signs zones. It opens nothing.
+func (s *serving) newSignings(g *GSS) error {
+	for i, z := range s.zones.Zones() {
+		cfg := s.config.Zones[i].DNSSEC
+		if cfg == nil {
+			continue
+		}
+		is, err := newSigning(z, *cfg, g.log, g.repack)
+		if err != nil {
+			return err
+		}
+		s.signed[z.Origin()] = is
+	}
+	return nil
+}
+
 // secrets gives the secrets of cookies that a config asks for; none: those that there are.
 func (c *Config) secrets() ([]cookie.Secret, error) {
 	if c.Cookies == "" {
@@ -72,6 +97,49 @@ func (c *Config) secrets() ([]cookie.Secret, error) {
 		return nil, fmt.Errorf("gss config: %w", err)
 	}
 	return list, nil
+}
+
+// sameDNSSEC says whether zones are signed in the same way.
+func sameDNSSEC(a, b *Config) bool {
+	of := func(c *Config) map[string]DNSSEC {
+		all := map[string]DNSSEC{}
+		for _, z := range c.Zones {
+			if z.DNSSEC != nil {
+				all[dns.CanonicalName(z.Name)] = *z.DNSSEC
+			}
+		}
+		return all
+	}
+	return reflect.DeepEqual(of(a), of(b))
+}
+
+// repack has replies be packed anew, as signatures are others than before. It does not wait.
+func (g *GSS) repack() {
+	select {
+	case g.stale <- struct{}{}:
+	default: // it will be done already
+	}
+}
+
+// pack packs replies anew when that is asked for, until ctx is done.
+func (g *GSS) pack(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.stale:
+		}
+		was := g.engine.serving()
+		next := *was
+		var err error
+		if next.packed, err = next.packStatic(); err != nil {
+			g.log.Error("replies cannot be packed anew", "err", err)
+			continue
+		}
+		if !g.engine.replace(was, &next) {
+			g.repack() // another config came meanwhile
+		}
+	}
 }
 
 // Reload has another config count from now on, whole, or says why it cannot and leaves everything as it is. It reads the zones again.
@@ -91,7 +159,10 @@ func (g *GSS) Reload(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	next, err := newServing(cfg, g.cookies, was)
+	if !sameDNSSEC(&was.config, &cfg) {
+		return errors.New("dnssec of a zone is other than before; that takes a restart")
+	}
+	next, err := newServing(cfg, g, was)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package gss
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +35,7 @@ type variant struct {
 	share   int
 }
 
-func newSnapshot(from *serving, d decide.Decision) (*snapshot, error) {
+func newSnapshot(ctx context.Context, from *serving, d decide.Decision) (*snapshot, error) {
 	s := &snapshot{serving: from, generation: d.Generation}
 	for _, r := range s.rules.rules {
 		decided := d.Rules[r.Name]
@@ -43,11 +45,53 @@ func newSnapshot(from *serving, d decide.Decision) (*snapshot, error) {
 		}
 		s.outcomes = append(s.outcomes, places)
 	}
-	var err error
-	if s.live, err = s.packLive(); err != nil {
+	err := s.presign(ctx)
+	live, more := s.packLive()
+	if s.live = live; more != nil {
 		s.live = s.empty // replies are made one by one
 	}
-	return s, err
+	return s, errors.Join(err, more)
+}
+
+// presign signs all that rules may be answered with by this decision, so that no query has to wait for that; but for names that
+// a wildcard stands for, which nobody knows beforehand.
+func (s *snapshot) presign(ctx context.Context) error {
+	var errs []error
+	for origin, is := range s.signed {
+		var sets [][]dns.RR
+		for name, types := range s.rules.names {
+			if s.zones.Find(name, dns.TypeNone).Origin() != origin {
+				continue
+			}
+			for t, list := range types {
+				for _, i := range list {
+					more, err := s.setsOf(i, name, t)
+					sets, errs = append(sets, more...), append(errs, err)
+				}
+			}
+		}
+		errs = append(errs, is.signer.Presign(ctx, sets, is.now()))
+	}
+	return errors.Join(errs...)
+}
+
+// setsOf gives all sets that a rule may give for a name and type, with the longest TTL that they may have.
+func (s *snapshot) setsOf(rule int, name string, rrtype uint16) (sets [][]dns.RR, err error) {
+	r := &s.rules.rules[rule]
+	ttl := time.Duration(0)
+	for _, c := range r.Clauses {
+		ttl = max(ttl, c.TTL)
+	}
+	for _, o := range s.outcomes[rule] {
+		for _, v := range o.variants {
+			set, err := r.records(v, rrtype, name, uint32(ttl/time.Second))
+			if err != nil {
+				return nil, err
+			}
+			sets = append(sets, set)
+		}
+	}
+	return sets, nil
 }
 
 // outcome makes lists of a choice. What is always the same has one; else there is one that begins with each answer, and has as

@@ -2,12 +2,18 @@ package gss
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"anycastle/gss/decide"
+	"anycastle/gss/sign"
 	"anycastle/internal/probe"
 )
 
@@ -87,6 +93,15 @@ type VantageStatus struct {
 	Counts  bool      `json:"counts"`  // it was heard lately
 	Passing int       `json:"passing"` // answers
 	Failing []string  `json:"failing"` // answers, and why
+}
+
+// KeyStatus is one key of a signed zone, for `show key`.
+type KeyStatus struct {
+	Zone string `json:"zone"`
+	sign.KeyStatus
+	DS    string `json:"ds,omitempty"`    // the record for the parent, while it is asked for
+	Alarm string `json:"alarm,omitempty"` // what somebody should do about the zone
+	Error string `json:"error,omitempty"` // of the last step with the keys of the zone
 }
 
 // ServerStatus is the server as a whole, for `show server`.
@@ -225,6 +240,48 @@ func (g *GSS) Orders() []OrderStatus {
 	slices.SortFunc(list, func(a, b OrderStatus) int { return cmp.Compare(a.key(), b.key()) })
 	return list
 }
+
+// Keys gives the keys of all signed zones.
+func (g *GSS) Keys() []KeyStatus {
+	list := []KeyStatus{}
+	signed := g.engine.serving().signed
+	for _, origin := range slices.Sorted(maps.Keys(signed)) {
+		list = append(list, signed[origin].status()...)
+	}
+	return list
+}
+
+func (s *signing) status() (list []KeyStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.decision.Keys {
+		is := KeyStatus{Zone: bare(s.origin), KeyStatus: k, Alarm: s.decision.Alarm, Error: text(s.err)}
+		for _, key := range s.ring.Parent {
+			if key.ID() == k.ID {
+				is.DS = strings.Join(strings.Fields(key.DS().String()), " ")
+			}
+		}
+		list = append(list, is)
+	}
+	return list
+}
+
+// OrderKeys takes an order about the keys of a zone, and gives them as they are then.
+func (g *GSS) OrderKeys(o KeyOrder) ([]KeyStatus, error) {
+	is := g.engine.serving().signed[dns.CanonicalName(o.Zone)]
+	if is == nil {
+		return nil, fmt.Errorf("no zone %q is signed here", o.Zone)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), orderTime)
+	defer cancel()
+	if err := is.order(ctx, o); err != nil {
+		return nil, err
+	}
+	return is.status(), nil
+}
+
+// orderTime bounds what an order about keys may take.
+const orderTime = 3 * time.Second
 
 // Vantages gives the GSSes whose views count, by name.
 func (g *GSS) Vantages() []VantageStatus {

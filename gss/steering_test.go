@@ -112,7 +112,7 @@ func (p *probing) after(d time.Duration) {
 func (p *probing) ask() string {
 	p.t.Helper()
 	var m dns.Msg
-	wire := p.respond(wireOf(p.t, question("smtp.mail.example.org.", dns.TypeA)), message.UDP, netip.MustParseAddrPort("198.51.100.99:53"))
+	wire := p.respond(packed(p.t, question("smtp.mail.example.org.", dns.TypeA)), message.UDP, netip.MustParseAddrPort("198.51.100.99:53"))
 	if err := m.Unpack(wire); err != nil {
 		p.t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestPanicIsContained(t *testing.T) {
 		good := p.engine.current.Load()
 		p.engine.current.Store(nil)
 		for range 2 {
-			wire := wireOf(t, question("smtp.mail.example.org.", dns.TypeA))
+			wire := packed(t, question("smtp.mail.example.org.", dns.TypeA))
 			if reply := p.respond(wire, message.UDP, netip.MustParseAddrPort("192.0.2.1:53")); reply != nil {
 				t.Errorf("reply is %x, want none", reply)
 			}

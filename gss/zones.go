@@ -54,6 +54,9 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 	var zones []*zone.Zone
 	for i := range c.Zones {
 		at := at.Key("zones").Index(i)
+		if d := c.Zones[i].DNSSEC; d != nil {
+			d.validate(at.Key("dnssec"))
+		}
 		z := c.Zones[i].read(at)
 		if z == nil {
 			return nil // names of rules that lie in it would only be complained of
@@ -181,6 +184,12 @@ func (c *Config) addRules(set *zone.Set, at config.Cursor) *zone.Set {
 	}
 	zones := slices.Clone(set.Zones())
 	for i, z := range zones {
+		if c.Zones[i].DNSSEC != nil {
+			if dynamic[z] == nil {
+				dynamic[z] = map[string][]uint16{}
+			}
+			dynamic[z][z.Origin()] = append(dynamic[z][z.Origin()], apexTypes...)
+		}
 		made, err := z.WithDynamic(dynamic[z])
 		if err != nil {
 			at.Key("rules").Errorf("%v", err)

@@ -62,6 +62,16 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{s.Name, words(s.Listen), strconv.FormatUint(s.Generation, 10)}
 		}),
 	})
+	addView(cmd, e, f, view[gss.KeyStatus]{
+		noun: "key", short: "Keys of signed zones: state, what each waits for, and the DS record for the parent", roles: onGSS,
+		head: []string{"ZONE", "KEY", "STATE", "FOR", "WAITS", "UNTIL", "DS", "LOOK"},
+		rows: one(func(k gss.KeyStatus) []string {
+			return []string{
+				k.Zone, k.ID, string(k.State), ago(k.Since), cmp.Or(k.Waits, "-"), in(k.Until), cmp.Or(k.DS, "-"),
+				cmp.Or(k.Alarm, k.Error, "-"),
+			}
+		}),
+	})
 	addView(cmd, e, f, view[gss.VantageStatus]{
 		noun: "vantage", short: "The site selectors whose probes count, and what each sees", roles: onGSS,
 		head: []string{"NAME", "HEARD", "COUNTS", "PASSING", "FAILING", "THIS ONE"},

@@ -1,0 +1,348 @@
+package gss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/sign"
+	"anycastle/gss/zone"
+	"anycastle/internal/config"
+)
+
+const (
+	observeEvery = 10 * time.Minute // the parent's servers are asked
+	stepEvery    = time.Hour        // keys are looked at, and signatures made again, at least
+	askTime      = 5 * time.Second  // for the answer of one server
+	maxKeySecret = 0o077            // bits of the mode of the directory of keys that must be clear
+)
+
+// DNSSEC is how a zone is signed. Durations that are too long cost time; those that are too short cost answers.
+type DNSSEC struct {
+	Keys      string        `yaml:"keys"`      // directory; default the folder keys in gss.state_dir
+	Follow    bool          `yaml:"follow"`    // another server rolls the keys, and the directory is a copy of its own; default false
+	Algorithm string        `yaml:"algorithm"` // ecdsap256sha256 (default) or ed25519
+	Lifetime  time.Duration `yaml:"lifetime"`  // of a key; 0s: until an order; default a year
+	Insecure  bool          `yaml:"insecure"`  // go back to an unsigned zone, without a moment that does not validate
+
+	KeyTTL      time.Duration `yaml:"key_ttl"`     // of the DNSKEY, CDS and CDNSKEY sets; default 1h
+	Propagation time.Duration `yaml:"propagation"` // until all servers of the zone have new keys; default 10m
+
+	ParentTTL         time.Duration    `yaml:"parent_ttl"`         // of the DS set at the parent, at least; default 24h
+	ParentPropagation time.Duration    `yaml:"parent_propagation"` // until all of the parent's servers have what is seen at those asked; default 2h
+	Resolver          netip.AddrPort   `yaml:"resolver"`           // one that finds the parent's servers, to ask for DS records
+	ParentServers     []netip.AddrPort `yaml:"parent_servers"`     // all of them, instead
+}
+
+// SetDefaults implements config.Defaulter.
+func (d *DNSSEC) SetDefaults() {
+	p := sign.DefaultPolicy()
+	*d = DNSSEC{
+		Algorithm: strings.ToLower(dns.AlgorithmToString[p.Algorithm]), Lifetime: p.Lifetime, KeyTTL: p.KeyTTL, Propagation: p.Propagation,
+		ParentTTL: p.ParentTTL, ParentPropagation: p.ParentPropagation,
+	}
+}
+
+// policy gives what the keeper of the keys is to know.
+func (d *DNSSEC) policy() sign.Policy {
+	p := sign.DefaultPolicy()
+	p.Algorithm = dns.StringToAlgorithm[strings.ToUpper(d.Algorithm)]
+	p.Lifetime, p.Insecure, p.KeyTTL, p.Propagation = d.Lifetime, d.Insecure, d.KeyTTL, d.Propagation
+	p.ParentTTL, p.ParentPropagation = d.ParentTTL, d.ParentPropagation
+	return p
+}
+
+func (d *DNSSEC) validate(at config.Cursor) {
+	if _, known := dns.StringToAlgorithm[strings.ToUpper(d.Algorithm)]; !known {
+		at.Key("algorithm").Errorf("no algorithm is called %q; use ecdsap256sha256 or ed25519", d.Algorithm)
+		return
+	}
+	p := d.policy()
+	if err := p.Check(); err != nil {
+		at.Errorf("%v", err)
+	}
+	if d.Resolver.IsValid() && len(d.ParentServers) > 0 {
+		at.Key("resolver").Errorf("is not taken beside parent_servers; keep one of them")
+	}
+}
+
+// signing is the signing of one zone, for the life of the process.
+type signing struct {
+	origin string
+	config DNSSEC
+	signer *sign.Signer
+	parent *sign.Parent // nil: nobody is asked
+	log    *slog.Logger
+	now    func() time.Time
+	wake   chan struct{} // an order was given; holds one
+	change func()        // has replies be packed anew; does not wait
+
+	mu       sync.Mutex
+	keeper   *sign.Keeper // nil: it follows, or is not open
+	store    *sign.Store
+	ring     sign.Ring
+	decision sign.Decision
+	err      error // of the last step
+}
+
+// apexTypes are what signing adds to the apex of a zone.
+var apexTypes = []uint16{dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
+
+func newSigning(z *zone.Zone, cfg DNSSEC, log *slog.Logger, change func()) (*signing, error) {
+	signer, err := sign.New(sign.Config{Origin: z.Origin(), CacheSize: max(1<<16, 4*z.Len())})
+	if err != nil {
+		return nil, err
+	}
+	s := &signing{
+		origin: z.Origin(), config: cfg, signer: signer, log: log.With("zone", bare(z.Origin())), now: time.Now,
+		wake: make(chan struct{}, 1), change: change,
+	}
+	if cfg.Resolver.IsValid() || len(cfg.ParentServers) > 0 {
+		s.parent = &sign.Parent{Exchange: exchange}
+		for _, a := range cfg.ParentServers {
+			s.parent.Servers = append(s.parent.Servers, a.String())
+		}
+		if cfg.Resolver.IsValid() {
+			s.parent.Resolver = cfg.Resolver.String()
+		}
+	}
+	return s, nil
+}
+
+// exchange asks by UDP, and again by TCP if the answer does not fit.
+func exchange(ctx context.Context, q *dns.Msg, server string) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var m *dns.Msg
+	var err error
+	for _, network := range []string{"udp", "tcp"} {
+		m, _, err = (&dns.Client{Net: network, Timeout: askTime}).ExchangeContext(ctx, q, server)
+		if err == nil && !m.Truncated {
+			break
+		}
+	}
+	return m, err
+}
+
+// open opens the keys, and has the signer use them.
+func (s *signing) open(ctx context.Context, stateDir string) error {
+	dir := s.config.Keys
+	if dir == "" {
+		dir = filepath.Join(stateDir, "keys")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the directory of keys: %w; give another with dnssec.keys", err)
+		}
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("open the keys of %s: %w", bare(s.origin), err)
+	}
+	if info.Mode().Perm()&maxKeySecret != 0 {
+		return fmt.Errorf("the directory of keys %s is open to others; `chmod 700 %s`", dir, dir)
+	}
+	if s.store, err = sign.OpenStore(dir, s.origin); err != nil {
+		return err
+	}
+	if !s.config.Follow {
+		if s.keeper, err = sign.NewKeeper(s.store, s.config.policy()); err != nil {
+			return err
+		}
+	}
+	if err := s.step(ctx, nil); err != nil {
+		return errors.Join(err, s.close())
+	}
+	return nil
+}
+
+func (s *signing) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keeper == nil {
+		return nil
+	}
+	return s.keeper.Close()
+}
+
+// step goes on with the keys as far as is safe now.
+func (s *signing) step(ctx context.Context, seen *sign.Observation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	var ring sign.Ring
+	var d sign.Decision
+	var err error
+	if s.keeper != nil {
+		ring, d, err = s.keeper.Step(seen, now)
+	} else {
+		ring, d, err = sign.Follow(s.store, s.config.policy(), now)
+	}
+	if s.err = err; err != nil && len(ring.Data) == 0 && s.keeper == nil {
+		return err // nothing to use
+	}
+	s.note(d)
+	s.decision = d
+	if !reflect.DeepEqual(ring, s.ring) {
+		s.ring = ring
+		err = errors.Join(err, s.signer.Use(ctx, ring, now))
+		s.change()
+	}
+	return err
+}
+
+// note logs what moves. The caller holds mu.
+func (s *signing) note(d sign.Decision) {
+	was := map[string]sign.KeyState{}
+	for _, k := range s.decision.Keys {
+		was[k.ID] = k.State
+	}
+	for _, k := range d.Keys {
+		if was[k.ID] != k.State {
+			s.log.Info("key moved", "key", k.ID, "old", was[k.ID], "new", k.State, "waits", k.Waits, "until", k.Until)
+		}
+	}
+	if d.Alarm != s.decision.Alarm && d.Alarm != "" {
+		s.log.Error("zone needs a look", "cause", d.Alarm)
+	}
+}
+
+// run goes on with the keys, and makes signatures again in time, until ctx is done.
+func (s *signing) run(ctx context.Context) {
+	var observed, refreshed time.Time
+	for {
+		now := s.now()
+		var seen *sign.Observation
+		if s.parent != nil && s.keeper != nil && now.Sub(observed) >= observeEvery {
+			observed = now
+			seen = s.observe(ctx)
+		}
+		if err := s.step(ctx, seen); err != nil && ctx.Err() == nil {
+			s.log.Error("go on with the keys", "err", err)
+		}
+		if now.Sub(refreshed) >= stepEvery {
+			refreshed = now
+			if err := s.signer.Refresh(ctx, now); err != nil && ctx.Err() == nil {
+				s.log.Error("make signatures again", "err", err)
+			}
+			s.change()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-time.After(s.pause()):
+		}
+	}
+}
+
+// observe asks the parent's servers; nil if that is of no use.
+func (s *signing) observe(ctx context.Context) *sign.Observation {
+	_, keys, err := s.store.Load()
+	if err == nil {
+		var o sign.Observation
+		if o, err = s.parent.Observe(ctx, s.origin, keys, s.now); err == nil {
+			return &o
+		}
+	}
+	if ctx.Err() == nil {
+		s.log.Warn("the parent's servers do not say what DS records they have", "err", err)
+	}
+	return nil
+}
+
+// pause is how long nothing has to be done.
+func (s *signing) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pause := stepEvery
+	if s.parent != nil {
+		pause = observeEvery
+	}
+	if s.config.Follow {
+		pause = min(pause, max(time.Second, s.config.Propagation/4))
+	}
+	if next := s.decision.Next; !next.IsZero() {
+		pause = min(pause, max(next.Sub(s.now()), time.Second))
+	}
+	return pause
+}
+
+// KeyOrder is what is ordered about the keys of a zone.
+type KeyOrder struct {
+	Zone string `json:"zone"`
+	Kind string `json:"kind"`          // roll, compromise or confirm
+	Key  string `json:"key,omitempty"` // that is compromised
+}
+
+// order takes an order about keys. To confirm is to say that all of the parent's servers have the DS records that are asked for.
+func (s *signing) order(ctx context.Context, o KeyOrder) error {
+	s.mu.Lock()
+	keeper, d := s.keeper, s.decision
+	s.mu.Unlock()
+	if keeper == nil {
+		return fmt.Errorf("the keys of %s are kept by another server; order it there", bare(s.origin))
+	}
+	var seen *sign.Observation
+	switch o.Kind {
+	case "roll":
+		keeper.Roll()
+	case "compromise":
+		if err := keeper.Compromise(o.Key); err != nil {
+			return err
+		}
+	case "confirm":
+		if len(d.Request.Keys) == 0 && !d.Request.Delete {
+			return fmt.Errorf("the parent of %s is asked for nothing; `anycastle show key` says what is waited for", bare(s.origin))
+		}
+		seen = &sign.Observation{At: s.now(), Sets: [][]string{d.Request.Keys}, Complete: true, TTL: s.config.ParentTTL}
+	default:
+		return fmt.Errorf("no order about keys is called %q; there are roll, compromise and confirm", o.Kind)
+	}
+	s.log.Info("order taken", "kind", o.Kind, "key", o.Key)
+	if err := s.step(ctx, seen); err != nil {
+		return err
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look already
+	}
+	return nil
+}
+
+// apex gives the records that signing adds to the apex.
+func (s *signing) apex(rrtype uint16) (rrs []dns.RR) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rr := range s.ring.Records(s.origin) {
+		if rr.Header().Rrtype == rrtype {
+			rrs = append(rrs, rr)
+		}
+	}
+	return rrs
+}
+
+// secure signs a reply that a zone's lookup gave.
+func (s *signing) secure(m *dns.Msg, r zone.Result, qtype uint16) error {
+	f := sign.Facts{Name: r.Name, Type: qtype}
+	switch r.Kind {
+	case zone.NoData:
+		f.Kind = sign.NoData
+		f.Types = slices.DeleteFunc(slices.Clone(r.Types), func(t uint16) bool { return slices.Contains(apexTypes, t) })
+	case zone.NXDomain:
+		f.Kind = sign.NXDomain
+	case zone.Delegation:
+		f.Kind = sign.Referral
+		m.Ns = append(m.Ns, r.DS...)
+	}
+	return s.signer.Secure(m, f, s.now())
+}
