@@ -76,6 +76,7 @@ type AnswerGroup struct {
 type Sources struct {
 	Name     string         `yaml:"name"`
 	Prefixes []netip.Prefix `yaml:"prefixes"`
+	MMDB     *MMDB          `yaml:"mmdb"` // and those out of a database
 }
 
 // Rule is a DNS rule: queries for its domains, from its sources, are answered by the first of its clauses that can. Of the

@@ -96,13 +96,18 @@ func (c *Config) checkSources(at config.Cursor) {
 	for i := range c.Sources {
 		s, at := &c.Sources[i], at.Index(i)
 		checkName(at, "list of sources", s.Name, names)
-		if len(s.Prefixes) == 0 {
-			at.Key("prefixes").Errorf("none; list networks such as 192.0.2.0/24")
+		if len(s.Prefixes) == 0 && s.MMDB == nil {
+			at.Key("prefixes").Errorf("none; list networks such as 192.0.2.0/24, or take them out of a database with mmdb")
+		}
+		if s.MMDB != nil {
+			s.MMDB.validate(at.Key("mmdb"))
 		}
 		for j, p := range s.Prefixes {
 			switch at := at.Key("prefixes").Index(j); {
 			case !p.IsValid():
 				// the decoder has complained of it
+			case p.Addr().Is4In6():
+				at.Errorf("%v is an IPv4 network in IPv6 form; write it as IPv4", p)
 			case p.Masked() != p:
 				at.Errorf("%v has bits beyond its length; write %v", p, p.Masked())
 			case slices.Contains(s.Prefixes[:j], p):
