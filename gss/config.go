@@ -38,6 +38,7 @@ type Config struct {
 	EDNS      message.Config   `yaml:"edns"`           // how this server presents itself to resolvers
 	Cookies   string           `yaml:"cookie_secrets"` // file of secrets that all servers of the zones share; default one of this process
 	Limits    limit.Config     `yaml:"limits"`         // what one source may ask for
+	QueryLog  *QueryLog        `yaml:"query_log"`      // default none
 
 	checked *zone.Set // by Validate, which found nothing wrong: reading large zones takes time
 }
@@ -167,6 +168,9 @@ func (c *Config) checkServer(at config.Cursor) {
 	}
 	c.EDNS.Validate(at.Key("edns"))
 	c.Limits.Validate(at.Key("limits"))
+	if c.QueryLog != nil {
+		c.QueryLog.validate(at.Key("query_log"))
+	}
 	if c.Cookies != "" {
 		if _, err := cookie.Load(c.Cookies); err != nil {
 			at.Key("cookie_secrets").Errorf("%v", err)

@@ -108,6 +108,8 @@ func runSlips(t *testing.T, slips map[string]slip) {
 func TestZoneComplaints(t *testing.T) {
 	runSlips(t, map[string]slip{
 		"name":             {"gss-east", `"gss east"`, `2: gss.name: "gss east" is no name`},
+		"query log":        {"  name: gss-east", "  query_log: {every: 2}", `2: gss.query_log.file: missing`},
+		"query log every":  {"  name: gss-east", "  query_log: {file: /tmp/x, every: 0}", `2: gss.query_log.every: 0 is no number`},
 		"mesh name":        {"  name: gss-east", "  name: gss-east\n  mesh: {listen: \"198.51.100.7:7946\", key: \"0f0102030405060708090a0b0c0d0e0f\", name: x}", `3: gss.mesh.name: "x" is not gss.name, which is "gss-east"`},
 		"mesh key":         {"  name: gss-east", "  mesh: {listen: \"198.51.100.7:7946\"}", `2: gss.mesh.key: missing`},
 		"no listen":        {"[198.51.100.7:53]", "[]", `3: gss.listen: no address to answer on`},

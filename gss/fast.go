@@ -64,8 +64,9 @@ func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (int, udp.Verdict) {
 		if reply == nil && q != nil {
 			reply = served.edge.Slip(q)
 		}
-		return copy(dst, reply), udp.Answered
+		n = copy(dst, reply)
 	}
+	g.queries.add(l.now, from, message.UDP, served, dst[:n])
 	return n, udp.Answered
 }
 

@@ -45,14 +45,18 @@ type GSS struct {
 	faultOnce sync.Once
 	reloading sync.Mutex
 	stale     chan struct{} // replies are to be packed anew; holds one
+	queries   *queryLog     // nil: there is none
 }
 
 // New checks the config and reads the zones. It opens and starts nothing.
 func New(cfg Config, o Options) (*GSS, error) {
 	g := &GSS{log: o.Log, metrics: newMetrics(o.Registry), seed: maphash.MakeSeed(), cookies: cookie.NewServer(cookie.Random())}
-	g.stale = make(chan struct{}, 1)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
+	}
+	g.stale = make(chan struct{}, 1)
+	if cfg.QueryLog != nil {
+		g.queries = newQueryLog(cfg.QueryLog, g.log)
 	}
 	first, err := newServing(cfg, g, nil)
 	if err != nil {
@@ -94,6 +98,9 @@ func (g *GSS) Run(ctx context.Context) error {
 		group.Go(func() error { is.run(inner); return inner.Err() })
 	}
 	group.Go(func() error { g.pack(inner); return inner.Err() })
+	if g.queries != nil {
+		group.Go(func() error { return g.queries.run(inner) })
+	}
 	group.Go(func() error { return g.engine.prober.Run(inner) })
 	group.Go(func() error { return g.engine.keep(inner, cfg.StateDir) })
 	group.Go(func() error { g.engine.run(inner); return inner.Err() })
@@ -200,15 +207,15 @@ func (g *GSS) Healthy() error {
 // only.
 func (g *GSS) respond(wire []byte, via message.Transport, from netip.AddrPort) (reply []byte) {
 	var why message.Reason
+	now, served := time.Now(), g.engine.current.Load()
 	defer func() {
 		if p := recover(); p != nil {
 			reply, why = nil, faulty
 			g.fault(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 		g.metrics.count(via, reply, why)
+		g.queries.add(now, from, via, served, reply)
 	}()
-	now := time.Now()
-	served := g.engine.current.Load()
 	q, reply, why := served.edge.Read(wire, via, from, now)
 	if why != "" {
 		return nil

@@ -159,6 +159,9 @@ func (g *GSS) Reload(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	if !reflect.DeepEqual(was.config.QueryLog, cfg.QueryLog) {
+		return errors.New("gss.query_log is other than before; that takes a restart")
+	}
 	if !sameDNSSEC(&was.config, &cfg) {
 		return errors.New("dnssec of a zone is other than before; that takes a restart")
 	}
@@ -171,6 +174,12 @@ func (g *GSS) Reload(cfg Config) error {
 	}
 	if len(secrets) > 0 {
 		g.cookies.Set(secrets[0], secrets[1:]...)
+	}
+	if g.queries != nil {
+		select {
+		case g.queries.reopen <- struct{}{}:
+		default: // it will be done already
+		}
 	}
 	g.log.Info("reloaded", "zones", len(next.zones.Zones()), "rules", len(cfg.Rules), "answers", len(cfg.Answers))
 	return nil
