@@ -273,6 +273,43 @@ func TestDrainSite(t *testing.T) {
 	s.eventually("a new connection finds east", func() bool { return strings.Contains(s.banner(), "east.example.org") })
 }
 
+// An operator takes a site out of what names are answered with, by an order at one selector: it counts at all of them, ends when no
+// resolver can hold the old answer any more, and is undone at another.
+func TestDrainSiteAtSelectors(t *testing.T) {
+	s := newSite(t)
+	const name = "smtp.mail.example.org"
+	answered := func(selector string) string {
+		out := s.on(selector, "explain", "name", name, "A", "192.0.2.1")
+		_, after, _ := strings.Cut(out, " IN A ")
+		return strings.TrimSpace(strings.SplitN(after, "\n", 2)[0])
+	}
+	both := func(address string) func() bool {
+		return func() bool { return answered("east-gss") == address && answered("west-gss") == address }
+	}
+	s.eventually("both answer with east", both("203.0.113.11"))
+	s.eventually("each hears the other", func() bool {
+		return strings.Count(s.on("east-gss", "show", "vantage"), " yes ") == 2 && strings.Count(s.on("west-gss", "show", "vantage"), " yes ") == 2
+	})
+	began := time.Now()
+	out := s.on("west-gss", "drain", "site", "east", "--wait", "--why", "reboot")
+	if took := time.Since(began); took < 5*time.Second || took > 15*time.Second {
+		t.Errorf("with a TTL of 5s it took %v", took)
+	}
+	for _, want := range []string{"site east: drain ordered\n", "smtp-east: given for ", "smtp-east: drained, no resolver can hold it any more\n", "imap-east: drained"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it said\n%s\nwant %s", out, want)
+		}
+	}
+	if !both("203.0.113.21")() {
+		t.Errorf("after the drain east-gss answers with %s and west-gss with %s", answered("east-gss"), answered("west-gss"))
+	}
+	if out := s.on("east-gss", "show", "answer"); !strings.Contains(out, "order drain by root: reboot") {
+		t.Errorf("answers at the other selector:\n%s", out)
+	}
+	s.on("east-gss", "activate", "site", "east")
+	s.eventually("both answer with east again", both("203.0.113.11"))
+}
+
 // banner gives the SMTP banner that the client outside finds at the VIP.
 func (s *site) banner() string {
 	s.t.Helper()
