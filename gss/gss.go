@@ -41,12 +41,15 @@ type GSS struct {
 	cookies   *cookie.Server
 	seed      maphash.Seed // of nameHash
 	engine    *engine
-	answering atomic.Pointer[[]netip.AddrPort] // nil until the sockets are open
+	answering atomic.Pointer[addresses] // nil until the sockets are open
 	faultOnce sync.Once
 	reloading sync.Mutex
 	stale     chan struct{} // replies are to be packed anew; holds one
 	queries   *queryLog     // nil: there is none
 }
+
+// addresses are what is listened on.
+type addresses struct{ plain, tls []netip.AddrPort }
 
 // New checks the config and reads the zones. It opens and starts nothing.
 func New(cfg Config, o Options) (*GSS, error) {
@@ -165,8 +168,12 @@ func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 		return bindError("UDP", err)
 	}
 	g.metrics.serve(packets.Counters)
-	g.answering.Store(&listen)
-	g.log.Info("answering", "zones", len(cfg.Zones), "listen", listen, "listen_tls", cfg.ListenTLS)
+	on := addresses{plain: listen}
+	for _, l := range streams[len(listen):] {
+		on.tls = append(on.tls, l.addr())
+	}
+	g.answering.Store(&on)
+	g.log.Info("answering", "zones", len(cfg.Zones), "listen", on.plain, "listen_tls", on.tls)
 	limiter := func() *limit.Limiter { return g.engine.current.Load().limiter }
 	s := &server{log: g.log, metrics: g.metrics, limiter: limiter, respond: g.respond}
 	group, inner := errgroup.WithContext(ctx)

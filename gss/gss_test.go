@@ -2,11 +2,14 @@ package gss
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"anycastle/gss/decide"
+	"anycastle/internal/mtlstest"
 	"anycastle/internal/probe"
 )
 
@@ -46,6 +50,9 @@ func startRunning(t *testing.T, eastPort, westPort uint16, settings ...func(*Con
 		t.Fatal(err)
 	}
 	g.engine.next.config.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")} // any free port, which Validate refuses
+	for i := range g.engine.next.config.ListenTLS {
+		g.engine.next.config.ListenTLS[i] = g.engine.next.config.Listen[0]
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- g.Run(ctx) }()
@@ -282,4 +289,48 @@ func TestIdleConnectionsLockNobodyOut(t *testing.T) {
 	}
 	waitFor(t, "evictions", func() bool { return testutil.ToFloat64(r.metrics.evicted) >= 11 })
 	waitFor(t, "the evicted to be gone", func() bool { return testutil.ToFloat64(r.metrics.conns) <= most })
+}
+
+// The same questions over TLS (RFC 7858): who dials gets the certificate, ALPN, keepalive and padding.
+func TestDNSOverTLS(t *testing.T) {
+	ca := mtlstest.NewCA(t)
+	files := ca.Node(t, "gss")
+	east := site(t, "127.0.0.1:0")
+	r := startRunning(t, portOf(east), portOf(east), func(c *Config) {
+		c.ListenTLS, c.TLS = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:853")}, &files
+		c.checked = nil
+	})
+	text, err := os.ReadFile(files.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	secure := &tls.Config{RootCAs: roots, ServerName: "mx.example.org", NextProtos: []string{"dot"}}
+	c := &dns.Client{Net: "tcp-tls", Timeout: patience, TLSConfig: secure}
+	m := question("smtp.mail.example.org.", dns.TypeA)
+	m.SetEdns0(1232, false)
+	m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE}, &dns.EDNS0_PADDING{Padding: make([]byte, 20)}}
+	reply, _, err := c.Exchange(m, r.Server().ListenTLS[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(reply.Answer) != 1 || reply.Answer[0].(*dns.A).A.String() != "127.0.0.1" {
+		t.Errorf("the reply is\n%v", reply)
+	}
+	reply.Compress = true // as it came
+	wire, err := reply.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := map[uint16]bool{}
+	for _, o := range reply.IsEdns0().Option {
+		options[o.Option()] = true
+	}
+	if len(wire)%468 != 0 || !options[dns.EDNS0TCPKEEPALIVE] || !options[dns.EDNS0PADDING] {
+		t.Errorf("a reply of %d octets with the options %v", len(wire), options)
+	}
+	if got := r.ask(t, "tcp"); got != "NOERROR 127.0.0.1" {
+		t.Errorf("over TCP beside it: %s", got)
+	}
 }

@@ -107,15 +107,16 @@ type KeyStatus struct {
 // ServerStatus is the server as a whole, for `show server`.
 type ServerStatus struct {
 	Name       string           `json:"name"`
-	Listen     []netip.AddrPort `json:"listen"`     // empty until the first round of probes has ended
+	Listen     []netip.AddrPort `json:"listen"` // empty until the first round of probes has ended
+	ListenTLS  []netip.AddrPort `json:"listen_tls,omitempty"`
 	Generation uint64           `json:"generation"` // of the decision that replies follow; grows with every change; 0: none yet
 }
 
 // Server gives the server as a whole.
 func (g *GSS) Server() ServerStatus {
 	s := ServerStatus{Name: g.engine.name, Listen: []netip.AddrPort{}}
-	if addrs := g.answering.Load(); addrs != nil {
-		s.Listen = *addrs
+	if on := g.answering.Load(); on != nil {
+		s.Listen, s.ListenTLS = on.plain, on.tls
 	}
 	if now := g.engine.current.Load(); now != nil {
 		s.Generation = now.generation

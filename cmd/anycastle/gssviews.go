@@ -57,9 +57,9 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.ServerStatus]{
 		noun: "server", short: "The site selector as a whole", roles: onGSS,
-		head: []string{"NAME", "LISTENS ON", "GENERATION"},
+		head: []string{"NAME", "LISTENS ON", "BY TLS ON", "GENERATION"},
 		rows: one(func(s gss.ServerStatus) []string {
-			return []string{s.Name, words(s.Listen), strconv.FormatUint(s.Generation, 10)}
+			return []string{s.Name, words(s.Listen), words(s.ListenTLS), strconv.FormatUint(s.Generation, 10)}
 		}),
 	})
 	addView(cmd, e, f, view[gss.KeyStatus]{
