@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -66,20 +67,27 @@ func BenchmarkMissing(b *testing.B) {
 	}
 }
 
-// BenchmarkPresign signs 10,000 names ahead.
-func BenchmarkPresign(b *testing.B) {
-	var sets [][]dns.RR
-	for i := range 10_000 {
+func manySets(n int) (sets [][]dns.RR) {
+	for i := range n {
 		sets = append(sets, []dns.RR{&dns.A{
 			Hdr: dns.RR_Header{Name: fmt.Sprintf("x%d.example.net.", i), Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
 			A:   []byte{192, 0, 2, 1},
 		}})
 	}
+	return sets
+}
+
+// BenchmarkPresign signs 10,000 names ahead.
+func BenchmarkPresign(b *testing.B) {
+	sets := manySets(10_000)
 	key := newTestKey(b, "example.net.", dns.ECDSAP256SHA256)
 	for _, first := range []bool{true, false} {
 		b.Run(map[bool]string{true: "all new", false: "all known"}[first], func(b *testing.B) {
 			s := newTestSigner(b, Config{Origin: "example.net."})
 			if err := s.Use(b.Context(), oneKey(key), epoch); err != nil {
+				b.Fatal(err)
+			}
+			if err := s.Presign(b.Context(), sets, epoch); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
@@ -93,5 +101,27 @@ func BenchmarkPresign(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkAdd signs ten sets that change, beside 10,000.
+func BenchmarkAdd(b *testing.B) {
+	sets := manySets(10_000)
+	s := newTestSigner(b, Config{Origin: "example.net."})
+	if err := s.Use(b.Context(), oneKey(newTestKey(b, "example.net.", dns.ECDSAP256SHA256)), epoch); err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Presign(b.Context(), sets, epoch); err != nil {
+		b.Fatal(err)
+	}
+	n := uint32(0)
+	for b.Loop() {
+		for _, set := range sets[:10] {
+			n++
+			set[0].(*dns.A).A = binary.BigEndian.AppendUint32(nil, n)
+		}
+		if err := s.Add(b.Context(), sets[:10], epoch); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -77,6 +77,28 @@ func (k *Keeper) Adopt(id string, now time.Time) error {
 	return k.save(k.state)
 }
 
+// DSSeen gives the observation, for Step, of an operator who has seen that all of the parent's servers have the DS records of
+// these keys and of no others; of none at all if there are none.
+func (k *Keeper) DSSeen(now time.Time, ids ...string) (Observation, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	set := []string{}
+	for _, id := range ids {
+		if _, known := k.state.Keys[id]; !known {
+			return Observation{}, fmt.Errorf("no key %s; there are %v", id, slices.Sorted(maps.Keys(k.state.Keys)))
+		}
+		set = with(set, id)
+	}
+	return Observation{At: now, Sets: [][]string{set}, Complete: true}, nil
+}
+
+// Keys gives the keys by ID, for Parent.Observe.
+func (k *Keeper) Keys() map[string]*Key {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.keys)
+}
+
 // Compromise orders that a key, which others have got hold of, is replaced as fast as all caches validate.
 func (k *Keeper) Compromise(id string) error {
 	k.mu.Lock()

@@ -15,7 +15,7 @@ import (
 
 // quick is a policy of seconds, so that a whole roll fits a test.
 var quick = Policy{
-	Algorithm: dns.ECDSAP256SHA256, KeyTTL: time.Second, MaxTTL: time.Second, Propagation: 100 * time.Millisecond,
+	Algorithm: dns.ECDSAP256SHA256, KeyTTL: time.Second, MaxTTL: time.Second, Propagation: 300 * time.Millisecond,
 	ParentTTL: time.Second,
 }
 
@@ -92,7 +92,7 @@ func (l *live) exchange(_ context.Context, q *dns.Msg, server string) (m *dns.Ms
 // turn has everybody do one thing.
 func (l *live) turn() {
 	l.t.Helper()
-	o, err := l.parent.Observe(l.t.Context(), "zone.example.net.", l.keeper.keys, time.Now)
+	o, err := l.parent.Observe(l.t.Context(), "zone.example.net.", l.keeper.Keys(), time.Now)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -183,6 +183,31 @@ func TestPartialObservationProvesNothing(t *testing.T) {
 	}
 }
 
+// TestRequestThatIsTakenBackMayComeTrue: the parent read CDS records, and takes its time.
+func TestRequestThatIsTakenBackMayComeTrue(t *testing.T) {
+	t.Parallel()
+	r := &rolling{t: t, now: epoch, policy: testPolicy()}
+	r.policy.Registration = 100 * time.Hour
+	wait := func(d time.Duration) {
+		for end := r.now.Add(d); r.now.Before(end); r.now = r.now.Add(time.Hour) {
+			r.step(&Observation{At: r.now, Sets: [][]string{{}}, Complete: true})
+		}
+	}
+	wait(10 * time.Hour)
+	if len(r.decision.Request.Keys) != 1 {
+		t.Fatalf("got %+v", r.decision)
+	}
+	r.policy.Insecure = true
+	wait(100 * time.Hour)
+	if len(r.decision.Data) != 1 || !r.decision.Request.Delete {
+		t.Errorf("after %v the zone is unsigned: %+v", r.now.Sub(epoch), r.decision)
+	}
+	wait(50 * time.Hour)
+	if len(r.decision.Data) != 0 {
+		t.Errorf("after %v the zone is still signed: %+v", r.now.Sub(epoch), r.decision)
+	}
+}
+
 func TestForeignDSIsAnAlarm(t *testing.T) {
 	t.Parallel()
 	r := &rolling{t: t, now: epoch, policy: testPolicy(), keys: 1}

@@ -191,7 +191,7 @@ func (s *Signer) set(st *state, out, set []dns.RR, now time.Time) ([]dns.RR, err
 // find gives the signatures of a set, makes them if need be, and otherwise gives the last good ones with no error. The set
 // may be sent with any TTL up to theirs: validators take the least (RFC 4035 section 5.3.3).
 func (s *Signer) find(st *state, key []byte, ttl uint32, now time.Time) (*entry, error) {
-	e, least := st.pinned[string(key)], s.cfg.Validity/useShare
+	e, least := st.ahead(key), s.cfg.Validity/useShare
 	pinned := e != nil
 	if !pinned {
 		e, least = st.online.get(key), s.cfg.Validity/refreshShare

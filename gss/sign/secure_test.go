@@ -252,11 +252,18 @@ func TestPresignedRepliesCostNoCrypto(t *testing.T) {
 		t.Errorf("%d signatures were made for what was pre-signed", got-before)
 	}
 	// a change of one answer costs one signature, at the change
-	z.set("www.example.net.", dns.TypeA, set[0])
-	presign()
-	ask(key)
-	if got := count.calls.Load(); got != before+1 {
-		t.Errorf("%d signatures were made for a changed set", got-before)
+	for i, add := range []func(){presign, func() {
+		if err := z.signer.Add(t.Context(), [][]dns.RR{z.nodes["www.example.net."][dns.TypeA]}, now); err != nil {
+			t.Fatal(err)
+		}
+	}} {
+		z.set("www.example.net.", dns.TypeA, set[:i+1]...)
+		add()
+		ask(key)
+		add()
+		if got := count.calls.Load(); got != before+int64(i)+1 {
+			t.Errorf("%d signatures were made for %d changes of a set", got-before, i+1)
+		}
 	}
 	// another key signs all before it is used
 	second, secondCount := countingKey(t, "example.net.", dns.ED25519)
@@ -380,7 +387,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"no origin":                      {},
 		"signatures end before records":  {Origin: "example.net.", MaxTTL: 48 * time.Hour, Validity: 72 * time.Hour},
 		"TTL of no second":               {Origin: "example.net.", MaxTTL: time.Millisecond},
-		"negative TTL beyond the others": {Origin: "example.net.", MaxTTL: time.Second},
+		"negative TTL beyond the others": {Origin: "example.net.", MaxTTL: time.Second, NegativeTTL: time.Minute},
 		"negative skew":                  {Origin: "example.net.", Skew: -1},
 	} {
 		if s, err := New(c); err == nil {

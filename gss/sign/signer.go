@@ -1,24 +1,21 @@
 package sign
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sync/errgroup"
 )
 
 // Config is what a Signer is made with. The zero value of each field but Origin means its default.
 type Config struct {
 	Origin      string        // of the zone
 	MaxTTL      time.Duration // of any record; greater ones are lowered in signed replies. 24h; an eighth of Validity at most
-	NegativeTTL time.Duration // of NSEC records in replies without SOA record, which are referrals. 60s
+	NegativeTTL time.Duration // of NSEC records in replies without SOA record, which are referrals. 60s, or MaxTTL
 	Validity    time.Duration // of signatures. 14 days
 	Skew        time.Duration // how far back a signature begins, for validators whose clocks are late. 1h
 	CacheSize   int           // signatures of sets that were not pre-signed. 65536
@@ -35,7 +32,7 @@ const (
 func (c Config) withDefaults() Config {
 	c.Origin = dns.CanonicalName(c.Origin)
 	orDuration(&c.MaxTTL, 24*time.Hour)
-	orDuration(&c.NegativeTTL, time.Minute)
+	orDuration(&c.NegativeTTL, min(time.Minute, c.MaxTTL))
 	orDuration(&c.Validity, 14*24*time.Hour)
 	orDuration(&c.Skew, time.Hour)
 	if c.CacheSize == 0 {
@@ -114,9 +111,18 @@ type Signer struct {
 type state struct {
 	origin string
 	ring   Ring
-	apex   []uint16 // types of the ring's records
-	pinned map[string]*entry
+	apex   []uint16          // types of the ring's records
+	pinned map[string]*entry // by Presign
+	added  map[string]*entry // by Add
 	online *cache
+}
+
+// ahead gives what was signed ahead of queries.
+func (st *state) ahead(key []byte) *entry {
+	if e := st.added[string(key)]; e != nil {
+		return e
+	}
+	return st.pinned[string(key)]
 }
 
 // New makes a Signer. Until Use gives it keys it leaves all replies as they are.
@@ -132,160 +138,3 @@ func New(cfg Config) (*Signer, error) {
 
 // Signed counts the signatures that were made.
 func (s *Signer) Signed() uint64 { return s.signed.Load() }
-
-// Use has further replies signed by these keys. All that is pre-signed is signed by them first; it blocks that long, while
-// queries are still answered with the signatures of before. An error (ErrUnsigned) says what could not be signed; the keys
-// are in use nevertheless, as validators expect them, and such sets are tried again when they are asked for.
-func (s *Signer) Use(ctx context.Context, ring Ring, now time.Time) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	old := s.state.Load()
-	sets := make([][]byte, 0, len(old.pinned))
-	for key := range old.pinned {
-		if !old.isApex([]byte(key)) {
-			sets = append(sets, []byte(key))
-		}
-	}
-	st := &state{origin: s.cfg.Origin, ring: ring, online: newCache(s.cfg.CacheSize)}
-	return s.install(ctx, st, nil, sets, old.pinned, now)
-}
-
-// Presign signs the sets which replies will be made of, so that those cost no crypto: it is called at each change of state
-// with all sets that may be asked for then. Signatures of sets that were known before are kept; those of sets that are not
-// among these any more are forgotten. Sets are whole RRsets, each with its full TTL.
-func (s *Signer) Presign(ctx context.Context, sets [][]dns.RR, now time.Time) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	old := s.state.Load()
-	st := &state{origin: s.cfg.Origin, ring: old.ring, online: old.online}
-	keys := make([][]byte, 0, len(sets))
-	ttls := make(map[string]uint32, len(sets))
-	var b setKey
-	var errs []error
-	for _, set := range sets {
-		if len(set) == 0 || !within(s.cfg.Origin, set[0].Header().Name) {
-			continue
-		}
-		key, err := b.build(set)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%w: %w", ErrUnsigned, err))
-			continue
-		}
-		if _, twice := ttls[string(key)]; !twice {
-			keys = append(keys, slices.Clone(key))
-		}
-		ttls[string(key)] = max(ttls[string(key)], s.ttl(set))
-	}
-	return errors.Join(append(errs, s.install(ctx, st, ttls, keys, old.pinned, now))...)
-}
-
-// Refresh signs again what is pre-signed and has less than a quarter of its time left. It is to be called every hour or so:
-// an eighth of Config.Validity at most.
-func (s *Signer) Refresh(ctx context.Context, now time.Time) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	old := s.state.Load()
-	st := &state{origin: s.cfg.Origin, ring: old.ring, online: old.online}
-	keys := make([][]byte, 0, len(old.pinned))
-	for key := range old.pinned {
-		if !old.isApex([]byte(key)) {
-			keys = append(keys, []byte(key))
-		}
-	}
-	return s.install(ctx, st, nil, keys, old.pinned, now)
-}
-
-// install fills st.pinned with signatures of these sets and of the ring's own, and has queries use st. Of sets that were
-// pinned before it takes the signature, if the ring would still make it, and otherwise the TTL at least.
-func (s *Signer) install(
-	ctx context.Context, st *state, ttls map[string]uint32, keys [][]byte, old map[string]*entry, now time.Time,
-) error {
-	if ttls == nil {
-		ttls = map[string]uint32{}
-	}
-	keys, err := s.addApex(st, ttls, keys)
-	if err != nil {
-		return err
-	}
-	entries := make([]*entry, len(keys))
-	var next atomic.Int64
-	var workers errgroup.Group
-	var mu sync.Mutex
-	var errs []error
-	for range min(s.cfg.Workers, len(keys)) {
-		workers.Go(func() error {
-			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				e, err := s.renew(st, keys[i], ttls[string(keys[i])], old[string(keys[i])], now)
-				entries[i] = e
-				if err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-				}
-			}
-			return nil
-		})
-	}
-	if err := workers.Wait(); err != nil {
-		return fmt.Errorf("sign ahead: %w", err) // nothing has changed
-	}
-	st.pinned = make(map[string]*entry, len(keys))
-	for i, e := range entries {
-		if e != nil {
-			st.pinned[string(keys[i])] = e
-		}
-	}
-	s.state.Store(st)
-	return summary(errs)
-}
-
-// summary keeps an error short when every set fails for the same reason.
-func summary(errs []error) error {
-	if len(errs) > 3 {
-		return fmt.Errorf("%w, and %d sets more", errors.Join(errs[:3]...), len(errs)-3)
-	}
-	return errors.Join(errs...)
-}
-
-// addApex adds the ring's own sets.
-func (s *Signer) addApex(st *state, ttls map[string]uint32, keys [][]byte) ([][]byte, error) {
-	records := st.ring.Records(s.cfg.Origin)
-	for len(records) > 0 {
-		n := 1
-		for n < len(records) && sameSet(records[0], records[n]) {
-			n++
-		}
-		var b setKey
-		key, err := b.build(records[:n])
-		if err != nil {
-			return nil, fmt.Errorf("sign the keys: %w", err)
-		}
-		st.apex = append(st.apex, records[0].Header().Rrtype)
-		ttls[string(key)] = st.ring.TTL
-		keys = append(keys, slices.Clone(key))
-		records = records[n:]
-	}
-	return keys, nil
-}
-
-// renew gives the entry of a set under the ring of st: the old one if it will do.
-func (s *Signer) renew(st *state, key []byte, ttl uint32, old *entry, now time.Time) (*entry, error) {
-	if old == nil {
-		old = st.online.get(key)
-	}
-	if old != nil {
-		ttl = max(ttl, old.ttl)
-	}
-	signers := st.signers(key)
-	if old.madeBy(signers) && ttl <= old.ttl && old.left(now) >= s.cfg.Validity/refreshShare {
-		return old, nil
-	}
-	e, err := s.make(signers, key, ttl, now)
-	if err != nil && old.madeBy(signers) && old.left(now) > 0 {
-		return old, err // the last good one
-	}
-	return e, err
-}

@@ -187,6 +187,32 @@ func TestDiskIsFull(t *testing.T) {
 	}
 }
 
+func TestDSSeenByHand(t *testing.T) {
+	t.Parallel()
+	k := newTestKeeper(t, t.TempDir(), "example.net.", testPolicy())
+	now := epoch
+	_, d := step(t, k, nil, now)
+	first := d.DNSKEY[0]
+	for range 40 { // nobody tells, nothing happens
+		now = now.Add(24 * time.Hour)
+		_, d = step(t, k, nil, now)
+	}
+	if d.Keys[0].State != Ready || len(d.Request.Keys) != 1 {
+		t.Errorf("got %+v", d)
+	}
+	if _, err := k.DSSeen(now, "Kexample.net.+013+99999"); err == nil {
+		t.Error("a key that is not there was seen")
+	}
+	o, err := k.DSSeen(now, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step(t, k, &o, now)
+	if _, d = step(t, k, nil, now.Add(31*time.Hour)); d.Keys[0].State != Active {
+		t.Errorf("got %+v", d)
+	}
+}
+
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
