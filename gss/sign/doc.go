@@ -2,9 +2,9 @@
 // (CSK) per zone, and keys are rolled without help.
 //
 // It looks nothing up and opens no socket but through what it is given, and starts nothing that outlives a call. A Signer secures
-// replies; a Keeper owns a zone's keys and tells, with each Step, the Ring for Signer.Use. Who joins them serves Ring.Records
-// at the zone's apex, calls Presign at each change of state, Refresh every hour, and Step at Decision.Next, after orders and
-// with what Parent.Observe finds.
+// replies; a Keeper owns a zone's keys and tells, with each Step, the Ring for Signer.Use. Who joins them calls Use before the
+// first reply, serves Ring.Records at the zone's apex, calls Presign with the zone, Add at each change of state, Refresh every
+// hour, and Step at Decision.Next, after orders and with what Parent.Observe finds, say every hour.
 //
 // # Replies
 //
@@ -54,6 +54,7 @@
 //
 // All servers of a zone sign for themselves and need the same keys: the unit is the Store, a directory. One server is the
 // keeper; the others have a copy, made by whatever copies files within Policy.Propagation (keys first, then the
-// state: a state without its keys is refused, and the former ring stays in use), and Follow. If the keeper dies nothing
+// state: a state without its keys is refused, and the former ring stays in use), and Follow. If they know of each other that
+// one is behind (Decision.Serial), Keeper.Behind has the keeper wait for it. If the keeper dies nothing
 // expires; no key rolls until it is back, or another server, which has the same files, is made the keeper.
 package sign

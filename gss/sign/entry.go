@@ -37,7 +37,7 @@ func (e *entry) left(now time.Time) time.Duration {
 
 // madeBy says whether these keys, and no others, made the signatures.
 func (e *entry) madeBy(keys []*Key) bool {
-	return e != nil && slices.EqualFunc(e.sigs, keys, func(s signature, k *Key) bool { return s.key == k })
+	return e != nil && slices.EqualFunc(e.sigs, keys, func(s signature, k *Key) bool { return s.key.same(k) })
 }
 
 // append adds the RRSIG records for a set with that owner and TTL. They are the caller's to change.

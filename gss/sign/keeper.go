@@ -20,6 +20,7 @@ type Keeper struct {
 	policy Policy
 	state  State
 	keys   map[string]*Key
+	behind time.Time
 	saved  uint64    // serial of the state on disk
 	seen   time.Time // of its observation
 }
@@ -52,6 +53,15 @@ func (k *Keeper) SetPolicy(policy Policy) error {
 	defer k.mu.Unlock()
 	k.policy = policy
 	return nil
+}
+
+// Behind tells that some server of the zone answers now by a Decision that is older than the last, as the servers know of each
+// other by Decision.Serial. It is to be told again for as long as that is so, more often than Policy.Propagation. Nothing that
+// such a server needs is removed then.
+func (k *Keeper) Behind(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.behind = now
 }
 
 // Roll orders that the next key takes the place of the present one.
@@ -161,7 +171,7 @@ func (k *Keeper) save(state State) error {
 
 // next is Next, with the key that it needs.
 func (k *Keeper) next(observed *Observation, now time.Time) (State, Decision, map[string]*Key, error) {
-	in := Inputs{Policy: k.policy, Observed: observed}
+	in := Inputs{Policy: k.policy, Observed: observed, Behind: k.behind}
 	state, decision := Next(k.state, in, now)
 	keys := maps.Clone(k.keys)
 	if decision.Need == 0 {

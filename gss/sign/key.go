@@ -95,6 +95,12 @@ func keyID(zone string, algorithm uint8, tag uint16) string {
 	return fmt.Sprintf("K%s+%03d+%05d", zone, algorithm, tag)
 }
 
+// same says whether two keys are one, even if they were read from files twice.
+func (k *Key) same(other *Key) bool {
+	a, b := k.record, other.record
+	return k == other || k.tag == other.tag && a.Algorithm == b.Algorithm && a.PublicKey == b.PublicKey
+}
+
 // Tag is the key tag (RFC 4034 appendix B).
 func (k *Key) Tag() uint16 { return k.tag }
 

@@ -11,6 +11,7 @@ type Inputs struct {
 	Policy   Policy
 	Observed *Observation // news from the parent, or by order; nil if there are none
 	Spare    *Spare       // a key that was made as Decision.Need asked
+	Behind   time.Time    // when some server of the zone last answered by a Decision older than the last, as far as is known
 }
 
 // Spare is a key that was made and is in no state yet.
@@ -21,6 +22,7 @@ type Spare struct {
 
 // Decision is what is to be done until the next.
 type Decision struct {
+	Serial  uint64   // of the state, by which servers compare
 	DNSKEY  []string // IDs of keys in the DNSKEY set, which all sign it
 	Data    []string // that sign the zone's data
 	Request Request  // for CDS and CDNSKEY
@@ -41,11 +43,17 @@ func Next(s State, in Inputs, now time.Time) (State, Decision) {
 	now = now.UTC().Round(0) // as it is on disk
 	m := machine{State: s, policy: in.Policy, now: now}
 	m.begin()
+	m.hold(in.Behind)
 	m.observe(in.Observed)
+	m.forget()
 	need := m.choose(in.Spare)
 	for m.move() {
 	}
-	m.forget()
+	if need == 0 { // the end of one roll may be the time of the next
+		need = m.choose(in.Spare)
+		for m.move() {
+		}
+	}
 	if changed(before, m.State) {
 		m.Serial++
 	}
@@ -90,6 +98,25 @@ func (m *machine) begin() {
 	for i := range m.DS {
 		if v := &m.DS[i]; v.Until.IsZero() {
 			v.TTL, v.Lag = max(v.TTL, p.ParentTTL), max(v.Lag, p.ParentPropagation)
+		}
+	}
+}
+
+// hold keeps what was replaced for as long as some server answered by it.
+func (m *machine) hold(behind time.Time) {
+	if behind = behind.UTC().Round(0); behind.After(m.now) {
+		behind = m.now
+	}
+	for _, vs := range [][]Version{m.DNSKEY, m.Data} {
+		for i := range vs {
+			if v := &vs[i]; !v.Until.IsZero() && v.Until.Before(behind) {
+				v.Until = behind
+			}
+		}
+	}
+	for i := range m.DS {
+		if v := &m.DS[i]; !v.Withdrawn.IsZero() && v.Withdrawn.Before(behind) {
+			v.Withdrawn = behind // the parent may have read CDS there
 		}
 	}
 }

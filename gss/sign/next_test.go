@@ -19,12 +19,16 @@ type rolling struct {
 	decision Decision
 	keys     int
 	parent   []string
+	behind   bool
 	log      []string
 }
 
 func (r *rolling) step(o *Observation) {
 	r.t.Helper()
 	in := Inputs{Policy: r.policy, Observed: o}
+	if r.behind {
+		in.Behind = r.now
+	}
 	s, d := Next(r.state, in, r.now)
 	if d.Need != 0 {
 		r.keys++
@@ -205,6 +209,26 @@ func TestRequestThatIsTakenBackMayComeTrue(t *testing.T) {
 	wait(50 * time.Hour)
 	if len(r.decision.Data) != 0 {
 		t.Errorf("after %v the zone is still signed: %+v", r.now.Sub(epoch), r.decision)
+	}
+}
+
+func TestNothingIsRemovedThatAServerNeedsWhichIsBehind(t *testing.T) {
+	t.Parallel()
+	r := &rolling{t: t, now: epoch, policy: testPolicy(), keys: 1, parent: []string{"Kx.+013+00001"}}
+	r.state = Adopt("Kx.+013+00001", dns.ECDSAP256SHA256, epoch).AskRoll()
+	r.run(38 * time.Hour) // the second key signs
+	r.behind = true
+	r.run(500 * time.Hour)
+	if len(r.decision.DNSKEY) != 2 || r.decision.Data[0] != "Kx.+013+00002" {
+		t.Fatalf("got %+v", r.decision)
+	}
+	r.behind = false
+	r.run(4 * time.Hour)
+	if len(r.decision.DNSKEY) != 2 {
+		t.Errorf("the key left while caches could have what it signed: %+v", r.decision)
+	}
+	if r.run(4 * time.Hour); len(r.decision.DNSKEY) != 1 {
+		t.Errorf("got %+v", r.decision)
 	}
 }
 

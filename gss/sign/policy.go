@@ -16,7 +16,7 @@ type Policy struct {
 
 	KeyTTL      time.Duration // of the DNSKEY, CDS and CDNSKEY sets
 	MaxTTL      time.Duration // of any record of the zone, denials too: Config.MaxTTL of the Signer
-	Propagation time.Duration // from a change of State until all servers of the zone answer by it
+	Propagation time.Duration // from a change of State until all servers of the zone answer by it: Signer.Use takes its time
 
 	ParentTTL         time.Duration // of the DS set, or of its absence, at least; an observation may say more
 	ParentPropagation time.Duration // until all the parent's servers have what those show that are asked

@@ -16,12 +16,17 @@ import (
 
 // Use has further replies signed by these keys. All that is pre-signed is signed by them first; it blocks that long, while
 // queries are still answered with the signatures of before. An error (ErrUnsigned) says what could not be signed; the keys
-// are in use nevertheless, as validators expect them, and such sets are tried again when they are asked for.
+// are in use nevertheless, as validators expect them, and such sets are tried again when they are asked for. With the keys that
+// are in use, it is Refresh.
 func (s *Signer) Use(ctx context.Context, ring Ring, now time.Time) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 	old := s.state.Load()
-	return s.again(ctx, old, &state{origin: s.cfg.Origin, ring: ring, online: newCache(s.cfg.CacheSize)}, now)
+	online := old.online
+	if !ring.same(&old.ring) {
+		online = newCache(s.cfg.CacheSize)
+	}
+	return s.again(ctx, old, &state{origin: s.cfg.Origin, ring: ring, online: online}, now)
 }
 
 // Refresh signs again what is pre-signed and has less than a quarter of its time left. It is to be called every hour or so:
@@ -35,6 +40,7 @@ func (s *Signer) Refresh(ctx context.Context, now time.Time) error {
 
 // again pre-signs in st what old has.
 func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error {
+	signed := s.signed.Load()
 	pinned, added := newBatch(len(old.pinned)), newBatch(len(old.added))
 	for key := range old.pinned {
 		if !old.isApex([]byte(key)) {
@@ -55,6 +61,9 @@ func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error
 		return more
 	}
 	s.state.Store(st)
+	if s.signed.Load() != signed || !st.ring.same(&old.ring) {
+		s.renewed.Add(1)
+	}
 	return errors.Join(err, more)
 }
 

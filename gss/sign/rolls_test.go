@@ -2,6 +2,8 @@ package sign
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,10 +54,10 @@ func (w *sim) order() {
 		w.note("roll")
 		w.state = w.state.AskRoll()
 	case 2:
-		for id := range w.state.Keys {
+		if ids := slices.Sorted(maps.Keys(w.state.Keys)); len(ids) > 0 {
+			id := ids[w.rnd.IntN(len(ids))]
 			w.note("%s is compromised", id)
 			w.state = w.state.Compromise(id)
-			break
 		}
 	case 3:
 		insecure := w.policy.Insecure
@@ -136,6 +138,7 @@ func TestSimulationSeesFaults(t *testing.T) {
 		"TTLs of keys are greater":   {keyTTL: 100 * time.Hour},
 		"TTLs of DS are greater":     {parentTTL: 200 * time.Hour},
 		"the parent goes back again": {unordered: true},
+		"servers are stuck silently": {silent: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -267,17 +267,34 @@ func TestPresignedRepliesCostNoCrypto(t *testing.T) {
 	}
 	// another key signs all before it is used
 	second, secondCount := countingKey(t, "example.net.", dns.ED25519)
+	generation := z.signer.Generation()
 	z.use(t, oneKey(second))
+	if z.signer.Generation() == generation {
+		t.Error("a change of keys is no new generation")
+	}
 	before = secondCount.calls.Load()
 	ask(second)
 	if secondCount.calls.Load() != before {
 		t.Error("after a change of keys, replies were signed one by one")
 	}
+	// the same key again, as from its files, changes nothing
+	copied := *second
+	z.use(t, oneKey(&copied))
+	z.respond(query("random.example.net.", dns.TypeA))
+	z.use(t, oneKey(second))
+	z.respond(query("random.example.net.", dns.TypeA))
+	if n := secondCount.calls.Load(); n != before+1 {
+		t.Errorf("%d signatures were made", n-before)
+	}
 	// months pass, without a signature that ends or a query that signs
 	for range 90 {
 		now = now.Add(24 * time.Hour)
+		before, generation = secondCount.calls.Load(), z.signer.Generation()
 		if err := z.signer.Refresh(t.Context(), now); err != nil {
 			t.Fatal(err)
+		}
+		if (secondCount.calls.Load() != before) != (z.signer.Generation() != generation) {
+			t.Errorf("at %v generation %d came after %d", now, z.signer.Generation(), generation)
 		}
 		before = secondCount.calls.Load()
 		ask(second)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,13 @@ type Ring struct {
 	TTL    uint32 // of the three sets, in seconds
 }
 
+// same says whether two rings make the same replies.
+func (r *Ring) same(other *Ring) bool {
+	equal := func(a, b []*Key) bool { return slices.EqualFunc(a, b, (*Key).same) }
+	return r.Delete == other.Delete && r.TTL == other.TTL &&
+		equal(r.Data, other.Data) && equal(r.Apex, other.Apex) && equal(r.Parent, other.Parent)
+}
+
 // Records gives the DNSKEY, CDS and CDNSKEY sets, unsigned, which the zone is to answer at its apex.
 func (r *Ring) Records(origin string) []dns.RR {
 	origin = dns.CanonicalName(origin)
@@ -103,6 +111,7 @@ type Signer struct {
 	state   atomic.Pointer[state]
 	scratch sync.Pool // of *setKey
 	signed  atomic.Uint64
+	renewed atomic.Uint64
 
 	change sync.Mutex // one change of state at a time
 }
@@ -135,6 +144,10 @@ func New(cfg Config) (*Signer, error) {
 	s.state.Store(&state{origin: cfg.Origin, online: newCache(cfg.CacheSize)})
 	return s, nil
 }
+
+// Generation grows when signatures that replies had before are out of use: by Use, and by a Refresh that signed something. Who
+// keeps whole replies makes them anew then.
+func (s *Signer) Generation() uint64 { return s.renewed.Load() }
 
 // Signed counts the signatures that were made.
 func (s *Signer) Signed() uint64 { return s.signed.Load() }

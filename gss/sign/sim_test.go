@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
 
@@ -35,12 +36,14 @@ type sim struct {
 	failed   string
 	rolls    int
 	active   map[string]bool
+	stuck    time.Time // until when some server is later than it should be, which is known
 }
 
 // lies are how much longer things take in truth than the policy says.
 type lies struct {
 	propagation, parent, dataTTL, keyTTL, parentTTL time.Duration
 	unordered                                       bool
+	silent                                          bool // servers that are stuck do not tell
 }
 
 type pendingDS struct {
@@ -151,6 +154,9 @@ func (w *sim) act(observed *Observation) {
 		}
 	}
 	in := Inputs{Policy: w.policy, Observed: observed}
+	if !w.truth.silent {
+		in.Behind = w.stuck
+	}
 	before := w.state.clone()
 	s, d := Next(w.state, in, w.now)
 	if !reflect.DeepEqual(before, w.state) {
@@ -166,7 +172,8 @@ func (w *sim) act(observed *Observation) {
 	in.Spare, in.Observed = nil, nil
 	if w.chance(10) {
 		if again, d2 := Next(s, in, w.now); again.Serial != s.Serial || !reflect.DeepEqual(d2, Look(s, w.policy, w.now)) {
-			w.t.Fatalf("a second look changes %+v\nto %+v", s, again)
+			w.t.Fatalf("a second look changes (-first +second, and -Look +second):\n%s\n%s",
+				cmp.Diff(s, again), cmp.Diff(Look(s, w.policy, w.now), d2))
 		}
 	}
 	if reflect.DeepEqual(d, w.last) {
@@ -192,6 +199,9 @@ func (w *sim) serve(d Decision) {
 	}
 	for i := range 3 {
 		from := w.now.Add(w.upTo(w.policy.Propagation + w.truth.propagation))
+		if w.chance(40) {
+			from = from.Add(w.upTo(300 * time.Hour))
+		}
 		ttl := func(keys []string, ttl, more time.Duration) time.Duration {
 			if len(keys) == 0 {
 				ttl = w.policy.MaxTTL
@@ -201,6 +211,9 @@ func (w *sim) serve(d Decision) {
 		w.dnskey[i].add(served{from: from, keys: d.DNSKEY, ttl: ttl(d.DNSKEY, w.policy.KeyTTL, w.truth.keyTTL)})
 		w.data[i].add(served{from: from, keys: d.Data, ttl: ttl(d.Data, w.policy.MaxTTL, w.truth.dataTTL)})
 		w.cds[i].add(served{from: from, ttl: w.policy.KeyTTL, nr: len(w.requests) - 1})
+		if from = w.cds[i][len(w.cds[i])-1].from; from.After(w.now.Add(w.policy.Propagation + w.truth.propagation)) {
+			w.stuck = later(w.stuck, from)
+		}
 	}
 }
 

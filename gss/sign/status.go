@@ -34,7 +34,7 @@ const (
 
 // decide tells what the state means.
 func (m *machine) decide(need uint8) Decision {
-	d := Decision{DNSKEY: current(m.DNSKEY), Data: current(m.Data), Request: m.Request, Need: need}
+	d := Decision{Serial: m.Serial, DNSKEY: current(m.DNSKEY), Data: current(m.Data), Request: m.Request, Need: need}
 	for _, id := range slices.Sorted(maps.Keys(m.Keys)) {
 		d.Keys = append(d.Keys, m.keyStatus(id))
 	}

@@ -187,6 +187,23 @@ func TestDiskIsFull(t *testing.T) {
 	}
 }
 
+func TestKeeperWaitsForAServerThatIsBehind(t *testing.T) {
+	t.Parallel()
+	k := newTestKeeper(t, t.TempDir(), "example.net.", testPolicy())
+	now := epoch
+	for range 20 {
+		k.Behind(now)
+		step(t, k, nil, now)
+		now = now.Add(time.Hour)
+	}
+	if _, d := step(t, k, nil, now); d.Keys[0].State != Published {
+		t.Errorf("got %+v", d)
+	}
+	if _, d := step(t, k, nil, now.Add(6*time.Hour)); d.Keys[0].State != Ready {
+		t.Errorf("got %+v", d)
+	}
+}
+
 func TestDSSeenByHand(t *testing.T) {
 	t.Parallel()
 	k := newTestKeeper(t, t.TempDir(), "example.net.", testPolicy())
