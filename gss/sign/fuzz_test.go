@@ -46,24 +46,7 @@ func FuzzSecure(f *testing.F) {
 			t.Errorf("Secure: %v", secureErr)
 		}
 		for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
-			for i, rr := range section {
-				sig, ok := rr.(*dns.RRSIG)
-				if !ok {
-					continue
-				}
-				begin := i // a set stands in front of its signature
-				for begin > 0 && sameSet(section[begin-1], section[i-1]) {
-					begin--
-				}
-				set, err := normal(section[begin:i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				sig.Hdr.Name = set[0].Header().Name
-				if err := sig.Verify(key.record, set); err != nil {
-					t.Errorf("%v\n%v: %v", section[begin:i], sig, err)
-				}
-			}
+			verifySection(t, key, section)
 		}
 		if _, err := m.Pack(); err != nil && unpackable == nil && m.Len() < dns.MaxMsgSize {
 			if _, bad := dns.PackDomainName(facts.Name, make([]byte, 256), 0, nil, false); bad == nil {
@@ -71,6 +54,29 @@ func FuzzSecure(f *testing.F) {
 			}
 		}
 	})
+}
+
+// verifySection wants that a set stands in front of each signature, and fits it.
+func verifySection(t *testing.T, key *Key, section []dns.RR) {
+	t.Helper()
+	for i, rr := range section {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok {
+			continue
+		}
+		begin := i
+		for begin > 0 && sameSet(section[begin-1], section[i-1]) {
+			begin--
+		}
+		set, err := normal(section[begin:i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig.Hdr.Name = set[0].Header().Name
+		if err := sig.Verify(key.record, set); err != nil {
+			t.Errorf("%v\n%v: %v", section[begin:i], sig, err)
+		}
+	}
 }
 
 // normal is what a validator sees of a set.
