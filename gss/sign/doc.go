@@ -56,5 +56,6 @@
 // keeper; the others have a copy, made by whatever copies files within Policy.Propagation (keys first, then the
 // state: a state without its keys is refused, and the former ring stays in use), and Follow. If they know of each other that
 // one is behind (Decision.Serial), Keeper.Behind has the keeper wait for it. If the keeper dies nothing
-// expires; no key rolls until it is back, or another server, which has the same files, is made the keeper.
+// expires; no key rolls until it is back, or another server, which has the same files, is made the keeper. A zone that was
+// signed by something else, with one key alone, is taken over by Store.Adopt.
 package sign

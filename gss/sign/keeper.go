@@ -25,7 +25,8 @@ type Keeper struct {
 	seen   time.Time // of its observation
 }
 
-// NewKeeper reads what the store has. No other process can keep the same keys until Close.
+// NewKeeper reads what the store has. No other process can keep the same keys until Close. Key files of the zone without a
+// state are an error, ErrNoState.
 func NewKeeper(store *Store, policy Policy) (*Keeper, error) {
 	if err := policy.Check(); err != nil {
 		return nil, fmt.Errorf("policy of the keys of %s: %w", store.zone, err)
@@ -35,6 +36,9 @@ func NewKeeper(store *Store, policy Policy) (*Keeper, error) {
 		return nil, fmt.Errorf("keep the keys of %s: %w", store.zone, err)
 	}
 	state, keys, err := store.Load()
+	if err == nil && len(state.Keys) == 0 {
+		err = store.refuseOrphans(state)
+	}
 	if err != nil {
 		return nil, errors.Join(err, unlock(lock))
 	}
@@ -69,22 +73,6 @@ func (k *Keeper) Roll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.state = k.state.AskRoll()
-}
-
-// Adopt takes over a zone that was signed elsewhere, with one key alone, whose files of that ID are in the store, and whose DS
-// record the parent has. Nothing changes for validators.
-func (k *Keeper) Adopt(id string, now time.Time) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.state.Keys) > 0 {
-		return fmt.Errorf("adopt key %s: the zone has keys here already: %v", id, slices.Sorted(maps.Keys(k.state.Keys)))
-	}
-	key, err := k.store.load(id)
-	if err != nil {
-		return fmt.Errorf("adopt key %s: %w", id, err)
-	}
-	k.state, k.keys = Adopt(id, key.Algorithm(), now), map[string]*Key{id: key}
-	return k.save(k.state)
 }
 
 // DSSeen gives the observation, for Step, of an operator who has seen that all of the parent's servers have the DS records of
@@ -207,9 +195,13 @@ func (k *Keeper) newKey(algorithm uint8) (*Key, error) {
 	}
 }
 
-// Follow tells what another server's keeper decided last, of whose directory the store has a copy.
+// Follow tells what another server's keeper decided last, of whose directory the store has a copy. Without a copy, or with half
+// of one, it is an error, and the former ring stays right for Policy.Propagation, or for as long as Keeper.Behind is told of it.
 func Follow(store *Store, policy Policy, now time.Time) (Ring, Decision, error) {
 	state, keys, err := store.Load()
+	if err == nil && state.Serial == 0 {
+		err = fmt.Errorf("%w: nothing to follow at %s; copy the keeper's directory", ErrNoState, store.statePath())
+	}
 	if err != nil {
 		return Ring{}, Decision{}, err
 	}

@@ -51,16 +51,12 @@ func newLive(t *testing.T, signed bool) *live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.keeper, err = NewKeeper(store, quick); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.keeper.Close() })
 	if signed {
 		key := newTestKey(t, "zone.example.net.", quick.Algorithm)
 		if err := store.Add(key); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.keeper.Adopt(key.ID(), time.Now()); err != nil {
+		if err := store.Adopt(key.ID(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		ds := key.DS()
@@ -68,6 +64,10 @@ func newLive(t *testing.T, signed bool) *live {
 		l.w.top.add(ds)
 		l.secure = true
 	}
+	if l.keeper, err = NewKeeper(store, quick); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.keeper.Close() })
 	l.u, l.d = newUnbound(t, l.w.ns, l.w.key, time.Time{}), newDelv(t, l.w.ns, l.w.key)
 	l.parent = Parent{Servers: []string{"127.0.0.1:53"}, Exchange: l.exchange}
 	return l

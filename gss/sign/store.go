@@ -8,12 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
 // ErrKept says that another process keeps the keys in this directory.
 var ErrKept = errors.New("another process keeps these keys")
+
+// ErrNoState says that there is no state where there must be one.
+var ErrNoState = errors.New("no state of keys")
 
 const (
 	maxKeyFile   = 1 << 14
@@ -114,6 +118,48 @@ func readFile(path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return text, err
+}
+
+// refuseOrphans is an error if there are keys where the state knows of none. Were it lost, a new key would be made, which the
+// parent's DS records do not point at.
+func (s *Store) refuseOrphans(state State) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("look for keys of %s: %w", s.zone, err)
+	}
+	begin := filepath.Base(s.path("K"+s.zone+"+", ""))
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, begin) && strings.HasSuffix(name, privateExt) && state.Serial == 0 {
+			return fmt.Errorf("%w: %s is there and %s is not: put the state back; or adopt the key, if the zone is signed with it now; "+
+				"or move it away, if it never was", ErrNoState, name, s.statePath())
+		}
+	}
+	return nil
+}
+
+// Adopt takes over a zone that was signed elsewhere, with one key alone, whose files of that ID are in the store, and whose DS
+// record the parent has. Nothing changes for validators. There must be no state yet.
+func (s *Store) Adopt(id string, now time.Time) error {
+	lock, err := s.lock()
+	if err != nil {
+		return fmt.Errorf("adopt key %s: %w", id, err)
+	}
+	return errors.Join(s.adopt(id, now), unlock(lock))
+}
+
+func (s *Store) adopt(id string, now time.Time) error {
+	state, _, err := s.Load()
+	if err == nil && state.Serial > 0 {
+		err = fmt.Errorf("%s is there already; roll the key that it tells of", s.statePath())
+	}
+	var key *Key
+	if err == nil {
+		key, err = s.load(id)
+	}
+	if err != nil {
+		return fmt.Errorf("adopt key %s: %w", id, err)
+	}
+	return s.Save(Adopt(id, key.Algorithm(), now))
 }
 
 // Save replaces the state such that a crash leaves either the old one or the new one.

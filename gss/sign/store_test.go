@@ -60,6 +60,11 @@ func TestKeeperAcrossRestarts(t *testing.T) {
 	policy.Lifetime = 100 * time.Hour
 	var parent []string
 	var lives []string
+	if follower, err := OpenStore(copied, "example.net."); err != nil {
+		t.Fatal(err)
+	} else if _, _, err := Follow(follower, policy, epoch); !errors.Is(err, ErrNoState) {
+		t.Errorf("followed nobody: %v", err)
+	}
 	for now := epoch; now.Before(epoch.Add(300 * time.Hour)); now = now.Add(time.Hour) {
 		store, err := OpenStore(dir, "example.net.")
 		if err != nil {
@@ -232,25 +237,52 @@ func TestDSSeenByHand(t *testing.T) {
 
 func TestAdopt(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	k := newTestKeeper(t, dir, "example.net.", testPolicy())
+	store, err := OpenStore(t.TempDir(), "example.net.")
+	if err != nil {
+		t.Fatal(err)
+	}
 	key := newTestKey(t, "example.net.", dns.ED25519)
-	if err := k.Adopt(key.ID(), epoch); !errors.Is(err, os.ErrNotExist) {
+	if err := store.Adopt(key.ID(), epoch); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a key without files: %v", err)
 	}
-	if err := k.store.Add(key); err != nil {
+	if err := store.Add(key); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Adopt(key.ID(), epoch); err != nil {
+	policy := testPolicy()
+	policy.Algorithm = dns.ED25519
+	if _, err := NewKeeper(store, policy); !errors.Is(err, ErrNoState) {
+		t.Errorf("key files of nobody: %v", err)
+	}
+	newTestKeeper(t, store.dir, "net.", policy) // whose key it is not
+	if err := store.Adopt(key.ID(), epoch); err != nil {
 		t.Fatal(err)
 	}
-	k.policy.Algorithm = dns.ED25519
+	if err := store.Adopt(key.ID(), epoch); err == nil {
+		t.Error("adopted twice")
+	}
+	k := newTestKeeper(t, store.dir, "example.net.", policy)
+	if err := store.Adopt(key.ID(), epoch); !errors.Is(err, ErrKept) {
+		t.Errorf("adopted under a keeper's feet: %v", err)
+	}
 	ring, d := step(t, k, nil, epoch)
 	if ids(ring.Data) != key.ID()+" " || ids(ring.Parent) != ids(ring.Data) || len(d.Keys) != 1 || d.Keys[0].State != Active {
 		t.Errorf("got %+v", d)
 	}
-	if err := k.Adopt(key.ID(), epoch); err == nil {
-		t.Error("adopted twice")
+}
+
+// TestUnsignedZoneHasAState: a zone that went back to unsigned has a state, and may be signed again.
+func TestUnsignedZoneHasAState(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	policy := testPolicy()
+	policy.Insecure = true
+	k := newTestKeeper(t, dir, "example.net.", policy)
+	if ring, _ := step(t, k, nil, epoch); len(ring.Apex) > 0 || k.state.Serial == 0 {
+		t.Errorf("got %+v, %+v", ring, k.state)
+	}
+	k.Close()
+	if ring, _ := step(t, newTestKeeper(t, dir, "example.net.", testPolicy()), nil, epoch); len(ring.Data) != 1 {
+		t.Errorf("got %+v", ring)
 	}
 }
 
@@ -267,6 +299,7 @@ func TestDamagedStore(t *testing.T) {
 			os.WriteFile(s.path(id, publicExt), public, 0o600)
 			os.WriteFile(s.path(id, privateExt), private, 0o600)
 		}, "holds key"},
+		"no state":     {func(t *testing.T, s *Store, id string) { os.Remove(s.statePath()) }, "no state of keys"},
 		"half a state": {func(t *testing.T, s *Store, id string) { os.Truncate(s.statePath(), 100) }, "decode"},
 		"long":         {func(t *testing.T, s *Store, id string) { os.Truncate(s.statePath(), 10<<20) }, "more than"},
 		"unknown goal": {func(t *testing.T, s *Store, id string) {
