@@ -304,7 +304,11 @@ func (s *signing) order(ctx context.Context, o KeyOrder) error {
 		if len(d.Request.Keys) == 0 && !d.Request.Delete {
 			return fmt.Errorf("the parent of %s is asked for nothing; `anycastle show key` says what is waited for", bare(s.origin))
 		}
-		seen = &sign.Observation{At: s.now(), Sets: [][]string{d.Request.Keys}, Complete: true, TTL: s.config.ParentTTL}
+		o, err := keeper.DSSeen(s.now(), d.Request.Keys...)
+		if err != nil {
+			return err
+		}
+		seen = &o
 	default:
 		return fmt.Errorf("no order about keys is called %q; there are roll, compromise and confirm", o.Kind)
 	}

@@ -3,6 +3,7 @@ package gss
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -25,7 +26,9 @@ func (c tableCookies) Append(dst, sent []byte, client netip.Addr, now uint32) ([
 }
 
 // Lane implements udp.Handler.
-func (g *GSS) Lane(i int) udp.Lane { return &lane{gss: g, client: table.Client{Lane: i}} }
+func (g *GSS) Lane(i int) udp.Lane {
+	return &lane{gss: g, client: table.Client{Lane: i, Random: *rand.NewPCG(rand.Uint64(), rand.Uint64())}}
+}
 
 // lane answers the queries of one socket from packed replies.
 type lane struct {
@@ -52,7 +55,7 @@ func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (int, udp.Verdict) {
 	if !ok {
 		n, ok = served.packed.Answer(dst, query, &l.client)
 	}
-	if !ok || served.config.EDNS.RequireCookie && !l.client.Known {
+	if !ok {
 		return 0, udp.Slow
 	}
 	r := limit.Reply{To: from.Addr(), Kind: limit.Answer, Name: g.nameHash(l.client.Name()), Trusted: l.client.Known}

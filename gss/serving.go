@@ -56,7 +56,8 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 		s.limiter = limit.New(cfg.Limits, limit.Random(), time.Now())
 	}
 	s.tables = table.Config{
-		Key: hashKey(), Cookies: tableCookies{g.cookies}, NoSubnet: !cfg.EDNS.ClientSubnet, Lanes: len(cfg.Listen) * runtime.GOMAXPROCS(0),
+		Key: hashKey(), Cookies: tableCookies{g.cookies}, NoSubnets: !cfg.EDNS.ClientSubnet,
+		MaxUDP: cfg.EDNS.MaxUDP, RequireCookie: cfg.EDNS.RequireCookie, Lanes: len(cfg.Listen) * runtime.GOMAXPROCS(0),
 	}
 	if s.packed, err = s.packStatic(); err != nil {
 		return nil, fmt.Errorf("gss: %w", err)

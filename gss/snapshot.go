@@ -70,7 +70,7 @@ func (s *snapshot) presign(ctx context.Context) error {
 				}
 			}
 		}
-		errs = append(errs, is.signer.Presign(ctx, sets, is.now()))
+		errs = append(errs, is.signer.Add(ctx, sets, is.now()))
 	}
 	return errors.Join(errs...)
 }

@@ -3,6 +3,8 @@ package gssbench
 import (
 	"context"
 	"net/netip"
+	"os"
+	"os/signal"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -11,12 +13,13 @@ import (
 	"anycastle/gss/udp"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // maxSigned is how many names have signed answers: enough for the case that asks for them, without signing for minutes.
 const maxSigned = 1000
 
-// serveFastPath serves the names from a table, on one socket.
+// serveFastPath serves the names from a table, on one socket. On SIGHUP it makes all of the table anew.
 func serveFastPath(port uint16, names int) error {
 	t, err := newTable(names)
 	if err != nil {
@@ -24,8 +27,16 @@ func serveFastPath(port uint16, names int) error {
 	}
 	h := &fastPath{}
 	h.table.Store(t)
-	// the goroutine of the socket blocks in the kernel, which takes a P
-	runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0)))
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, unix.SIGHUP)
+	go func() { // ends with the process
+		for range reload {
+			if t, err := newTable(names); err == nil {
+				h.table.Store(t)
+			}
+		}
+	}()
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0))) // more than sockets, as package udp asks for
 	s, err := udp.Listen(udp.Config{Listen: []netip.AddrPort{netip.AddrPortFrom(loopback, port)}, Sockets: 1, Workers: 1}, h)
 	if err != nil {
 		return err

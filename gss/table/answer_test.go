@@ -2,6 +2,7 @@ package table
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,7 +53,8 @@ func TestAnswerOctets(t *testing.T) {
 	for _, tc := range []struct{ name, query, want string }{
 		{"plain", plainA, answered},
 		{"RD is copied, RA is not set", "1234 0100" + plainA[9:], "1234 8500" + answered[9:]},
-		{"RA, Z, AD and CD mean nothing and are clear in the reply", "1234 00f0" + plainA[9:], answered},
+		{"RA, Z and AD mean nothing and are clear in the reply", "1234 00e0" + plainA[9:], answered},
+		{"CD is copied", "1234 0010" + plainA[9:], "1234 8410" + answered[9:]},
 		{"OPT", withOPT + opt4096 + "0000", withReply + ourOPT + "0000"},
 		{"DO gets signatures", withOPT + "00 0029 1000 0000 8000 0000",
 			"1234 8400 0001 0002 0000 0001 " + askedName + " 0001 0001 " + address + signature + "00 0029 04d0 0000 8000 0000"},
@@ -62,7 +64,8 @@ func TestAnswerOctets(t *testing.T) {
 			withReply + ourOPT + "0014 000a 0010 0001020304050607 fffefdfcfbfaf9f8"},
 		{"second cookie is ignored", withOPT + opt4096 + "0011 000a 0008 0001020304050607 000a 0001 00",
 			withReply + ourOPT + "0014 000a 0010 0001020304050607 fffefdfcfbfaf9f8"},
-		{"padding and an unknown option are ignored", withOPT + opt4096 + "000c 000c 0002 0000 ffdc 0002 0102", withReply + ourOPT + "0000"},
+		{"padding and an unknown option are ignored", withOPT + opt4096 + "000c 000c 0002 0000 ffdc 0002 0102",
+			withReply + ourOPT + "0000"},
 		{"subnet of no effect", withOPT + opt4096 + "000b 0008 0007 0001 18 00 c63364",
 			withReply + ourOPT + "000b 0008 0007 0001 18 00 c63364"},
 		{"options of the variant", "1234 0000 0001 0000 0000 0001 " + stale + opt4096 + "0000",
@@ -70,7 +73,7 @@ func TestAnswerOctets(t *testing.T) {
 		{"options of the variant without an OPT to hold them", "1234 0000 0001 0000 0000 0000 " + stale,
 			"1234 8400 0001 0001 0000 0000 " + stale + " c00c 0001 0001 00000005 0004 c0000202"},
 		{"all options", withOPT + opt4096 + "001b 0003 0000 0008 0007 0001 18 00 c63364 000a 0008 0001020304050607",
-			withReply + ourOPT + "0027 0003 0004 67737331 0008 0007 0001 18 00 c63364 000a 0010 0001020304050607 fffefdfcfbfaf9f8"},
+			withReply + ourOPT + "0027 000a 0010 0001020304050607 fffefdfcfbfaf9f8 0008 0007 0001 18 00 c63364 0003 0004 67737331"},
 
 		{"empty", "", ""},
 		{"header only", "1234 0000 0000 0000 0000 0000", ""},
@@ -83,7 +86,8 @@ func TestAnswerOctets(t *testing.T) {
 		{"an answer", "1234 0000 0001 0001 0000 0000 " + askedName + " 0001 0001 " + address, ""},
 		{"an authority", "1234 0000 0001 0000 0001 0000 " + askedName + " 0001 0001 " + address, ""},
 		{"an address for additional record", withOPT + "00 0001 0001 0000001e 0004 c0000201", ""},
-		{"two additional records", "1234 0000 0001 0000 0000 0002 " + askedName + " 0001 0001 " + opt4096 + "0000" + opt4096 + "0000", ""},
+		{"two additional records", "1234 0000 0001 0000 0000 0002 " + askedName + " 0001 0001 " + opt4096 + "0000" + opt4096 + "0000",
+			""},
 		{"no additional record where one is counted", withOPT, ""},
 		{"something after the question", plainA + "00", ""},
 		{"something after OPT", withOPT + opt4096 + "0000 00", ""},
@@ -101,6 +105,7 @@ func TestAnswerOctets(t *testing.T) {
 		{"OPT longer than the message", withOPT + opt4096 + "0004", ""},
 		{"option longer than OPT", withOPT + opt4096 + "0004 ffdc 0001", ""},
 		{"option without length", withOPT + opt4096 + "0003 ffdc 00", ""},
+		{"EXPIRE", withOPT + opt4096 + "0004 0009 0000", ""},
 		{"NSID with data", withOPT + opt4096 + "0005 0003 0001 00", ""},
 		{"cookie of 7 octets", withOPT + opt4096 + "000b 000a 0007 00010203040506", ""},
 		{"cookie of 9 octets", withOPT + opt4096 + "000d 000a 0009 000102030405060708", ""},
@@ -119,7 +124,7 @@ func TestAnswerOctets(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			query, want := octets(t, tc.query), octets(t, tc.want)
 			before := slices.Clone(query)
-			var dst [ednsSize]byte
+			var dst [defaultSize]byte
 			n, ok := table.Answer(dst[:], query, client("192.0.2.53"))
 			if ok != (tc.want != "") {
 				t.Fatalf("ok is %v", ok)
@@ -137,9 +142,10 @@ func TestAnswerOctets(t *testing.T) {
 // TestAnswerTruncatedQueries cuts queries anywhere: none is answered.
 func TestAnswerTruncatedQueries(t *testing.T) {
 	table, c := smallTable(t), client("192.0.2.53")
-	for _, text := range []string{plainA, withOPT + opt4096 + "001b 0003 0000 0008 0007 0001 18 00 c63364 000a 0008 0001020304050607"} {
+	for _, text := range []string{plainA, withOPT + opt4096 +
+		"001b 0003 0000 0008 0007 0001 18 00 c63364 000a 0008 0001020304050607"} {
 		query := octets(t, text)
-		var dst [ednsSize]byte
+		var dst [defaultSize]byte
 		if _, ok := table.Answer(dst[:], query, c); !ok {
 			t.Fatal("the whole query is not answered")
 		}
@@ -213,7 +219,7 @@ func TestSizes(t *testing.T) {
 		{"glue fits", 512 - questionEnd - 30, []string{glue}, false, 0, "an ar"},
 		{"glue is left out", 512 - questionEnd - 29, []string{glue}, false, 0, "an"},
 		{"all but glue just fits", 512 - questionEnd, []string{glue}, false, 0, "an"},
-		{"glue of a referral is not left out", 512 - questionEnd - 29, []string{glue}, true, 0, "tc"},
+		{"glue of a referral is not left out", 512 - questionEnd - 29, []string{glue}, true, 0, "slow"},
 		{"nothing fits", 513 - questionEnd, []string{glue}, false, 0, "tc"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -226,7 +232,10 @@ func TestSizes(t *testing.T) {
 			}
 			m := ask(t, build(t, b), client("192.0.2.53"), question(t, name, dns.TypeTXT, changes...))
 			if m == nil {
-				t.Fatal("not answered")
+				if tc.want != "slow" {
+					t.Error("not answered")
+				}
+				return
 			}
 			var got []string
 			if len(m.Answer) > 0 {
@@ -260,6 +269,63 @@ func TestRoomOfCaller(t *testing.T) {
 		}
 		if !slices.Equal(dst[n:], slices.Repeat([]byte{0xaa}, 8)) {
 			t.Fatalf("with room for %d octets it wrote beyond", n)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	const name = "big.example.org."
+	r := reply{answer: []string{fmt.Sprintf("%s 60 TXT %s", name, strings.Repeat(fmt.Sprintf("%q ", strings.Repeat("x", 250)), 4))}}
+	stale := Variant{Plain: r.wire(t, name, dns.TypeTXT), Options: octets(t, "000f 0002 0003")}
+	big := question(t, name, dns.TypeTXT, edns(4096, false))
+	subnet := question(t, name, dns.TypeTXT, edns(4096, false, subnetOption("192.0.2.0/24")))
+	cookie := func(text string) []byte {
+		return question(t, name, dns.TypeTXT, edns(4096, false, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: text}))
+	}
+	for _, tc := range []struct {
+		name    string
+		cfg     Config
+		variant Variant
+		query   []byte
+		want    string // size of OPT, parts of the reply
+	}{
+		{"default size", Config{}, Variant{Plain: stale.Plain}, big, "1232 an"},
+		{"smaller", Config{MaxUDP: 1000}, Variant{Plain: stale.Plain}, big, "1000 tc"},
+		{"larger", Config{MaxUDP: 4096}, Variant{Plain: stale.Plain}, big, "4096 an"},
+		{"too large with options that may be left out", Config{MaxUDP: 1000}, stale, big, "slow"},
+		{"cookie required", Config{RequireCookie: true, Cookies: stamp{}}, stale, big, "slow"},
+		{"cookie required, none of ours", Config{RequireCookie: true, Cookies: stamp{}}, stale, cookie("0001020304050607"), "slow"},
+		{"cookie required and there", Config{RequireCookie: true, Cookies: stamp{}}, stale,
+			cookie("0001020304050607fffefdfcfbfaf9f8"), "1232 an"},
+		{"subnet", Config{}, stale, subnet, "1232 an subnet"},
+		{"no subnets", Config{NoSubnets: true}, stale, subnet, "1232 an"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBuilder(t, tc.cfg)
+			check(t, b.Add(name, dns.TypeTXT, 0, Entry{Variants: []Variant{tc.variant}}))
+			got := "slow"
+			if m := ask(t, build(t, b), client("192.0.2.53"), tc.query); m != nil {
+				got = fmt.Sprint(m.IsEdns0().UDPSize())
+				if len(m.Answer) > 0 {
+					got += " an"
+				}
+				if m.Truncated {
+					got += " tc"
+				}
+				for _, o := range m.IsEdns0().Option {
+					if o.Option() == dns.EDNS0SUBNET {
+						got += " subnet"
+					}
+				}
+			}
+			if got != tc.want {
+				t.Errorf("reply is %q, want %q", got, tc.want)
+			}
+		})
+	}
+	for _, size := range []int{511, 4097, -1} {
+		if _, err := NewBuilder(Config{MaxUDP: size}); !errors.Is(err, ErrConfig) {
+			t.Errorf("replies of %d octets: %v", size, err)
 		}
 	}
 }

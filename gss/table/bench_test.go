@@ -28,7 +28,7 @@ func BenchmarkAnswer(b *testing.B) {
 					all = append(all, kind.opt...)
 					queries[i] = all[at:len(all):len(all)]
 				}
-				dst, c, i := make([]byte, ednsSize), client("192.0.2.53"), 0
+				dst, c, i := make([]byte, defaultSize), client("192.0.2.53"), 0
 				b.ReportAllocs()
 				for b.Loop() {
 					if _, ok := table.Answer(dst, queries[i&(1<<16-1)], c); !ok {

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,13 +24,14 @@ var (
 
 // Config is what all entries of a table share. The zero value answers everybody alike, without NSID and cookies.
 type Config struct {
-	Classes *Classes     // of clients; nil: class 0 only
-	Key     flowhash.Key // of Hashed; the same at all servers, so that they send a client to the same variant
-	NSID    []byte       // at most MaxOptions octets; empty: none
-	Cookies Cookies      // nil: none
-	// NoSubnet has client subnets be an option like any that is unknown.
-	NoSubnet bool
-	Lanes    int // how many readers there are, each with a Client of its own lane; 0: 1
+	Classes       *Classes     // of clients; nil: class 0 only
+	Key           flowhash.Key // of Hashed; the same at all servers, so that they send a client to the same variant
+	MaxUDP        int          // octets of the largest reply, 512 to 4096; 0: 1232
+	NSID          []byte       // at most MaxOptions octets; empty: none
+	Cookies       Cookies      // nil: none
+	RequireCookie bool         // leave a query without a good cookie to the slow path
+	NoSubnets     bool         // take client subnets for an option that is not known
+	Lanes         int          // how many readers there are, each with a Client of its own lane; 0: 1
 }
 
 // With is the same with another NSID.
@@ -37,6 +39,9 @@ func (c Config) With(nsid []byte) Config {
 	c.NSID = nsid
 	return c
 }
+
+// ErrConfig says that a Config is not as it must be.
+var ErrConfig = errors.New("table")
 
 // Builder collects entries. It is for one goroutine at a time. It may be kept: Build leaves it as it is, so the next table
 // needs only the entries that differ, to be removed and added again.
@@ -57,10 +62,13 @@ type classEntry struct {
 	entry []byte
 }
 
-// NewBuilder gives a builder without entries.
+// NewBuilder gives a builder without entries. Errors wrap ErrConfig.
 func NewBuilder(cfg Config) (*Builder, error) {
 	if len(cfg.NSID) > MaxOptions {
-		return nil, fmt.Errorf("NSID of %d octets, at most %d", len(cfg.NSID), MaxOptions)
+		return nil, fmt.Errorf("%w: NSID of %d octets, at most %d", ErrConfig, len(cfg.NSID), MaxOptions)
+	}
+	if cfg.MaxUDP = cmp.Or(cfg.MaxUDP, defaultSize); cfg.MaxUDP < plainSize || cfg.MaxUDP > largestSize {
+		return nil, fmt.Errorf("%w: replies of %d octets, not within %d and %d", ErrConfig, cfg.MaxUDP, plainSize, largestSize)
 	}
 	cfg.Lanes = max(cfg.Lanes, 1)
 	return &Builder{cfg: cfg, sets: map[setKey][]classEntry{}}, nil

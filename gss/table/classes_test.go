@@ -129,7 +129,8 @@ func randomAddr(r *rand.Rand) netip.Addr {
 
 func TestAnswerByClass(t *testing.T) {
 	const name, plain = "mx.example.org.", "plain.example.org."
-	b := newBuilder(t, Config{Classes: mustClasses(t, map[string]int{"198.51.100.0/24": 1, "198.51.100.128/25": 2, "2001:db8::/32": 1})})
+	classes := mustClasses(t, map[string]int{"198.51.100.0/24": 1, "198.51.100.128/25": 2, "2001:db8::/32": 1})
+	b := newBuilder(t, Config{Classes: classes})
 	for class := range 2 {
 		check(t, b.Add(name, dns.TypeA, class, Entry{Variants: variants(t, name, 0, 0)[class : class+1]}))
 	}

@@ -40,7 +40,8 @@ func newWorld(t testing.TB, r *rand.Rand) *world {
 			v := Variant{Plain: plain.wire(t, name, qtype)}
 			if r.IntN(2) == 0 {
 				signed := plain
-				signed.answer = append(slices.Clone(plain.answer), name+` 60 RRSIG A 13 3 60 20301231000000 20201231000000 1 example.org. c2ln`)
+				const signature = " 60 RRSIG A 13 3 60 20301231000000 20201231000000 1 example.org. c2ln"
+				signed.answer = append(slices.Clone(plain.answer), name+signature)
 				w.signed[key] = signed
 				v.Signed = signed.wire(t, name, qtype)
 			}
@@ -90,7 +91,7 @@ func (w *world) expect(t testing.TB, q *dns.Msg) (wire []byte, truncated bool) {
 		r = s
 	}
 	m := r.message(t, name, asked.Qtype)
-	m.Id, m.RecursionDesired = q.Id, q.RecursionDesired
+	m.Id, m.RecursionDesired, m.CheckingDisabled = q.Id, q.RecursionDesired, q.CheckingDisabled
 	limit, glue := 512, m.Extra
 	m.Extra = nil
 	if opt != nil {
@@ -123,16 +124,16 @@ func (w *world) expectOPT(asked *dns.OPT) *dns.OPT {
 			found[o.Option()] = o
 		}
 	}
-	if found[dns.EDNS0NSID] != nil {
-		opt.Option = append(opt.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte("gss1"))})
-	}
-	if o := found[dns.EDNS0SUBNET]; o != nil {
-		opt.Option = append(opt.Option, o)
-	}
 	if o := found[dns.EDNS0COOKIE]; o != nil {
 		cookie, _ := hex.DecodeString(o.(*dns.EDNS0_COOKIE).Cookie)
 		data, _ := stamp{}.Append(nil, cookie, netip.Addr{}, 0)
 		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: hex.EncodeToString(data)})
+	}
+	if o := found[dns.EDNS0SUBNET]; o != nil {
+		opt.Option = append(opt.Option, o)
+	}
+	if found[dns.EDNS0NSID] != nil {
+		opt.Option = append(opt.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte("gss1"))})
 	}
 	return opt
 }
@@ -147,7 +148,8 @@ func (w *world) randomQuery(r *rand.Rand) *dns.Msg {
 	}
 	q := new(dns.Msg)
 	q.SetQuestion(string(name), worldTypes[r.IntN(len(worldTypes))])
-	q.Id, q.RecursionDesired, q.CheckingDisabled, q.AuthenticatedData = uint16(r.Uint32()), r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(2) == 0
+	q.Id, q.RecursionDesired = uint16(r.Uint32()), r.IntN(2) == 0
+	q.CheckingDisabled, q.AuthenticatedData = r.IntN(2) == 0, r.IntN(2) == 0
 	if r.IntN(4) == 0 {
 		return q
 	}
@@ -172,7 +174,7 @@ func TestAsTheSlowPath(t *testing.T) {
 	answers, whole := 0, 0
 	for range 5000 {
 		q := w.randomQuery(r)
-		var dst [ednsSize]byte
+		var dst [defaultSize]byte
 		n, ok := w.table.Answer(dst[:], pack(t, q), c)
 		want, truncated := w.expect(t, q)
 		if ok != (want != nil) {
@@ -201,7 +203,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	for range 100 {
 		queries = append(queries, pack(t, w.randomQuery(r)))
 	}
-	dst := make([]byte, ednsSize)
+	dst := make([]byte, defaultSize)
 	answered := 0
 	if n := testing.AllocsPerRun(100, func() {
 		for _, q := range queries {

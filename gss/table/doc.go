@@ -9,14 +9,15 @@
 // leaves to the caller's slow path, and so it does with each query whose answer is not in the table: it never gives an
 // answer that the slow path would not. In such a query it
 //   - takes the name in any mix of cases and gives the question back as it was spelt;
-//   - copies ID and RD; AA and the response code are the variant's; CD, AD, Z and RA are clear in every reply (RFC 4035
-//     section 3.1.6 for CD and AD of an authoritative server; RFC 6895 section 2.1 for Z);
+//   - copies ID, RD and CD (RFC 4035 section 3); AA and the response code are the variant's; AD, Z and RA are clear in every
+//     reply (RFC 4035 section 3.1.6 for AD, RFC 6895 section 2.1 for Z);
 //   - answers an OPT by one with our size and their DO (RFC 6891, RFC 3225), NSID if asked for (RFC 5001), a cookie for a
 //     cookie (RFC 7873), a client subnet for a client subnet (RFC 7871), and the variant's own options, such as an extended
 //     error (RFC 8914). Padding is for encrypted transports and ignored, as are options that we do not know;
 //   - gives the signed form of a variant when DO is set and there is one;
 //   - leaves out the additional section of an authoritative answer that is too large with it (RFC 2181 section 9), and sets
-//     TC in a reply with nothing in it but OPT if it is too large even so.
+//     TC in a reply with nothing in it but OPT if it is too large even so. Too large a referral, whose glue counts (RFC
+//     9471), and too large a reply with options of the variant are the slow path's.
 //
 // Client subnets: the class is that of the subnet instead of the sender's address. The scope of the reply is 0 if the answer
 // does not depend on the client; else it is the length of the shortest prefix around the subnet whose addresses are all of

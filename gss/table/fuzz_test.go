@@ -14,16 +14,16 @@ func FuzzAnswer(f *testing.F) {
 	for _, text := range []string{plainA, withOPT + opt4096 + "0000",
 		withOPT + "00 0029 1000 0000 8000 001b 0003 0000 0008 0007 0001 18 00 c63364 000a 0008 0001020304050607",
 		withOPT + opt4096 + "000b 0008 0007 0001 18 00 c63364"} {
-		f.Add(octets(f, text), uint16(ednsSize))
+		f.Add(octets(f, text), uint16(defaultSize))
 	}
 	w := newWorld(f, rand.New(rand.NewPCG(9, 10)))
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 50 {
-		f.Add(pack(f, w.randomQuery(r)), uint16(ednsSize))
+		f.Add(pack(f, w.randomQuery(r)), uint16(defaultSize))
 	}
 	balanced, queries := balancedTable(f)
 	for _, q := range queries {
-		f.Add(q, uint16(ednsSize))
+		f.Add(q, uint16(defaultSize))
 	}
 	tables := []*Table{smallTable(f), w.table, balanced}
 	c := client("192.0.2.53")
@@ -62,13 +62,14 @@ func fits(t *testing.T, query, reply []byte) {
 		len(q.Answer)+len(q.Ns) > 0 || len(q.Extra) > 1 || len(q.Extra) == 1 && asked == nil || asked != nil && asked.Version() != 0:
 		t.Fatalf("answered to\n%v", &q)
 	case m.Id != q.Id, !m.Response, m.Opcode != q.Opcode, !m.Authoritative, m.RecursionDesired != q.RecursionDesired,
-		m.RecursionAvailable, m.Zero, m.AuthenticatedData, m.CheckingDisabled:
+		m.RecursionAvailable, m.Zero, m.AuthenticatedData, m.CheckingDisabled != q.CheckingDisabled:
 		t.Fatalf("header of\n%v\nto\n%v", &m, &q)
 	case len(m.Question) != 1 || m.Question[0] != q.Question[0]:
 		t.Fatalf("question of\n%v\nto\n%v", &m, &q)
 	case len(reply) > limit:
 		t.Fatalf("reply of %d octets to a client that takes %d", len(reply), limit)
-	case (opt == nil) != (asked == nil), opt != nil && (opt.Do() != asked.Do() || opt.UDPSize() != ednsSize || opt.Version() != 0):
+	case (opt == nil) != (asked == nil),
+		opt != nil && (opt.Do() != asked.Do() || opt.UDPSize() != defaultSize || opt.Version() != 0):
 		t.Fatalf("OPT of\n%v\nto\n%v", &m, &q)
 	}
 }

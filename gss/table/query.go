@@ -6,14 +6,16 @@ import (
 )
 
 const (
-	plainSize = 512  // of a UDP reply without EDNS (RFC 1035 section 4.2.1); no OPT makes it smaller (RFC 6891 section 6.2.3)
-	ednsSize  = 1232 // of a UDP reply with it: fits IPv6's smallest MTU, so no reply is ever a fragment
+	plainSize   = 512  // of a UDP reply without EDNS (RFC 1035 section 4.2.1); no OPT makes it smaller (RFC 6891 section 6.2.3)
+	defaultSize = 1232 // of a UDP reply with it: fits IPv6's smallest MTU, so no reply is ever a fragment
+	largestSize = 4096
 )
 
 // EDNS options, by IANA's register.
 const (
 	optionNSID   = 3
 	optionSubnet = 8
+	optionExpire = 9
 	optionCookie = 10
 )
 
@@ -33,11 +35,11 @@ type query struct {
 	opt    bool
 	do     bool
 	nsid   bool
-	size   int    // that the reply may have
+	size   int    // that the reply may have, for all that the client says
 	cookie []byte // nil: none
 	subnet subnet
 
-	noSubnet bool // it is an unknown option
+	ourSize uint16 // what the reply's OPT says
 }
 
 // subnet is a client subnet of RFC 7871.
@@ -85,7 +87,7 @@ func (q *query) parseOPT(rr []byte) bool {
 	}
 	q.opt = true
 	q.do = rr[7]&0x80 != 0
-	q.size = min(max(int(binary.BigEndian.Uint16(rr[3:])), plainSize), ednsSize)
+	q.size = max(int(binary.BigEndian.Uint16(rr[3:])), plainSize)
 	for rest := rr[fixed:]; len(rest) > 0; {
 		if len(rest) < 4 {
 			return false
@@ -114,8 +116,10 @@ func (q *query) parseOption(code uint16, data []byte) bool {
 		q.cookie = data
 		n := len(data) - clientCookie
 		return n == 0 || n >= minServerCookie && n <= maxServerCookie
+	case optionExpire:
+		return false // the slow path knows how long a zone is good (RFC 7314)
 	case optionSubnet:
-		return q.noSubnet || q.subnet.data == nil && q.subnet.parse(data)
+		return q.subnet.data == nil && q.subnet.parse(data)
 	}
 	return true // RFC 6891 section 6.1.2: unknown ones are ignored
 }

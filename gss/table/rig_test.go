@@ -110,7 +110,7 @@ func subnetOption(prefix string) *dns.EDNS0_SUBNET {
 // ask has a query answered by the table, and parses the reply; nil: it is for the slow path.
 func ask(t testing.TB, table *Table, c *Client, query []byte) *dns.Msg {
 	t.Helper()
-	var dst [ednsSize]byte
+	var dst [largestSize]byte
 	n, ok := table.Answer(dst[:], query, c)
 	if !ok {
 		return nil

@@ -53,14 +53,19 @@ func (t *Table) Size() int {
 }
 
 // Answer puts the reply to a query over UDP into dst and gives its length. Without ok the query is not answered, which is
-// the slow path's to do, and dst is of no use. dst should have room for 1232 octets: with less, a reply that does not fit is
-// not given. It must not overlap query.
+// the slow path's to do, and dst is of no use. dst should have room for Config.MaxUDP octets: with less, a reply that does
+// not fit is not given. It must not overlap query.
 func (t *Table) Answer(dst, query []byte, c *Client) (n int, ok bool) {
 	q := &c.query
 	q.opt, q.do, q.nsid, q.cookie, q.subnet.data = false, false, false, nil, nil
-	c.Known, q.noSubnet = false, t.cfg.NoSubnet
+	c.Known = false
 	if !q.parse(query) {
 		return 0, false
+	}
+	q.ourSize = uint16(t.cfg.MaxUDP)
+	q.size = min(q.size, t.cfg.MaxUDP)
+	if t.cfg.NoSubnets {
+		q.subnet.data = nil
 	}
 	name := c.name[:len(q.name)]
 	lowerInto(name, q.name)
@@ -73,11 +78,15 @@ func (t *Table) Answer(dst, query []byte, c *Client) (n int, ok bool) {
 		return 0, false
 	}
 	variant, hashedBits := t.pick(entry, c, q)
-	m, body, options := q.form(variant)
+	m, body, extra := q.form(variant)
+	options := extra
 	if q.opt {
-		options = t.options(options, c, max(classBits, hashedBits))
+		options = t.options(extra, c, max(classBits, hashedBits))
 	}
-	return q.reply(dst, query, m, body, options)
+	if t.cfg.RequireCookie && !c.Known {
+		return 0, false
+	}
+	return q.reply(dst, query, m, body, options, len(extra) > 0)
 }
 
 // client is whose class and subnet count.
@@ -101,16 +110,18 @@ func (q *query) form(variant []byte) (m message, body, options []byte) {
 	return m, rest[:m.length], options
 }
 
-// options gives the options of the reply's OPT.
-func (t *Table) options(of []byte, c *Client, scope int) []byte {
+// options gives the options of the reply's OPT: those that the query asks for, and the variant's.
+func (t *Table) options(extra []byte, c *Client, scope int) []byte {
 	be, q := binary.BigEndian, &c.query
 	if q.cookie == nil && q.subnet.data == nil && !q.nsid {
-		return of
+		return extra
 	}
 	out := c.options[:0]
-	if q.nsid && len(t.cfg.NSID) > 0 {
-		out = be.AppendUint16(be.AppendUint16(out, optionNSID), uint16(len(t.cfg.NSID)))
-		out = append(out, t.cfg.NSID...)
+	if q.cookie != nil && t.cfg.Cookies != nil {
+		out = be.AppendUint16(be.AppendUint16(out, optionCookie), 0)
+		at := len(out)
+		out, c.Known = t.cfg.Cookies.Append(out, q.cookie, c.Addr, c.Now)
+		be.PutUint16(out[at-2:], uint16(len(out)-at))
 	}
 	if q.subnet.data != nil {
 		out = be.AppendUint16(be.AppendUint16(out, optionSubnet), uint16(len(q.subnet.data)))
@@ -120,29 +131,30 @@ func (t *Table) options(of []byte, c *Client, scope int) []byte {
 			out[at+3] = byte(scope)
 		}
 	}
-	if q.cookie != nil && t.cfg.Cookies != nil {
-		out = be.AppendUint16(be.AppendUint16(out, optionCookie), 0)
-		at := len(out)
-		out, c.Known = t.cfg.Cookies.Append(out, q.cookie, c.Addr, c.Now)
-		be.PutUint16(out[at-2:], uint16(len(out)-at))
+	if q.nsid && len(t.cfg.NSID) > 0 {
+		out = be.AppendUint16(be.AppendUint16(out, optionNSID), uint16(len(t.cfg.NSID)))
+		out = append(out, t.cfg.NSID...)
 	}
-	return append(out, of...)
+	return append(out, extra...)
 }
 
-// reply puts the reply together: in whole, without its additional section, or with nothing but the question and TC.
-func (q *query) reply(dst, query []byte, m message, body, options []byte) (n int, ok bool) {
-	const optHead = 11
-	room, optSize := min(q.size, len(dst)), 0
+const optHead = 11 // octets of an OPT before its options
+
+// reply puts the reply together: in whole, without its additional section, or with nothing but the question and TC. The
+// slow path does it where there is something else to leave out: options of the variant, or some of a referral's glue.
+func (q *query) reply(dst, query []byte, m message, body, options []byte, whole bool) (n int, ok bool) {
+	optSize := 0
 	if q.opt {
 		optSize = optHead + len(options)
 	}
 	tc := byte(0)
-	switch rest := room - q.end - optSize; {
+	switch rest := min(q.size, len(dst)) - q.end - optSize; {
 	case int(m.length) <= rest:
-	case len(dst) < q.size:
-		return 0, false // it is not the client that has no room
-	case m.flags[0]&bitAA != 0 && int(m.essential) <= rest:
-		// a referral, in contrast, needs its glue: RFC 9471
+	case len(dst) < q.size: // it is not the client that has no room
+		return 0, false
+	case whole, m.flags[0]&bitAA == 0:
+		return 0, false
+	case int(m.essential) <= rest:
 		body, m.additional = body[:m.essential], 0
 	case rest >= 0:
 		body, m.answers, m.authority, m.additional, tc = nil, 0, 0, 0, bitTC
@@ -151,7 +163,7 @@ func (q *query) reply(dst, query []byte, m message, body, options []byte) (n int
 	}
 	n = copy(dst, query[:q.end])
 	dst[2] = bitQR | m.flags[0] | tc | query[2]&bitRD
-	dst[3] = m.flags[1]
+	dst[3] = m.flags[1] | query[3]&bitCD
 	be := binary.BigEndian
 	be.PutUint16(dst[6:], m.answers)
 	be.PutUint16(dst[8:], m.authority)
@@ -164,7 +176,7 @@ func (q *query) reply(dst, query []byte, m message, body, options []byte) (n int
 	opt := dst[n : n+optSize]
 	opt[0] = 0
 	be.PutUint16(opt[1:], typeOPT)
-	be.PutUint16(opt[3:], ednsSize)
+	be.PutUint16(opt[3:], q.ourSize)
 	be.PutUint32(opt[5:], 0)
 	if q.do {
 		opt[7] = 0x80

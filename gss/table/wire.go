@@ -20,6 +20,7 @@ const (
 	bitAA      = 0x04
 	bitTC      = 0x02
 	bitRD      = 0x01
+	bitCD      = 0x10
 	maskRcode  = 0x0f
 )
 

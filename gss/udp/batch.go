@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	batchSize   = 64
+	batchSize = 64
+	// Buffers that are a power of two apart share few lines of the processor's cache, and of most only the first are used.
+	apart       = 64
 	controlRoom = 64 // one address takes 40 octets at most
 )
 
@@ -27,8 +29,8 @@ type batch struct {
 	vectors  [2][batchSize]unix.Iovec // of the queries and of the replies
 	names    [batchSize]name
 	controls [batchSize][controlRoom]byte
-	queries  [batchSize][MaxQuery]byte
-	replies  [batchSize][MaxReply]byte
+	queries  [batchSize][MaxQuery + apart]byte
+	replies  [batchSize][MaxReply + apart]byte
 }
 
 // name is room for the larger of the two families' addresses.

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// MaxQuery is the size of the largest query that is taken: what we tell clients in OPT records of ours.
-const MaxQuery = 1232
+// MaxQuery is the size of the largest query that is taken: as much as OPT records of ours may say.
+const MaxQuery = 4096
 
-// MaxReply is the room that a handler has for a reply.
-const MaxReply = 1232
+// MaxReply is the room that a handler has for a reply. Larger ones are for TCP.
+const MaxReply = 4096
 
 // Verdict says what a lane has done with a query.
 type Verdict uint8

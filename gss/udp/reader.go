@@ -122,8 +122,8 @@ func (r *reader) answer(i, k int) bool {
 		r.sock.drop(why)
 		return false
 	}
-	reply := &r.b.replies[k]
-	size, verdict := r.lane.Fast(reply[:], query, from)
+	reply := r.b.replies[k][:MaxReply:MaxReply]
+	size, verdict := r.lane.Fast(reply, query, from)
 	switch verdict {
 	case Answered:
 		r.b.answer(k, i, len(reply[:size]))

@@ -137,7 +137,7 @@ func send(t testing.TB, c *net.UDPConn, query string) {
 func expect(t testing.TB, c *net.UDPConn, want string) {
 	t.Helper()
 	check(t, c.SetReadDeadline(time.Now().Add(patience)))
-	buf := make([]byte, 2048)
+	buf := make([]byte, 1<<16)
 	n, err := c.Read(buf)
 	if err != nil {
 		t.Fatalf("no reply %q: %v", want, err)
