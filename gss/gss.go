@@ -79,6 +79,7 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if g.engine, err = newEngine(name, cfg.Mesh, o, g.log, g.metrics); err != nil {
 		return nil, err
 	}
+	first.giveBack()
 	return g, g.engine.serve(first)
 }
 

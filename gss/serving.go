@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -114,6 +115,20 @@ func sameDNSSEC(a, b *Config) bool {
 	return reflect.DeepEqual(of(a), of(b))
 }
 
+// manyRecords is from where on the memory that loading took is worth giving back at once.
+const manyRecords = 10_000
+
+// giveBack returns the memory that loading zones took and nobody needs any more. Go would keep it for the next time.
+func (s *serving) giveBack() {
+	n := 0
+	for _, z := range s.zones.Zones() {
+		n += z.Len()
+	}
+	if n >= manyRecords {
+		debug.FreeOSMemory()
+	}
+}
+
 // repack has replies be packed anew, as signatures are others than before. It does not wait.
 func (g *GSS) repack() {
 	select {
@@ -182,6 +197,7 @@ func (g *GSS) Reload(cfg Config) error {
 		default: // it will be done already
 		}
 	}
+	next.giveBack()
 	g.log.Info("reloaded", "zones", len(next.zones.Zones()), "rules", len(cfg.Rules), "answers", len(cfg.Answers))
 	return nil
 }
