@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -163,7 +164,7 @@ func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 	for i := range listen {
 		listen[i] = streams[i].addr() // a port that was left open is the same for both
 	}
-	packets, err := udp.Listen(udp.Config{Listen: listen, Log: g.log}, g)
+	packets, err := udp.Listen(udp.Config{Listen: listen, Sockets: runtime.NumCPU(), Log: g.log}, g)
 	if err != nil {
 		closeAll(streams)
 		return bindError("UDP", err)

@@ -58,7 +58,7 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 	}
 	s.tables = table.Config{
 		Key: hashKey(), Cookies: tableCookies{g.cookies}, NoSubnets: !cfg.EDNS.ClientSubnet,
-		MaxUDP: cfg.EDNS.MaxUDP, RequireCookie: cfg.EDNS.RequireCookie, Lanes: len(cfg.Listen) * runtime.GOMAXPROCS(0),
+		MaxUDP: cfg.EDNS.MaxUDP, RequireCookie: cfg.EDNS.RequireCookie, Lanes: cfg.Sockets(),
 	}
 	if s.packed, err = s.packStatic(); err != nil {
 		return nil, fmt.Errorf("gss: %w", err)
@@ -72,6 +72,10 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 	}
 	return s, nil
 }
+
+// Sockets is how many sockets take UDP queries: one a processor for each address. Each has a goroutine that blocks in the
+// kernel, so the process wants some more processors of Go (GOMAXPROCS) than these.
+func (c *Config) Sockets() int { return len(c.Listen) * runtime.NumCPU() }
 
 // newSignings makes what signs zones. It opens nothing.
 func (s *serving) newSignings(g *GSS) error {

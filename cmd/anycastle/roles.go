@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"runtime"
 
 	"anycastle/gss"
 	"anycastle/internal/daemon"
@@ -171,6 +172,7 @@ the last good answer stands: a name that exists never gets an error.`
 			if node.GSS == nil {
 				return nil, nil
 			}
+			runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 4, 2*node.GSS.Sockets()))
 			g, err := gss.New(*node.GSS, gss.Options{Log: log, Registry: reg})
 			if err != nil {
 				return nil, err

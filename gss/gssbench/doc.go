@@ -1,4 +1,4 @@
-// Package gssbench measures what a query over UDP costs: of the site selector's fast path, beside gdnsd, Knot, NSD and a
+// Package gssbench measures what a query over UDP costs: of the site selector, beside gdnsd, Knot, NSD and a
 // plain handler of the DNS library, all with the same names, in one run, each on the same one core. `make bench-gss` runs it.
 //
 // The figure is the processor time that the kernel charges to the processes of a server, by the number of queries that it has

@@ -15,7 +15,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	serve := serveFastPath
+	serve := serveGSS
 	switch os.Getenv(serveEnv) {
 	case "":
 		os.Exit(m.Run())

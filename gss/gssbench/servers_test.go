@@ -2,15 +2,15 @@ package gssbench
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
-	"sync/atomic"
-	"time"
+	"strings"
 
-	"anycastle/gss/table"
-	"anycastle/gss/udp"
+	"anycastle/gss"
+	"anycastle/internal/config"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
@@ -19,98 +19,61 @@ import (
 // maxSigned is how many names have signed answers: enough for the case that asks for them, without signing for minutes.
 const maxSigned = 1000
 
-// serveFastPath serves the names from a table, on one socket. On SIGHUP it makes all of the table anew.
-func serveFastPath(port uint16, names int) error {
-	t, err := newTable(names)
+// serveGSS serves the names by a whole site selector, with all that it does for a query: limits, cookies, counts. It signs them if
+// they are few. On SIGHUP it reloads.
+func serveGSS(port uint16, names int) error {
+	dir, err := os.MkdirTemp("", "gssbench")
 	if err != nil {
 		return err
 	}
-	h := &fastPath{}
-	h.table.Store(t)
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(dir+"/zone", []byte(zoneFile(names)), 0o600); err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`gss:
+  name: bench
+  listen: ["127.0.0.1:%d"]
+  state_dir: %s
+  limits: {responses_per_second: 100000} # counted, and never reached
+  zones:
+    - name: %s
+      file: %s/zone
+%s
+  answers: [{name: here, addresses: [127.0.0.1], probes: [{type: icmp}]}]
+  answer_groups: [{name: all, answers: [here]}]
+  rules: [{name: smtp, domains: [smtp.%[3]s], clauses: [{group: all}]}]
+`, port, dir, strings.TrimSuffix(zone, "."), dir, map[bool]string{true: "      dnssec: {}"}[names <= maxSigned])
+	load := func() (cfg gss.Config, err error) {
+		doc, err := config.Parse("node.yml", []byte(text))
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Validate(doc.Decode("gss", &cfg))
+		return cfg, doc.Err()
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(max(4, 2*cfg.Sockets())) // as the program does
+	g, err := gss.New(cfg, gss.Options{})
+	if err != nil {
+		return err
+	}
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, unix.SIGHUP)
 	go func() { // ends with the process
 		for range reload {
-			if t, err := newTable(names); err == nil {
-				h.table.Store(t)
+			cfg, err := load()
+			if err == nil {
+				err = g.Reload(cfg)
+			}
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "reload:", err)
 			}
 		}
 	}()
-	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0))) // more than sockets, as package udp asks for
-	s, err := udp.Listen(udp.Config{Listen: []netip.AddrPort{netip.AddrPortFrom(loopback, port)}, Sockets: 1, Workers: 1}, h)
-	if err != nil {
-		return err
-	}
-	return s.Serve(context.Background())
-}
-
-func newTable(names int) (*table.Table, error) {
-	b, err := table.NewBuilder(table.Config{})
-	if err != nil {
-		return nil, err
-	}
-	key, err := newSigner()
-	if err != nil {
-		return nil, err
-	}
-	for i := range names {
-		rr := address(i)
-		m := new(dns.Msg).SetQuestion(hostName(i), dns.TypeA)
-		m.Id, m.Response, m.Authoritative, m.RecursionDesired, m.Compress = 0, true, true, false, true
-		m.Answer = []dns.RR{rr}
-		v := table.Variant{}
-		if v.Plain, err = m.Pack(); err != nil {
-			return nil, err
-		}
-		if i < maxSigned {
-			sig, err := key.sign(rr)
-			if err != nil {
-				return nil, err
-			}
-			m.Answer = append(m.Answer, sig)
-			if v.Signed, err = m.Pack(); err != nil {
-				return nil, err
-			}
-		}
-		if err := b.Add(hostName(i), dns.TypeA, 0, table.Entry{Variants: []table.Variant{v}}); err != nil {
-			return nil, err
-		}
-	}
-	return b.Build()
-}
-
-// fastPath is a handler as the site selector has one: each lane holds the table of the moment for a batch.
-type fastPath struct{ table atomic.Pointer[table.Table] }
-
-type lane struct {
-	of     *fastPath
-	table  *table.Table
-	client table.Client
-}
-
-func (h *fastPath) Lane(i int) udp.Lane { return &lane{of: h, client: table.Client{Lane: i}} }
-
-func (h *fastPath) Slow(dst, query []byte, _ netip.AddrPort) int {
-	var q dns.Msg
-	if q.Unpack(query) != nil {
-		return 0
-	}
-	m, err := new(dns.Msg).SetRcode(&q, dns.RcodeRefused).PackBuffer(dst)
-	if err != nil || len(m) > len(dst) {
-		return 0
-	}
-	return copy(dst, m)
-}
-
-func (l *lane) Begin(now time.Time) { l.table, l.client.Now = l.of.table.Load(), uint32(now.Unix()) }
-
-func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (int, udp.Verdict) {
-	l.client.Addr = from.Addr()
-	n, ok := l.table.Answer(dst, query, &l.client)
-	if !ok {
-		return 0, udp.Slow
-	}
-	return n, udp.Answered
+	return g.Run(context.Background())
 }
 
 // serveLibrary serves the names by the library's own server and a handler that does no more than it must.

@@ -1,10 +1,8 @@
 package gssbench
 
 import (
-	"crypto"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -28,27 +26,4 @@ func zoneFile(names int) string {
 		fmt.Fprintf(&b, "%s\n", strings.ReplaceAll(address(i).String(), "\t", " "))
 	}
 	return b.String()
-}
-
-// signer signs sets of the zone.
-type signer struct {
-	key     *dns.DNSKEY
-	private crypto.Signer
-}
-
-func newSigner() (*signer, error) {
-	k := &dns.DNSKEY{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 60},
-		Flags: dns.ZONE | dns.SEP, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
-	private, err := k.Generate(256)
-	if err != nil {
-		return nil, err
-	}
-	return &signer{k, private.(crypto.Signer)}, nil
-}
-
-func (s *signer) sign(rr dns.RR) (*dns.RRSIG, error) {
-	now := time.Now()
-	sig := &dns.RRSIG{KeyTag: s.key.KeyTag(), SignerName: zone, Algorithm: s.key.Algorithm,
-		Inception: uint32(now.Add(-time.Hour).Unix()), Expiration: uint32(now.Add(24 * time.Hour).Unix())}
-	return sig, sig.Sign(s.private, []dns.RR{rr})
 }
