@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -254,6 +255,41 @@ func oneCore(b *testing.B, addr netip.AddrPort) {
 	running.Wait()
 }
 
+// everySecond probes 10,000 targets by TCP each second on one processor, and gives how many probes end in a second and how much of
+// the processor that takes. The targets are another process, on another processor.
+func everySecond(b *testing.B, addr netip.AddrPort) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	cfg := &Config{}
+	cfg.SetDefaults()
+	cfg.Timeout = cfg.Interval
+	targets := make([]Target, 10_000)
+	for i := range targets {
+		targets[i] = Target{Name: fmt.Sprintf("answer%d", i), Addr: addr, Config: cfg}
+	}
+	var ended, failed atomic.Int64
+	ctx, cancel := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = Run(ctx, targets, nil, func(r Result) {
+			if ended.Add(1); r.Err != nil {
+				failed.Add(1)
+			}
+		})
+	})
+	time.Sleep(12 * cfg.Interval) // after ten gaps their places are spread over the interval
+	n, start, used := ended.Load(), time.Now(), cpu(b)
+	time.Sleep(10 * cfg.Interval)
+	n, used = ended.Load()-n, cpu(b)-used
+	took := time.Since(start)
+	cancel()
+	running.Wait()
+	b.ReportMetric(float64(n)/took.Seconds(), "probes_per_s")
+	b.ReportMetric(used.Seconds()/took.Seconds(), "cores")
+	b.ReportMetric(float64(failed.Load()), "failed")
+	b.ReportMetric(float64(len(targets)), "targets")
+	b.ReportMetric(0, "ns/op")
+}
+
 // resident is the memory of this process that the kernel counts.
 func resident(b *testing.B) float64 {
 	text, err := os.ReadFile("/proc/self/statm")
@@ -273,6 +309,7 @@ func resident(b *testing.B) float64 {
 func BenchmarkProbes(b *testing.B) {
 	addrs := startBenchServer(b)
 	b.Run("probes", func(b *testing.B) { oneCore(b, addrs["smtp"]) })
+	b.Run("probes-each-second", func(b *testing.B) { everySecond(b, addrs["tcp"]) })
 	peers := map[string]float64{}
 	for _, bc := range []struct {
 		kind, how string
