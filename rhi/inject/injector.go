@@ -50,6 +50,7 @@ type Service struct {
 type Options struct {
 	Log      *slog.Logger          // nil: no log
 	Registry prometheus.Registerer // nil: no metrics
+	Moved    func()                // called after each change of what Routes gives; it does not wait, and does not call back
 }
 
 // Injector decides what a speaker announces. Its methods are safe for concurrent use.
@@ -65,6 +66,7 @@ type Injector struct {
 	others  *others
 	metrics *metrics
 	kicked  chan struct{} // something has happened; holds one
+	moved   func()        // Options.Moved
 
 	mu       sync.Mutex
 	services map[netip.Prefix]decide.VIP // as the balancer gave them; nil: it did not yet
@@ -73,6 +75,8 @@ type Injector struct {
 	gone     decide.State // of VIPs that the balancer has no more: their flaps are not forgotten
 	last     decide.Decisions
 	sent     map[netip.Prefix]rhi.Announcement
+	standing map[netip.Prefix]int // at how many peers they stand, when it was decided last
+	routes   map[netip.Prefix]Route
 	unsure   bool // the last SetAnnouncements did not succeed
 	said     map[netip.Prefix]decide.Report
 	number   int64 // of the last telling
@@ -91,7 +95,10 @@ func New(cfg rhi.Config, speaker Speaker, o Options) (*Injector, error) {
 	i := &Injector{
 		cfg: cfg, speaker: speaker, log: o.Log, name: name, boot: time.Now().Round(0), kicked: make(chan struct{}, 1),
 		state: decide.State{}, gone: decide.State{}, sent: map[netip.Prefix]rhi.Announcement{},
-		said: map[netip.Prefix]decide.Report{}, others: newOthers(name),
+		said: map[netip.Prefix]decide.Report{}, others: newOthers(name), moved: o.Moved,
+	}
+	if i.moved == nil {
+		i.moved = func() {}
 	}
 	if i.site = cfg.Site; i.site == "" {
 		i.site = name
@@ -218,6 +225,7 @@ func (i *Injector) act(ctx context.Context) error {
 	if i.services == nil {
 		return nil
 	}
+	defer i.noteRoutes()
 	for range 3 {
 		now := time.Now()
 		i.recall()

@@ -11,6 +11,7 @@ import (
 func (i *Injector) inputs(now time.Time) decide.Inputs {
 	in := decide.Inputs{Site: i.name, Boot: i.boot, Config: i.cfg.Decide(), VIPs: map[netip.Prefix]decide.VIP{}}
 	standing, watched := i.speaker.Standing(), i.speaker.Watched()
+	i.standing = standing
 	orders := i.orders()
 	for prefix, v := range i.services {
 		if i.speaker.Refuse(prefix) != "" {
