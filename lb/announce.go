@@ -97,6 +97,9 @@ func (l *loop) renew(ctx context.Context) (said bool) {
 	if err := l.say(ctx, l.told); err != nil && ctx.Err() == nil {
 		l.log.Error("renew what is announced", "err", err)
 	}
+	if l.reporter != nil {
+		l.reporter.renew()
+	}
 	return true
 }
 

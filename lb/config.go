@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"anycastle/bpf"
+	"anycastle/internal/config"
 	"anycastle/internal/mesh"
 	"anycastle/internal/mtls"
 	"anycastle/internal/probe"
@@ -19,6 +20,7 @@ type Config struct {
 	StateDir string       `yaml:"state_dir"` // where orders and transitions survive a restart; default /var/lib/anycastle/lb
 	TLS      *mtls.Files  `yaml:"tls"`       // of the calls to agents; required when a farm has an agent
 	Mesh     *mesh.Config `yaml:"mesh"`      // shares orders and transitions with the other LBs of the site; default none
+	Report   *Report      `yaml:"report"`    // tells site selectors how each VIP stands; default: nobody is told
 	Farms    []Farm       `yaml:"farms"`     // server farms, each behind at least one VIP
 	VIPs     []VIP        `yaml:"vips"`      // what is balanced; at least one
 }
@@ -30,8 +32,15 @@ type Farm struct {
 	Transition Transition     `yaml:"transition"` // what happens to established flows when a real comes, goes or changes its weight
 	Agent      *Agent         `yaml:"agent"`      // `anycastle real` answers on each real; default: there is none
 	Weights    string         `yaml:"weights"`    // config; agent: times what the agent's load leaves; agent-check: times what that probe says; default config
+	Capacity   int            `yaml:"capacity"`   // flows that all its reals together can hold, for site selectors; needs an agent; default: not known
 	Probes     []probe.Config `yaml:"probes"`     // all must pass; port 0: the port of the farm's VIPs; at least one
 	Reals      []Real         `yaml:"reals"`      // at least one
+}
+
+// Report is where site selectors hear how the VIPs stand.
+type Report struct {
+	Listen  config.ListenAddr `yaml:"listen"`  // TCP; the address must be one that lb.tls names
+	Clients []string          `yaml:"clients"` // names of those who may listen, as their certificates have it; default: all whom the CA has signed
 }
 
 // Transition is how established flows stay on their real while slots move.
@@ -69,6 +78,8 @@ type VIP struct {
 	FullShare    int        `yaml:"full_share"`    // with fewer percent of the farm's weight it is announced as degraded; default 0
 	Hash         string     `yaml:"hash"`          // flow: by addresses and ports; source: by the client's address, so that the VIPs of a farm agree; default flow
 	SourcePrefix int        `yaml:"source_prefix"` // bits of the client's address that hash source looks at; default all
+
+	AgentCheck config.ListenAddr `yaml:"agent_check"` // TCP: where it tells HAProxy and others how it stands, in one line; default nowhere
 }
 
 // Forward is how packets get to a real.

@@ -78,6 +78,7 @@ const whole = `lb:
   uplinks: [eth1, eth2]
   hash_key: "000102030405060708090a0b0c0d0e0f"
   state_dir: /tmp/lb
+  report: {listen: "198.51.100.1:6088", clients: [gss-east]}
   mesh: {listen: "198.51.100.1:7946", key: "000102030405060708090a0b0c0d0e0f", join: ["198.51.100.3:7946"]}
   farms:
     - name: mail
@@ -85,6 +86,7 @@ const whole = `lb:
       transition: {method: second-chance, time: 10m}
       agent: {port: 6088}
       weights: agent
+      capacity: 20000
       probes:
         - {type: tcp, port: 25}
         - {type: tcp, port: 143, fail: 3}
@@ -92,7 +94,7 @@ const whole = `lb:
         - {name: mx1, address: 2001:db8::9, weight: 2, forward: gue}
   vips:
     - {name: smtp, address: 203.0.113.10, protocol: tcp, port: 25, farm: mail, min_reals: 1, hash: source, source_prefix: 24}
-    - {name: some, address: 203.0.113.10, port: 1000-2000, farm: mail, hash: source}
+    - {name: some, address: 203.0.113.10, port: 1000-2000, farm: mail, hash: source, agent_check: ":5025"}
     - {name: all, address: 2001:db8::10, port: any, farm: mail}
 `
 
@@ -112,14 +114,16 @@ func TestEveryKey(t *testing.T) {
 		Uplinks: []string{"eth1", "eth2"}, HashKey: HashKey{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, StateDir: "/tmp/lb",
 		Mesh: &mesh.Config{Listen: addrPort("198.51.100.1:7946"), Key: mesh.Key{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
 			Join: []netip.AddrPort{addrPort("198.51.100.3:7946")}},
+		Report: &Report{config.ListenAddr{Addr: addr("198.51.100.1"), Port: 6088}, []string{"gss-east"}},
 		Farms: []Farm{{
-			Name: "mail", Forward: "gue", Transition: Transition{Method: "second-chance", Time: 10 * time.Minute}, Agent: &Agent{6088},
+			Name: "mail", Capacity: 20000, Forward: "gue", Transition: Transition{Method: "second-chance", Time: 10 * time.Minute}, Agent: &Agent{6088},
 			Weights: "agent", Probes: []probe.Config{tcp(25, 2), tcp(143, 3)},
 			Reals: []Real{{Name: "mx1", Address: addr("2001:db8::9"), Weight: 2, Forward: "gue"}},
 		}},
 		VIPs: []VIP{
 			{Name: "smtp", Address: addr("203.0.113.10"), Protocol: "tcp", Port: Ports{25, 25}, Farm: "mail", MinReals: 1, Hash: "source", SourcePrefix: 24},
-			{Name: "some", Address: addr("203.0.113.10"), Protocol: "tcp", Port: Ports{1000, 2000}, Farm: "mail", MinReals: 1, Hash: "source"},
+			{Name: "some", Address: addr("203.0.113.10"), Protocol: "tcp", Port: Ports{1000, 2000}, Farm: "mail", MinReals: 1, Hash: "source",
+				AgentCheck: config.AnyAddr(5025)},
 			{Name: "all", Address: addr("2001:db8::10"), Protocol: "tcp", Port: anyPort, Farm: "mail", MinReals: 1, Hash: "flow"},
 		},
 	}
@@ -175,6 +179,15 @@ func TestInvalid(t *testing.T) {
 		{"weights of no agent", "    - name: smtp\n", "    - name: smtp\n      weights: agent\n", "node.yml:6: lb.farms[0].weights: agent is the load that agents report; give the farm an agent"},
 		{"weights of no agent-check", "    - name: smtp\n", "    - name: smtp\n      weights: agent-check\n", "node.yml:6: lb.farms[0].weights: agent-check needs a probe of that type"},
 		{"two agent-checks", "[{interval: 200ms, timeout: 150ms}]", "[{type: agent-check, port: 1}, {type: agent-check, port: 2}]", "node.yml:6: lb.farms[0].probes: 2 probes of type agent-check, which may contradict each other"},
+
+		{"capacity", "    - name: smtp\n", "    - name: smtp\n      agent: {}\n      capacity: -1\n", "node.yml:7: lb.farms[0].capacity: -1 is no number of flows from 1 to 1000000000"},
+		{"capacity without agent", "    - name: smtp\n", "    - name: smtp\n      capacity: 100\n", "node.yml:6: lb.farms[0].capacity: it is held against the flows that agents count; give the farm an agent"},
+		{"report without tls", "  farms:", "  report: {listen: \":6088\"}\n  farms:", "node.yml:4: lb.report: site selectors listen over TLS with a certificate; give `tls:"},
+		{"report without listen", "  farms:", "  report: {}\n  farms:", "node.yml:4: lb.report.listen: missing; give an address and port"},
+		{"report client", "  farms:", "  report: {listen: \":6088\", clients: [\"\"]}\n  farms:", "node.yml:4: lb.report.clients[0]: \"\" is no name of a certificate"},
+		{"agent_check", "port: 25", "port: 25, agent_check: 198.51.100.1", "node.yml:11: lb.vips[0].agent_check: \"198.51.100.1\" is not where to listen"},
+		{"agent_check port", "port: 25", "port: 25, agent_check: \"198.51.100.1:0\"", "node.yml:11: lb.vips[0].agent_check: port 0 is none"},
+		{"agent_check twice", vipLine, strings.Replace(another("tls", "port: 465, agent_check: \":5025\""), "25,", "25, agent_check: \":5025\",", 1), "node.yml:12: lb.vips[1].agent_check: :5025 is where vip smtp listens; give it a port of its own"},
 
 		{"no probe", "[{interval: 200ms, timeout: 150ms}]", "[]", "node.yml:6: lb.farms[0].probes: no probe; give at least one"},
 		{"probe", "timeout: 150ms", "timeout: 250ms", "node.yml:6: lb.farms[0].probes[0].timeout: 250ms must be"},

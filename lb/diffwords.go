@@ -32,6 +32,7 @@ func (c *comparison) farmChanges(name string) []string {
 	list = append(list, changeOf("transition time", was.Transition.Time, is.Transition.Time)...)
 	list = append(list, changeOf("weights", was.Weights, is.Weights)...)
 	list = append(list, changeOf("agent port", agentPort(was), agentPort(is))...)
+	list = append(list, changeOf("capacity", was.Capacity, is.Capacity)...)
 	if !reflect.DeepEqual(was.Probes, is.Probes) {
 		list = append(list, "other probes")
 	}

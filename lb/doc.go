@@ -20,6 +20,10 @@
 // State and orders are kept in a mesh.Map, which is a file of its own (Config.StateDir) and, with a mesh, the same for all
 // LBs of the site: order/FARM/REAL, of which the last counts, and state/LB/FARM/ADDRESS, each LB's own view.
 //
+// Site selectors may listen to how the VIPs stand (report.go, reportserver.go; package internal/vipreport), and HAProxy and
+// others ask for it in one line (agentcheck.go). If the loop hangs they are told nothing. What they are told follows the loop's decisions and, if the Announcer is a
+// Router, what routers have.
+//
 // Pure are state.go (states), score.go, rendezvous.go and calibrate.go (slot tables), inputs.go, desired.go and
 // place.go (what follows for the maps), choice.go (what the program makes of the maps for a flow), predict.go and
 // diff*.go (what another config would move). reconcile.go turns the difference between what is installed and what is

@@ -38,6 +38,23 @@ type Announcer interface {
 	Standing(prefix netip.Prefix) (announced bool, why string)
 }
 
+// Router is an Announcer that knows what became of what it was told.
+type Router interface {
+	Announcer
+	// Routes says how the route of each prefix stands with routers, of those that are decided about.
+	Routes() map[netip.Prefix]Route
+	// Watch has changed be called after each change of what Routes gives, until stop is called. changed does not wait and does
+	// not call back.
+	Watch(changed func()) (stop func())
+}
+
+// Route is how the route of an address that has VIPs stands with routers.
+type Route struct {
+	Announced bool // at least one of them has it from here
+	Draining  bool // it is to take no new clients, by order
+	Why       string
+}
+
 // Options are what an LB needs besides its config.
 type Options struct {
 	Announcer Announcer             // nil: nothing is announced
@@ -62,6 +79,8 @@ type LB struct {
 
 	questions chan func(*loop) // answered between changes, never in one
 
+	reporter *reporter // nil: nobody is told how the VIPs stand
+
 	comparing sync.Mutex // one config at a time: tables take memory
 
 	mu      sync.Mutex
@@ -81,6 +100,9 @@ func New(cfg Config, opts Options) (*LB, error) {
 		l.opts.PinDir = bpf.DefaultLBDir
 	}
 	l.view = newView(l.cfg)
+	if cfg.tells() {
+		l.reporter = newReporter(l)
+	}
 	if opts.Registry != nil {
 		if err := opts.Registry.Register(collector{l}); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -113,6 +135,11 @@ func (l *LB) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	listeners, err := l.listenReports(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
 	plane, uplinks, err := openXDP(cfg, l.opts.PinDir)
 	if err != nil {
 		return err
@@ -143,6 +170,7 @@ func (l *LB) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return l.data.Keep(ctx, filepath.Join(cfg.StateDir, stateFile)) })
 	g.Go(func() error { return plane.lb.RunHeld(ctx) })
 	g.Go(func() error { return lo.run(ctx) })
+	listeners.serve(ctx, g)
 	l.setRunning(true)
 	defer l.setRunning(false)
 	return g.Wait()

@@ -30,6 +30,11 @@ var (
 		[]string{"farm", "real"}, nil)
 	probesFailing = prometheus.NewDesc("anycastle_lb_real_probes_failing", "Probes of the real that fail.",
 		[]string{"farm", "real"}, nil)
+	selectorsNow     = prometheus.NewDesc("anycastle_lb_selectors", "Site selectors that are told how the VIPs stand.", nil, nil)
+	selectorsLost    = prometheus.NewDesc("anycastle_lb_selectors_lost_total", "Site selectors that were dropped as too slow.", nil, nil)
+	selectorsRefused = prometheus.NewDesc("anycastle_lb_selectors_refused_total",
+		"Connections that ask how VIPs stand and were turned away: by their certificate, or as too many.", nil, nil)
+	agentChecks = prometheus.NewDesc("anycastle_lb_agent_checks_total", "Agent-checks of the VIP that were answered.", []string{"vip"}, nil)
 )
 
 // collector reads an LB's status when it is scraped: the counts are in the kernel, and no copy of them is kept.
@@ -38,7 +43,7 @@ type collector struct{ lb *LB }
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{vipPackets, vipBytes, vipAnnounced, realActive, realSlots, farmMoving, dropPackets,
-		replyPackets, displacedFlows, realStates, realWeight, probesFailing} {
+		replyPackets, displacedFlows, realStates, realWeight, probesFailing, selectorsNow, selectorsLost, selectorsRefused, agentChecks} {
 		ch <- d
 	}
 }
@@ -61,6 +66,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(replyPackets, prometheus.CounterValue, float64(r.Packets), r.Kind)
 	}
 	ch <- prometheus.MustNewConstMetric(displacedFlows, prometheus.CounterValue, float64(c.lb.displaced()))
+	if r := c.lb.reporter; r != nil {
+		listening, slow, refused, checked := r.asked()
+		ch <- prometheus.MustNewConstMetric(selectorsNow, prometheus.GaugeValue, float64(listening))
+		ch <- prometheus.MustNewConstMetric(selectorsLost, prometheus.CounterValue, float64(slow))
+		ch <- prometheus.MustNewConstMetric(selectorsRefused, prometheus.CounterValue, float64(refused))
+		for vip := range c.lb.config().agentChecks() {
+			ch <- prometheus.MustNewConstMetric(agentChecks, prometheus.CounterValue, float64(checked[vip]), vip)
+		}
+	}
 }
 
 // collectReals takes what has one name together: a real that has moved to another address drains at the old one.

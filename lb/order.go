@@ -91,7 +91,8 @@ func (c *Config) mayBecome(next *Config) error {
 		was, now any
 	}{
 		{"uplinks", c.Uplinks, next.Uplinks}, {"hash_key", c.HashKey, next.HashKey}, {"state_dir", c.StateDir, next.StateDir},
-		{"tls", c.TLS, next.TLS}, {"mesh", c.Mesh, next.Mesh},
+		{"tls", c.TLS, next.TLS}, {"mesh", c.Mesh, next.Mesh}, {"report", c.Report, next.Report},
+		{"vips[].agent_check", c.agentChecks(), next.agentChecks()},
 	} {
 		if !reflect.DeepEqual(same.was, same.now) {
 			return fmt.Errorf("lb.%s has changed, which only a restart can take over: packets flow on through one", same.key)

@@ -30,9 +30,12 @@ func (l *loop) show() {
 		drains = append(drains, l.showDrains(f)...)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.view.vips = installed
 	l.view.reals, l.view.drains, l.view.moving = reals, drains, moving
+	l.mu.Unlock()
+	if l.reporter != nil && l.ready {
+		l.reporter.set(l.in.reportVIPs())
+	}
 }
 
 // count looks through the installed table of a farm.

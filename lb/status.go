@@ -155,15 +155,16 @@ func (l *LB) showWithheld(withheld map[netip.Addr]string) {
 // Status gives what the role's socket answers, by path.
 func (l *LB) Status() map[string]func() any {
 	return map[string]func() any{
-		"/v1/vip":     func() any { return l.VIPs() },
-		"/v1/real":    func() any { return l.Reals() },
-		"/v1/farm":    func() any { return l.Farms() },
-		"/v1/probe":   func() any { return l.Probes() },
-		"/v1/drain":   func() any { return l.Drains() },
-		"/v1/drops":   func() any { return l.Drops() },
-		"/v1/replies": func() any { return l.Replies() },
-		"/v1/uplink":  func() any { return l.Uplinks() },
-		"/v1/peer-lb": func() any { return l.Peers() },
+		"/v1/vip":      func() any { return l.VIPs() },
+		"/v1/real":     func() any { return l.Reals() },
+		"/v1/farm":     func() any { return l.Farms() },
+		"/v1/probe":    func() any { return l.Probes() },
+		"/v1/drain":    func() any { return l.Drains() },
+		"/v1/drops":    func() any { return l.Drops() },
+		"/v1/replies":  func() any { return l.Replies() },
+		"/v1/uplink":   func() any { return l.Uplinks() },
+		"/v1/peer-lb":  func() any { return l.Peers() },
+		"/v1/selector": func() any { return l.Selectors() },
 	}
 }
 

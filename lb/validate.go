@@ -17,6 +17,7 @@ const (
 	// A shorter transition would end before it has done anything; a longer one is an order that was forgotten.
 	minTransition, maxTransition = time.Second, 7 * 24 * time.Hour
 	maxName                      = 64 // bytes
+	maxCapacity                  = 1_000_000_000
 )
 
 // Validate reports everything that is wrong with the section.
@@ -56,6 +57,7 @@ func (c *Config) Validate(at config.Cursor) {
 		at.Key("farms").Errorf("%d addresses of reals, each way of forwarding counted; at most %d", len(entries), bpf.MaxReals-1)
 	}
 	c.validateVIPs(at.Key("vips"), addresses)
+	c.validateReport(at)
 }
 
 func (c *Config) validateUplinks(at config.Cursor) {
@@ -79,6 +81,7 @@ func (f *Farm) validate(at config.Cursor, seen map[string]bool) {
 	f.validateForward(at)
 	f.validateTransition(at.Key("transition"))
 	f.validateWeights(at)
+	f.validateCapacity(at.Key("capacity"))
 	if len(f.Probes) == 0 {
 		at.Key("probes").Errorf("no probe; give at least one, such as `probes: [{type: tcp}]`")
 	}
@@ -164,6 +167,15 @@ func (f *Farm) validateWeights(at config.Cursor) {
 		at.Key("weights").Errorf("%s needs a probe of that type; add one", weightsAgentCheck)
 	case checks > 1:
 		at.Key("probes").Errorf("%d probes of type %s, which may contradict each other; keep one", checks, agentCheck)
+	}
+}
+
+func (f *Farm) validateCapacity(at config.Cursor) {
+	switch {
+	case f.Capacity < 0 || f.Capacity > maxCapacity:
+		at.Errorf("%d is no number of flows from 1 to %d", f.Capacity, maxCapacity)
+	case f.Capacity > 0 && f.Agent == nil:
+		at.Errorf("it is held against the flows that agents count; give the farm an agent")
 	}
 }
 

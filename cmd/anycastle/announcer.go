@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync"
 
 	"anycastle/lb"
 	"anycastle/rhi"
@@ -18,13 +19,16 @@ import (
 type announcer struct {
 	speaker  *rhi.Role
 	injector *inject.Injector
+
+	mu      sync.Mutex
+	changed func() // of Watch; nil: nobody watches
 }
 
 func newAnnouncer(cfg rhi.Config, log *slog.Logger, reg *prometheus.Registry) (*announcer, error) {
 	a := &announcer{}
 	a.speaker = rhi.New(cfg, rhi.Options{Log: log, Registry: reg, Changed: func() { a.injector.Kick() }})
 	var err error
-	a.injector, err = inject.New(cfg, a.speaker, inject.Options{Log: log, Registry: reg})
+	a.injector, err = inject.New(cfg, a.speaker, inject.Options{Log: log, Registry: reg, Moved: a.moved})
 	return a, err
 }
 
@@ -39,6 +43,36 @@ func (a *announcer) Run(ctx context.Context) error {
 // Standing implements lb.Announcer.
 func (a *announcer) Standing(p netip.Prefix) (announced bool, why string) {
 	return a.injector.Standing(p)
+}
+
+// Routes implements lb.Router.
+func (a *announcer) Routes() map[netip.Prefix]lb.Route {
+	routes := map[netip.Prefix]lb.Route{}
+	for prefix, r := range a.injector.Routes() {
+		routes[prefix] = lb.Route(r)
+	}
+	return routes
+}
+
+// Watch implements lb.Router.
+func (a *announcer) Watch(changed func()) (stop func()) {
+	a.watch(changed)
+	return func() { a.watch(nil) }
+}
+
+func (a *announcer) watch(changed func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changed = changed
+}
+
+// moved is called by the injector when a route stands otherwise.
+func (a *announcer) moved() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.changed != nil {
+		a.changed()
+	}
 }
 
 // Set implements lb.Announcer.

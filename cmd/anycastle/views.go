@@ -103,6 +103,13 @@ func addLBViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{m.Name, m.Address.String(), m.State, ago(m.Since), yes(m.Self)}
 		}),
 	})
+	addView(cmd, e, f, view[lb.SelectorStatus]{
+		noun: "selector", short: "Site selectors that listen to how the VIPs stand", roles: onLB,
+		head: []string{"SELECTOR", "ADDRESS", "FOR", "REPORTS", "LAST"},
+		rows: one(func(s lb.SelectorStatus) []string {
+			return []string{s.Name, s.Address.String(), ago(s.Since), strconv.Itoa(s.Reports), ago(s.Last) + " ago"}
+		}),
+	})
 	addView(cmd, e, f, view[lb.ProbeStatus]{
 		noun: "probe", short: "Probes: the last result of each", roles: onLB,
 		head: []string{"FARM", "REAL", "PROBE", "STATE", "LAST RESULT", "TOOK", "AGO"},
