@@ -16,6 +16,9 @@ const (
 	maxWeight = 1000
 )
 
+// ErrAgentDown says that an agent answered, and that it calls itself down.
+var ErrAgentDown = errors.New("the agent calls itself down")
+
 // agentCheck asks an agent as HAProxy's agent-check does: the agent speaks as soon as it is connected to, in one line.
 // What a line does not mention stays as the line before left it.
 func agentCheck(ctx context.Context, t Target, said *Advice) error {
@@ -34,7 +37,7 @@ func agentCheck(ctx context.Context, t Target, said *Advice) error {
 	}
 	*said = next
 	if next.Down != "" {
-		return fmt.Errorf("agent says %s", next.Down)
+		return &failure{"agent says " + next.Down, ErrAgentDown}
 	}
 	return nil
 }
