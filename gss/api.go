@@ -20,6 +20,7 @@ func (g *GSS) Status() map[string]func() any {
 		"/v1/key":          func() any { return g.Keys() },
 		"/v1/vantage":      func() any { return g.Vantages() },
 		"/v1/answer-order": func() any { return g.Orders() },
+		"/v1/balancer":     func() any { return g.Balancers() },
 	}
 }
 

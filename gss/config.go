@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"anycastle/gss/balancer"
 	"anycastle/gss/cookie"
 	"anycastle/gss/decide"
 	"anycastle/gss/limit"
@@ -33,8 +34,10 @@ type Config struct {
 	Load     Load             `yaml:"load"`          // when the load of an answer counts
 	Mesh     *mesh.Config     `yaml:"mesh"`          // the GSSes of all sites, which share what they see, and orders; default none
 
+	Balancers []balancer.Balancer `yaml:"balancers"` // ours, which tell how their VIPs stand; needs tls
+
 	ListenTLS []netip.AddrPort `yaml:"listen_tls"`     // DNS over TLS (RFC 7858) on each; needs tls
-	TLS       *mtls.Files      `yaml:"tls"`            // the certificate for that
+	TLS       *mtls.Files      `yaml:"tls"`            // the certificate for that, and for balancers
 	EDNS      message.Config   `yaml:"edns"`           // how this server presents itself to resolvers
 	Cookies   string           `yaml:"cookie_secrets"` // file of secrets that all servers of the zones share; default one of this process
 	Limits    limit.Config     `yaml:"limits"`         // what one source may ask for
@@ -65,6 +68,14 @@ type Answer struct {
 	Probes    []probe.Config `yaml:"probes"`    // all must pass, at each address; a type that needs a port must be given one
 	FailBack  time.Duration  `yaml:"fail_back"` // healthy for so long before it serves again; default 10s
 	Manual    bool           `yaml:"manual"`    // and then it waits for `anycastle activate answer`; default false
+	VIP       string         `yaml:"vip"`       // at the balancers; default every VIP with one of the addresses
+	Agent     *Agent         `yaml:"agent"`     // of another balancer, which tells how the answer stands; default none
+}
+
+// Agent is where a balancer such as HAProxy's neighbour speaks the agent-check protocol.
+type Agent struct {
+	Address  netip.AddrPort `yaml:"address"`
+	Interval time.Duration  `yaml:"interval"` // from one question to the next; default 1s
 }
 
 // AnswerGroup is a set of answers.
@@ -126,6 +137,9 @@ func (z *Zone) SetDefaults() { *z = Zone{TTL: 5 * time.Second, Serial: 1} }
 
 // SetDefaults implements config.Defaulter.
 func (a *Answer) SetDefaults() { *a = Answer{Weight: 100, FailBack: 10 * time.Second} }
+
+// SetDefaults implements config.Defaulter.
+func (a *Agent) SetDefaults() { *a = Agent{Interval: time.Second} }
 
 // SetDefaults implements config.Defaulter.
 func (c *Clause) SetDefaults() { *c = Clause{Balance: decide.Ordered, Count: 1, TTL: 5 * time.Second} }

@@ -44,6 +44,7 @@ func (c *Config) checkAnswers(at config.Cursor) {
 			}
 			p.Validate(at)
 		}
+		c.checkTellers(a, at)
 	}
 }
 

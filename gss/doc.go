@@ -5,14 +5,14 @@
 // from answer groups, whose answers are the sites' VIPs. What each client gets follows from probes, orders and the balance
 // methods. The path is
 //
-//	config + probe results + orders ──decide──► decision ──► snapshot (swapped whole)
+//	config + probe results + balancers' reports + orders ──decide──► decision ──► snapshot (swapped whole)
 //	query ──message.Read──► zone.Lookup (rules' records from the snapshot) ──message.Finish──► reply
 //
 // Package decide is pure, and so are zone, which finds what a zone says, and message, which knows EDNS. The engine here
 // gathers what is known and has it decided anew whenever that changes, or a time comes. A name with a rule is always
 // answered with NOERROR: when nothing works, with what worked last and an extended error (RFC 8914), since a resolver that
 // gets SERVFAIL or silence goes on serving the dead site's address from its cache. Nothing is answered before every answer
-// has been probed once. Orders and decisions are kept on disk.
+// has been probed once. Orders and decisions are kept on disk. Package balancer hears what balancers say of the answers.
 //
 // Zones may be signed (package sign). The package does no recursion, zone transfer or dynamic update. cmd/anycastle calls it: New, then Run in the
 // role's process, with Status and Handlers behind the status socket. Nothing has to be closed; Run releases its sockets

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"anycastle/gss/balancer"
 	"anycastle/gss/decide"
 	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
@@ -30,6 +31,7 @@ type engine struct {
 	mesh    *mesh.Mesh               // nil: there are no other GSSes
 	others  *vantages
 	prober  *probe.Runner
+	tellers *tellers
 
 	mu      sync.Mutex
 	next    *serving // what the config makes; current follows once every answer has been probed
@@ -41,12 +43,13 @@ type engine struct {
 	last    decide.Decision
 }
 
-func newEngine(name string, cfg *mesh.Config, o Options, log *slog.Logger, m *metrics) (*engine, error) {
+func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
 	e := &engine{
 		log: log, metrics: m, name: name, data: mesh.NewMap(name, log), ready: make(chan struct{}), kicked: make(chan struct{}, 1),
 		boot: time.Now(), others: newVantages(name),
 	}
 	e.prober = probe.NewRunner(o.Probe, e.report)
+	e.tellers = newTellers(e, o.Probe, links)
 	if cfg == nil {
 		return e, nil
 	}
@@ -75,6 +78,9 @@ func (e *engine) serve(next *serving) error {
 		}
 	}
 	if err := e.prober.SetTargets(targets); err != nil {
+		return err
+	}
+	if err := e.tellers.serve(&next.config); err != nil {
 		return err
 	}
 	e.next, e.config, e.watched, e.owner = next, next.config.decide(), watched, owner
@@ -222,7 +228,7 @@ func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 // inputs is all that is known. The caller holds mu.
 func (e *engine) inputs(now time.Time) decide.Inputs {
 	in := decide.Inputs{
-		Config: e.config, Self: e.name, Orders: map[string]decide.Order{},
+		Config: e.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now),
 	}
 	var members []mesh.Member
 	if e.mesh != nil {

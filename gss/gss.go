@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"anycastle/gss/balancer"
 	"anycastle/gss/cookie"
 	"anycastle/gss/limit"
 	"anycastle/gss/message"
@@ -33,6 +35,8 @@ type Options struct {
 	Log      *slog.Logger          // nil: silent
 	Registry prometheus.Registerer // nil: metrics are kept but not shown
 	Probe    probe.Func            // nil: what the configs ask for
+
+	dial func(ctx context.Context, to netip.AddrPort) (net.Conn, error) // to balancers, in tests; nil: over TLS
 }
 
 // GSS serves zones. Its methods are safe for concurrent use.
@@ -77,8 +81,15 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find a name for this GSS: %w; give it one with gss.name", err)
 	}
-	if g.engine, err = newEngine(name, cfg.Mesh, o, g.log, g.metrics); err != nil {
+	links, err := g.linkTLS(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("gss config: %w", err)
+	}
+	if g.engine, err = newEngine(name, cfg.Mesh, o, balancer.Options{TLS: links, Dial: o.dial}, g.log, g.metrics); err != nil {
 		return nil, err
+	}
+	if o.Registry != nil {
+		o.Registry.MustRegister(g.engine.tellers.balancers)
 	}
 	first.giveBack()
 	return g, g.engine.serve(first)
@@ -107,6 +118,7 @@ func (g *GSS) Run(ctx context.Context) error {
 		group.Go(func() error { return g.queries.run(inner) })
 	}
 	group.Go(func() error { return g.engine.prober.Run(inner) })
+	group.Go(func() error { return g.engine.tellers.run(inner) })
 	group.Go(func() error { return g.engine.keep(inner, cfg.StateDir) })
 	group.Go(func() error { g.engine.run(inner); return inner.Err() })
 	if g.engine.mesh != nil {

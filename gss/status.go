@@ -19,16 +19,18 @@ import (
 
 // AnswerStatus is one answer, for `show answer`.
 type AnswerStatus struct {
-	Name      string        `json:"name"`
-	Site      string        `json:"site"`
-	Addresses []netip.Addr  `json:"addresses"`
-	Place     decide.Place  `json:"place"` // empty until the first round of probes has ended
-	Why       string        `json:"why"`
-	Since     time.Time     `json:"since,omitzero"` // of the place
-	Weight    int           `json:"weight"`
-	Headroom  *float64      `json:"headroom,omitempty"` // of its capacity, 0 to 1; missing when no balancer says
-	Votes     decide.Votes  `json:"votes"`
-	Probes    []ProbeStatus `json:"probes"`
+	Name      string         `json:"name"`
+	Site      string         `json:"site"`
+	Addresses []netip.Addr   `json:"addresses"`
+	Place     decide.Place   `json:"place"` // empty until the first round of probes has ended
+	Why       string         `json:"why"`
+	Since     time.Time      `json:"since,omitzero"` // of the place
+	Weight    int            `json:"weight"`
+	Headroom  *float64       `json:"headroom,omitempty"` // of its capacity, 0 to 1; missing when no balancer says
+	Votes     decide.Votes   `json:"votes"`
+	Probes    []ProbeStatus  `json:"probes"`
+	Reports   []ReportStatus `json:"reports"`         // of balancers and agents
+	Agent     string         `json:"agent,omitempty"` // why its agent is not heard
 }
 
 // ProbeStatus is one probe of an answer, by this GSS.
@@ -130,11 +132,17 @@ func (g *GSS) Answers() []AnswerStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := []AnswerStatus{}
+	fresh, now := e.config.Load.Fresh, time.Now()
+	reports, silent := e.tellers.reports(fresh), e.tellers.agents.Silent()
 	for i := range e.next.config.Answers {
 		a := &e.next.config.Answers[i]
 		v, w := e.last.Answers[a.Name], e.watched[a.Name]
 		s := AnswerStatus{
 			Name: a.Name, Site: a.site(), Addresses: a.Addresses, Place: v.Place, Why: v.Why, Since: v.Since, Weight: a.Weight, Votes: v.Votes,
+			Reports: []ReportStatus{}, Agent: text(silent[a.Name]),
+		}
+		for _, r := range reports[a.Name] {
+			s.Reports = append(s.Reports, reportStatus(r, fresh, now))
 		}
 		if v.Place == "" {
 			s.Why = ErrNotReady.Error()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type sites struct {
 	mu   sync.Mutex
 	out  []string // addresses
 	slow string   // one whose probe takes a while
+
+	agent func(said *probe.Advice) error // what every agent says
 }
 
 func (s *sites) set(out ...string) {
@@ -49,9 +52,12 @@ func (s *sites) set(out ...string) {
 	s.out = out
 }
 
-func (s *sites) probe(_ context.Context, t probe.Target, _ *probe.Advice) error {
+func (s *sites) probe(_ context.Context, t probe.Target, said *probe.Advice) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if t.Config.Type == "agent-check" && s.agent != nil {
+		return s.agent(said)
+	}
 	if t.Addr.Addr().String() == s.slow {
 		s.mu.Unlock()
 		<-time.After(t.Config.Timeout / 2)
@@ -80,8 +86,16 @@ type probing struct {
 
 func startProbing(t *testing.T, out ...string) *probing {
 	t.Helper()
-	p := &probing{t: t, sites: &sites{}, log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
+	p := newProbing(t, nil)
 	p.sites.set(out...)
+	p.run()
+	return p
+}
+
+// newProbing makes one that does not run yet.
+func newProbing(t *testing.T, dial func(context.Context, netip.AddrPort) (net.Conn, error), settings ...func(*Config)) *probing {
+	t.Helper()
+	p := &probing{t: t, sites: &sites{}, log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
 	text := slog.NewTextHandler(p.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -90,16 +104,23 @@ func startProbing(t *testing.T, out ...string) *probing {
 	}})
 	cfg := mustDecode(t, nodeFile)
 	cfg.Answers[0].Addresses = cfg.Answers[0].Addresses[:1]
+	for _, set := range settings {
+		set(&cfg)
+	}
 	var err error
-	if p.GSS, err = New(cfg, Options{Log: slog.New(text), Registry: p.reg, Probe: p.sites.probe}); err != nil {
+	if p.GSS, err = New(cfg, Options{Log: slog.New(text), Registry: p.reg, Probe: p.sites.probe, dial: dial}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	return p
+}
+
+// run has it probe and decide until end.
+func (p *probing) run() {
+	ctx, cancel := context.WithCancel(p.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { p.engine.prober.Run(ctx) })
 	wg.Go(func() { p.engine.run(ctx) })
 	p.end = sync.OnceFunc(func() { cancel(); wg.Wait() })
-	return p
 }
 
 // after lets the bubble's clock run.

@@ -47,6 +47,7 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 	c.checkSources(at.Key("sources"))
 	c.checkRules(at.Key("rules"))
 	c.checkLoad(at.Key("load"))
+	c.checkBalancers(at.Key("balancers"))
 	if len(c.Zones) == 0 {
 		at.Key("zones").Errorf("none; give at least one, with a name and a file or records")
 		return nil

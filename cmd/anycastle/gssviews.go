@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"anycastle/gss"
 	"anycastle/gss/decide"
@@ -15,7 +16,7 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	onGSS := []string{"gss"}
 	addView(cmd, e, f, view[gss.AnswerStatus]{
 		noun: "answer", short: "Answers: where each stands and why, and what its probes say", roles: onGSS,
-		head: []string{"ANSWER", "SITE", "ADDRESSES", "PLACE", "FOR", "HEADROOM", "PROBES", "WHY"},
+		head: []string{"ANSWER", "SITE", "ADDRESSES", "PLACE", "FOR", "HEADROOM", "PROBES", "BALANCERS", "WHY"},
 		rows: one(func(a gss.AnswerStatus) []string {
 			headroom := "-"
 			if a.Headroom != nil {
@@ -25,7 +26,17 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			for _, p := range a.Probes {
 				probes = append(probes, fmt.Sprintf("%s %v", p.Probe, p.State))
 			}
-			return []string{a.Name, a.Site, words(a.Addresses), string(cmp.Or(a.Place, decide.Unknown)), ago(a.Since), headroom, words(probes), a.Why}
+			var said []string
+			for _, r := range a.Reports {
+				said = append(said, reportOf(r))
+			}
+			if a.Agent != "" {
+				said = append(said, "agent: "+a.Agent)
+			}
+			return []string{
+				a.Name, a.Site, words(a.Addresses), string(cmp.Or(a.Place, decide.Unknown)), ago(a.Since), headroom, words(probes),
+				cmp.Or(strings.Join(said, "; "), "-"), a.Why,
+			}
 		}),
 	})
 	addView(cmd, e, f, view[gss.RuleStatus]{
@@ -83,6 +94,20 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{v.Name, heard, yes(v.Counts), strconv.Itoa(v.Passing), words(v.Failing), yes(v.Self)}
 		}),
 	})
+	addView(cmd, e, f, view[gss.BalancerStatus]{
+		noun: "balancer", short: "Balancers that tell how their VIPs stand: heard or not, and why", roles: onGSS,
+		head: []string{"BALANCER", "SITE", "ADDRESS", "HEARD", "FOR", "LAST REPORT", "VIPS", "GENERATION", "WHY"},
+		rows: one(func(b gss.BalancerStatus) []string {
+			last := "-"
+			if !b.Last.IsZero() {
+				last = ago(b.Last) + " ago"
+			}
+			return []string{
+				b.Name, cmp.Or(b.Site, "any"), b.Address.String(), yes(b.Heard), ago(b.Since), last, strconv.Itoa(b.VIPs),
+				strconv.FormatUint(b.Generation, 10), cmp.Or(b.Err, "-"),
+			}
+		}),
+	})
 	addView(cmd, e, f, view[gss.OrderStatus]{
 		noun: "answer-order", short: "Orders about answers and their sites that stand, and how far drains are", roles: onGSS,
 		head: []string{"ABOUT", "ORDER", "FOR", "HOW FAR", "BY", "WHY"},
@@ -94,6 +119,27 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{orderAbout(o.Order), string(o.Kind), ago(o.Since), words(far), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-")}
 		}),
 	})
+}
+
+// reportOf says what a balancer says of an answer.
+func reportOf(r gss.ReportStatus) string {
+	text := r.From + " " + r.State
+	if r.Why != "" {
+		text += " (" + r.Why + ")"
+	}
+	if r.Reals > 0 {
+		text += fmt.Sprintf(", %d of %d reals", r.InService, r.Reals)
+	}
+	if r.Capacity != nil {
+		text += fmt.Sprintf(", load %.0f of %.0f", *r.Used, *r.Capacity)
+	}
+	if r.Route != "" {
+		text += ", " + r.Route
+	}
+	if !r.Fresh {
+		text += fmt.Sprintf(", said %s ago: too old to count", ago(r.At))
+	}
+	return text
 }
 
 // answerSites is `show site` at a site selector.

@@ -44,6 +44,7 @@ type Report struct {
 	Capacity  float64 // 0: it does not know
 	InService int     // reals
 	Reals     int
+	Route     string // announced or withdrawn; empty: it cannot say. Only shown
 	Why       string // it is out
 }
 
