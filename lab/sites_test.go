@@ -24,6 +24,7 @@ import (
 
 const (
 	smtpVIP  = "203.0.113.25"
+	eastVIP  = "203.0.113.11" // of the answer smtp-east
 	siteSoon = 30 * time.Second
 	sampleHz = 1000
 )
@@ -271,6 +272,34 @@ func TestDrainSite(t *testing.T) {
 	s.on("east-lb1", "activate", "site", "--vip", smtpVIP)
 	s.eventually("east is back", func() bool { return s.places() == "full full full full" })
 	s.eventually("a new connection finds east", func() bool { return strings.Contains(s.banner(), "east.example.org") })
+
+	// the site selectors of both sites follow: the balancers tell them
+	s.eventually("names are served from east", func() bool { return s.answer("east-gss") == "serving" && s.answer("west-gss") == "serving" })
+	s.on("west-lb1", "drain", "site", "east", "--why", "reboot", "--vip", eastVIP)
+	s.eventually("names are not", func() bool { return s.answer("east-gss") == "draining" && s.answer("west-gss") == "draining" })
+	if who := s.on("east-lb2", "show", "selector"); !strings.Contains(who, "east-gss") || !strings.Contains(who, "west-gss") {
+		t.Errorf("who listens to a balancer:\n%s", who)
+	}
+	s.on("east-lb1", "activate", "site", "--vip", eastVIP)
+	s.eventually("names are served from east again", func() bool { return s.answer("east-gss") == "serving" && s.answer("west-gss") == "serving" })
+}
+
+// answer gives where a site selector has the answer smtp-east; "none" while it does not say.
+func (s *site) answer(gss string) string {
+	s.t.Helper()
+	var list []struct {
+		Name  string `json:"name"`
+		Place string `json:"place"`
+	}
+	if err := json.Unmarshal([]byte(s.on(gss, "show", "answer", "-o", "json")), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range list {
+		if a.Name == "smtp-east" {
+			return a.Place
+		}
+	}
+	return "none"
 }
 
 // An operator takes a site out of what names are answered with, by an order at one selector: it counts at all of them, ends when no
