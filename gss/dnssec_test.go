@@ -92,9 +92,9 @@ func TestSignedZoneValidates(t *testing.T) {
 		valid("mail.example.org", "DNSKEY", "257 3 13")
 	}
 	all("127.0.0.1")
-	made := r.engine.next.signed["mail.example.org."].signer.Signed()
+	made := r.engine.serving().signed["mail.example.org."].signer.Signed()
 	all("127.0.0.1")
-	if again := r.engine.next.signed["mail.example.org."].signer.Signed(); again != made {
+	if again := r.engine.serving().signed["mail.example.org."].signer.Signed(); again != made {
 		t.Errorf("asked again, %d signatures were made", again-made)
 	}
 	east.Close()
@@ -129,7 +129,7 @@ func TestKeysOfAZone(t *testing.T) {
 	if k := r.Keys(); len(k) != 1 || k[0].Zone != "mail.example.org" || k[0].State != sign.Published || k[0].Until.IsZero() {
 		t.Fatalf("keys are %+v", k)
 	}
-	is := r.engine.next.signed["mail.example.org."]
+	is := r.engine.serving().signed["mail.example.org."]
 	if _, err := r.OrderKeys(KeyOrder{Zone: "example.net", Kind: "roll"}); err == nil {
 		t.Error("a zone that is not signed is ordered about")
 	}
@@ -143,7 +143,7 @@ func TestKeysOfAZone(t *testing.T) {
 		t.Error("a key that does not exist is compromised")
 	}
 	// the directory of keys is the owner's alone
-	dir := filepath.Join(r.engine.next.config.StateDir, "keys")
+	dir := filepath.Join(r.engine.serving().config.StateDir, "keys")
 	info, err := os.Stat(dir)
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory of keys: %v, %v", info.Mode(), err)
@@ -151,7 +151,7 @@ func TestKeysOfAZone(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := is.open(t.Context(), r.engine.next.config.StateDir); err == nil || !strings.Contains(err.Error(), "open to others; `chmod 700") {
+	if err := is.open(t.Context(), r.engine.serving().config.StateDir); err == nil || !strings.Contains(err.Error(), "open to others; `chmod 700") {
 		t.Errorf("a directory of keys that others can read is opened: %v", err)
 	}
 	if p := r.Answers()[0].Place; p != decide.Serving {
