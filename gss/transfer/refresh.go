@@ -1,0 +1,201 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+)
+
+// follow keeps one zone like that of its primaries until ctx is done.
+func (f *Follower) follow(ctx context.Context, z *followed) {
+	timer := time.NewTimer(f.begin(z, time.Now()))
+	defer timer.Stop()
+	for {
+		notified := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-z.notified:
+			notified = true
+		case <-timer.C:
+		}
+		f.expire(z, time.Now())
+		if now := time.Now(); notified || f.due(z, now) {
+			f.refresh(ctx, z)
+			if notified && !pause(ctx, minGap) {
+				return
+			}
+		}
+		timer.Reset(f.wake(z, time.Now()))
+	}
+}
+
+// begin serves what was in the zone's file, and says when to ask the primaries first.
+func (f *Follower) begin(z *followed, now time.Time) time.Duration {
+	f.mu.Lock()
+	c := Content{z.zone, z.good}
+	z.next = now
+	if c.Good {
+		z.next = now.Add(time.Duration(f.o.Random() * float64(time.Second)))
+	}
+	wait := z.next.Sub(now)
+	f.mu.Unlock()
+	if c.Zone != nil {
+		f.settle(z, f.o.Install(z.Origin, c), c.Good)
+	}
+	return wait
+}
+
+func (f *Follower) settle(z *followed, err error, good bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	z.err = err
+	if err == nil {
+		z.installed = good
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// due says whether the primaries are to be asked now.
+func (f *Follower) due(z *followed, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !now.Before(z.next)
+}
+
+// wake is how long nothing is to be done.
+func (f *Follower) wake(z *followed, now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := z.next
+	if e := z.schedule.expires(); z.good && e.Before(at) {
+		at = e
+	}
+	return max(at.Sub(now), time.Millisecond)
+}
+
+// expire has a zone served no more when its time is over.
+func (f *Follower) expire(z *followed, now time.Time) {
+	f.mu.Lock()
+	over := z.good && !now.Before(z.schedule.expires())
+	if over {
+		z.good = false
+	}
+	c := Content{z.zone, false}
+	f.mu.Unlock()
+	if !over {
+		return
+	}
+	f.o.Log.Error("zone expired: no primary could be asked for too long", "zone", bare(z.Origin), "refreshed", z.schedule.refreshed)
+	f.settle(z, f.o.Install(z.Origin, c), false)
+}
+
+// refresh asks the primaries, one after the other until one has a newer version.
+func (f *Follower) refresh(ctx context.Context, z *followed) {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	case <-ctx.Done():
+		return
+	}
+	f.mu.Lock()
+	peers, have, first, good := z.Primaries, z.zone, z.first, z.good
+	z.first = 0
+	f.mu.Unlock()
+	var failed error
+	var refreshed time.Time // zero: none has answered
+	for i := range peers {
+		from := peers[(first+i)%len(peers)]
+		u, err := f.o.Client.Update(ctx, from, z.Origin, have)
+		if errors.Is(err, ErrOlder) && !good {
+			u, err = f.o.Client.Update(ctx, from, z.Origin, nil) // an older version is better than none
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && u.Kind != None {
+			err = f.install(z, from, u)
+		}
+		f.o.Observe(Outcome{z.Origin, cmp.Or(u.Kind, None), err})
+		if err != nil {
+			f.o.Log.Warn("no refresh of a zone", "zone", bare(z.Origin), "primary", from.Addr, "err", err)
+			failed = errors.Join(failed, err)
+			continue
+		}
+		if at := time.Now().Add(-u.Age); at.After(refreshed) {
+			refreshed = at
+		}
+		if u.Kind != None {
+			break
+		}
+	}
+	f.after(z, refreshed, failed)
+}
+
+// install has a new version served and keeps it.
+func (f *Follower) install(z *followed, from Peer, u Update) error {
+	if err := f.o.Install(z.Origin, Content{u.Zone, true}); err != nil {
+		return err
+	}
+	refreshed := time.Now().Add(-u.Age)
+	f.mu.Lock()
+	var old *uint32
+	if z.zone != nil {
+		serial := z.zone.Serial()
+		old = &serial
+	}
+	z.has(u.Zone, refreshed)
+	z.good, z.installed = true, true
+	f.mu.Unlock()
+	attrs := []any{"zone", bare(z.Origin), "primary", from.Addr, "kind", u.Kind, "new", u.Serial, "records", u.Records, "bytes", u.Bytes}
+	if old != nil {
+		attrs = append(attrs, "old", *old)
+	}
+	f.o.Log.Info("zone transferred", attrs...)
+	if err := save(f.o.Dir, u.Zone, refreshed); err != nil { // no reason not to serve it
+		f.o.Log.Error("keep a zone for the next start", "zone", bare(z.Origin), "err", err)
+	}
+	return nil
+}
+
+// after sets the timers after an attempt. The zone was known to be good at a time; zero: no primary could say so.
+func (f *Follower) after(z *followed, refreshed time.Time, failed error) {
+	now := time.Now()
+	current := !refreshed.IsZero()
+	f.mu.Lock()
+	z.err = failed
+	if current {
+		z.err = nil // one primary is enough
+		z.schedule.failures = 0
+		if refreshed.After(z.schedule.refreshed) { // RFC 7314 section 4: it never expires sooner for having asked
+			z.schedule.refreshed = refreshed
+		}
+		refreshed = z.schedule.refreshed
+		z.good = now.Before(z.schedule.expires())
+	} else {
+		z.schedule.failures++
+	}
+	z.next = now.Add(z.schedule.wait(f.o.Random()))
+	again := z.good && !z.installed
+	c := Content{z.zone, z.good}
+	f.mu.Unlock()
+	if again { // it had expired
+		f.settle(z, f.o.Install(z.Origin, c), true)
+	}
+	if current {
+		if err := touch(f.o.Dir, z.Origin, refreshed); err != nil {
+			f.o.Log.Warn("keep the time of a zone's refresh", "zone", bare(z.Origin), "err", err)
+		}
+	}
+}
