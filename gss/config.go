@@ -42,11 +42,12 @@ type Config struct {
 	Cookies   string           `yaml:"cookie_secrets"` // file of secrets that all servers of the zones share; default one of this process
 	Limits    limit.Config     `yaml:"limits"`         // what one source may ask for
 	QueryLog  *QueryLog        `yaml:"query_log"`      // default none
+	TSIGKeys  []TSIGKey        `yaml:"tsig_keys"`      // secrets shared with other servers, for transfers of zones
 
 	checked *zone.Set // by Validate, which found nothing wrong: reading large zones takes time
 }
 
-// Zone is a zone, from a file or from records in the node file.
+// Zone is a zone, from a file, from records in the node file, or from primaries.
 type Zone struct {
 	Name    string        `yaml:"name"`    // such as mail.example.org
 	File    string        `yaml:"file"`    // RFC 1035 section 5 zone file; instead of all that follows
@@ -56,6 +57,10 @@ type Zone struct {
 	Serial  uint32        `yaml:"serial"`  // SOA SERIAL; default 1
 	Records string        `yaml:"records"` // zone file lines without the SOA record, relative to the zone
 	DNSSEC  *DNSSEC       `yaml:"dnssec"`  // with any of the above; default unsigned
+
+	Primaries []Peer   `yaml:"primaries"` // where the zone is transferred from; instead of a file and records
+	Transfer  Transfer `yaml:"transfer"`  // who may have it transferred from here
+	Notify    []Peer   `yaml:"notify"`    // who is told of new versions
 }
 
 // Answer is one thing that a name may be answered with: a site's VIP.

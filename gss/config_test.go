@@ -237,6 +237,8 @@ func TestConfigWithNothingInIt(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add(nodeFile)
 	f.Add("gss:\n  zones: [{name: example.org, records: \"@ NS ns\\n\"}]\n")
+	f.Add(primaryFile())
+	f.Add(secondaryFile("{address: 192.0.2.53:53}"))
 	f.Add("gss: {listen: ['[::1]:53'], rules: [{}], answers: [{}], answer_groups: [{}], sources: [{}]}")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "file") {

@@ -109,7 +109,7 @@ func newSigning(z *zone.Zone, cfg DNSSEC, log *slog.Logger, change func()) (*sig
 		wake: make(chan struct{}, 1), change: change,
 	}
 	if cfg.Resolver.IsValid() || len(cfg.ParentServers) > 0 {
-		s.parent = &sign.Parent{Exchange: exchange}
+		s.parent = &sign.Parent{Exchange: askServer}
 		for _, a := range cfg.ParentServers {
 			s.parent.Servers = append(s.parent.Servers, a.String())
 		}
@@ -120,8 +120,8 @@ func newSigning(z *zone.Zone, cfg DNSSEC, log *slog.Logger, change func()) (*sig
 	return s, nil
 }
 
-// exchange asks by UDP, and again by TCP if the answer does not fit.
-func exchange(ctx context.Context, q *dns.Msg, server string) (*dns.Msg, error) {
+// askServer asks by UDP, and again by TCP if the answer does not fit.
+func askServer(ctx context.Context, q *dns.Msg, server string) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var m *dns.Msg

@@ -14,7 +14,12 @@
 // gets SERVFAIL or silence goes on serving the dead site's address from its cache. Nothing is answered before every answer
 // has been probed once. Orders and decisions are kept on disk. Package balancer hears what balancers say of the answers.
 //
-// Zones may be signed (package sign). The package does no recursion, zone transfer or dynamic update. cmd/anycastle calls it: New, then Run in the
+// Zones may come from primaries, and go to secondaries, by transfers that package transfer makes. Their serial is that of their file,
+// whatever rules answer at the moment; so a secondary has a rule's answers as they were when it last took the whole zone, and only who
+// asks this server is led round a failure. A secondary zone that expires is answered with SERVFAIL, as any secondary does, but for the
+// names that rules answer for.
+//
+// Zones may be signed (package sign). The package does no recursion or dynamic update. cmd/anycastle calls it: New, then Run in the
 // role's process, with Status and Handlers behind the status socket. Nothing has to be closed; Run releases its sockets
 // when its context ends.
 package gss

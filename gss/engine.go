@@ -32,6 +32,7 @@ type engine struct {
 	others  *vantages
 	prober  *probe.Runner
 	tellers *tellers
+	publish func(*serving) // is told what the first of its decisions makes current
 
 	mu      sync.Mutex
 	next    *serving // what the config makes; current follows once every answer has been probed
@@ -46,7 +47,7 @@ type engine struct {
 func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
 	e := &engine{
 		log: log, metrics: m, name: name, data: mesh.NewMap(name, log), ready: make(chan struct{}), kicked: make(chan struct{}, 1),
-		boot: time.Now(), others: newVantages(name),
+		boot: time.Now(), others: newVantages(name), publish: func(*serving) {},
 	}
 	e.prober = probe.NewRunner(o.Probe, e.report)
 	e.tellers = newTellers(e, o.Probe, links)
@@ -217,6 +218,9 @@ func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 			e.log.Error("some replies cannot be signed or packed beforehand", "err", err)
 		}
 		e.current.Store(now)
+		if old == nil || old.serving != e.next {
+			e.publish(e.next)
+		}
 	}
 	e.metrics.show(e.last)
 	if old == nil {

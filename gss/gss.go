@@ -51,6 +51,7 @@ type GSS struct {
 	reloading sync.Mutex
 	stale     chan struct{} // replies are to be packed anew; holds one
 	queries   *queryLog     // nil: there is none
+	moves     *transfers
 }
 
 // addresses are what is listened on.
@@ -91,6 +92,9 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if o.Registry != nil {
 		o.Registry.MustRegister(g.engine.tellers.balancers)
 	}
+	g.moves = g.newTransfers(cfg.StateDir)
+	g.engine.publish = g.moves.announce
+	first = g.moves.begin(first)
 	first.giveBack()
 	return g, g.engine.serve(first)
 }
@@ -124,6 +128,7 @@ func (g *GSS) Run(ctx context.Context) error {
 	if g.engine.mesh != nil {
 		group.Go(func() error { return g.engine.mesh.Run(inner) })
 	}
+	group.Go(func() error { g.moves.follower.Run(inner); return inner.Err() })
 	group.Go(func() error { return g.serve(inner, &cfg) })
 	if err := group.Wait(); err != nil && ctx.Err() == nil {
 		return err
@@ -189,10 +194,11 @@ func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 	g.answering.Store(&on)
 	g.log.Info("answering", "zones", len(cfg.Zones), "listen", on.plain, "listen_tls", on.tls)
 	limiter := func() *limit.Limiter { return g.engine.current.Load().limiter }
-	s := &server{log: g.log, metrics: g.metrics, limiter: limiter, respond: g.respond}
+	s := &server{log: g.log, metrics: g.metrics, limiter: limiter, respond: g.respondStream}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return packets.Serve(inner) })
 	group.Go(func() error { return s.serve(inner, streams) })
+	group.Go(func() error { g.moves.notifier.Run(inner); return inner.Err() }) // now that who is told can ask
 	return group.Wait()
 }
 
@@ -224,9 +230,13 @@ func (g *GSS) Healthy() error {
 	return nil
 }
 
-// respond answers one message by the decision of this moment; nil: there is no reply. Whatever goes wrong costs this one query
-// only.
-func (g *GSS) respond(wire []byte, via message.Transport, from netip.AddrPort) (reply []byte) {
+// respond answers one message by the decision of this moment; nil: there is no reply. Whatever goes wrong costs this one query only.
+func (g *GSS) respond(wire []byte, via message.Transport, from netip.AddrPort) []byte {
+	return g.respondStream(wire, via, from, nil)
+}
+
+// respondStream is respond where a reply may have several messages: it gives the last, and has more send those before it.
+func (g *GSS) respondStream(wire []byte, via message.Transport, from netip.AddrPort, more func([]byte) bool) (reply []byte) {
 	var why message.Reason
 	now, served := time.Now(), g.engine.current.Load()
 	defer func() {
@@ -243,15 +253,14 @@ func (g *GSS) respond(wire []byte, via message.Transport, from netip.AddrPort) (
 	}
 	zone := ""
 	if reply == nil {
-		a := &answerer{now: served, client: q.Client().Addr()}
-		m, extras := a.answer(q)
-		extras.Idle, zone = idleTime, a.zone
+		x := &exchange{GSS: g, served: served, query: q, more: more, now: now}
 		var err error
-		reply, err = served.edge.Finish(q, m, extras)
-		if a.unsigned != nil {
-			g.metrics.unsigned.Inc()
-		}
-		if err = errors.Join(err, a.failed); err != nil {
+		reply, err = x.run()
+		switch zone = x.zone; {
+		case errors.Is(err, errAborted):
+			why = aborted
+			return nil
+		case err != nil:
 			why = faulty
 			g.fault(err)
 			return nil

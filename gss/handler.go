@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -44,10 +45,6 @@ type part struct {
 // answer gives the reply to a query that no other layer has answered, and what goes with it.
 func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 	m := &dns.Msg{}
-	if q.Opcode != dns.OpcodeQuery {
-		m.Rcode = dns.RcodeNotAuth // RFC 1996 section 3.11 leaves it open; nothing is transferred in here
-		return m, message.Extras{}
-	}
 	z := a.now.zones.Find(q.Name, q.Question.Qtype)
 	if z == nil {
 		m.Rcode = dns.RcodeRefused
@@ -59,11 +56,22 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 		return m, message.Extras{Errors: []message.ExtendedError{{Code: dns.ExtendedErrorCodeInvalidQueryType}}}
 	}
 	r := z.Lookup(q.Question.Name, q.Question.Qtype, a.live)
+	if a.now.absent[a.zone] { // RFC 1034 section 4.3.5
+		if !a.now.ofRules(&r) {
+			m.Rcode = dns.RcodeServerFailure
+			return m, message.Extras{Errors: []message.ExtendedError{expired}}
+		}
+		r.Additional = nil
+	}
 	m = newReply(r)
 	if is := a.now.signed[z.Origin()]; is != nil && q.DO {
 		a.unsigned = is.secure(m, r, q.Question.Qtype)
 	}
 	x := message.Extras{Glue: r.Glue, Scope: a.scope}
+	if q.Expire {
+		left := a.now.moves.expire(z, time.Now())
+		x.Expire = &left
+	}
 	if r.Kind == zone.Refused {
 		x.Errors = append(x.Errors, message.ExtendedError{Code: dns.ExtendedErrorCodeNotSupported})
 	}

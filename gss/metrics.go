@@ -1,6 +1,8 @@
 package gss
 
 import (
+	"cmp"
+	"errors"
 	"sync"
 
 	"github.com/miekg/dns"
@@ -8,6 +10,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/gss/message"
+	"anycastle/gss/transfer"
 	"anycastle/gss/udp"
 )
 
@@ -24,6 +27,8 @@ type metrics struct {
 	evicted    prometheus.Counter
 	refused    prometheus.Counter
 	unsigned   prometheus.Counter
+	transfers  *prometheus.CounterVec
+	notifies   *prometheus.CounterVec
 
 	mu       sync.Mutex            // guards the rest
 	counters func() []udp.Counters // of the sockets; nil until they are open
@@ -118,6 +123,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		evicted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "anycastle_gss_tcp_evicted_total", Help: "TCP connections closed to make room for newer ones.",
 		}),
+		transfers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "anycastle_gss_transfers_total", Help: "Zone transfers, by zone, direction, kind (none: nothing was newer) and result.",
+		}, []string{"zone", "direction", "kind", "result"}),
+		notifies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "anycastle_gss_notifies_total", Help: "Notifications of new versions of zones, by zone, direction and result.",
+		}, []string{"zone", "direction", "result"}),
 	}
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "anycastle_gss_refused_tellings_total", Help: "What other GSSes said and was not taken: late, repeated or not understood.",
@@ -126,7 +137,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "anycastle_gss_unsigned_replies_total", Help: "Replies of signed zones that went out without a signature: anything but 0 needs a look.",
 	})
 	if reg != nil {
-		reg.MustRegister((*traffic)(m), m.refused, m.unsigned, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted)
+		reg.MustRegister((*traffic)(m), m.refused, m.unsigned, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted,
+			m.transfers, m.notifies)
 	}
 	return m
 }
@@ -135,6 +147,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 const (
 	faulty  message.Reason = "fault"   // of our own
 	limited message.Reason = "limited" // by Config.Limits
+	aborted message.Reason = "aborted" // a transfer that the secondary did not take
 )
 
 // count takes note of one message; reply is nil when it got none.
@@ -172,4 +185,35 @@ func (m *metrics) show(d decide.Decision) {
 		m.works.WithLabelValues(name).Set(works)
 		m.ttl.WithLabelValues(name).Set(r.TTL.Seconds())
 	}
+}
+
+// result is what became of something, as a label.
+func result(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, transfer.ErrRefused):
+		return "refused"
+	}
+	return "failed"
+}
+
+// transferredIn takes note of an attempt to transfer a zone from a primary.
+func (m *metrics) transferredIn(o transfer.Outcome) {
+	m.transfers.WithLabelValues(bare(o.Origin), "in", string(o.Kind), result(o.Err)).Inc()
+}
+
+// transferredOut takes note of a transfer that a secondary has asked for.
+func (m *metrics) transferredOut(origin string, kind transfer.Kind, err error) {
+	m.transfers.WithLabelValues(bare(origin), "out", string(cmp.Or(kind, transfer.None)), result(err)).Inc()
+}
+
+// notifiedIn takes note of a primary's notification.
+func (m *metrics) notifiedIn(origin string, err error) {
+	m.notifies.WithLabelValues(bare(origin), "in", result(err)).Inc()
+}
+
+// notifiedOut takes note of a notification of a secondary.
+func (m *metrics) notifiedOut(origin string, err error) {
+	m.notifies.WithLabelValues(bare(origin), "out", result(err)).Inc()
 }

@@ -23,7 +23,7 @@ func (s *serving) packStatic() (*table.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, z := range s.zones.Zones() {
+	for _, z := range s.present().Zones() {
 		last := ""
 		for rr := range z.All(nil) {
 			h := rr.Header()

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"anycastle/gss/decide"
+	"anycastle/gss/transfer"
 )
 
 func TestReload(t *testing.T) {
@@ -56,6 +57,41 @@ func TestReload(t *testing.T) {
 			if err := reload(tc.old, tc.new); err == nil || !strings.Contains(err.Error(), tc.want) || p.engine.current.Load() != before {
 				t.Errorf("%s: reloaded with %v", name, err)
 			}
+		}
+	})
+}
+
+// A reload may have a zone come from primaries, and from a file again; what was transferred must go with its rules.
+func TestReloadOfSecondaryZones(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		reload := func(text string) error {
+			t.Helper()
+			cfg := mustDecode(t, text)
+			cfg.StateDir = p.engine.next.config.StateDir
+			cfg.Answers[0].Addresses = cfg.Answers[0].Addresses[:1]
+			err := p.Reload(cfg)
+			synctest.Wait()
+			return err
+		}
+		secondary := secondaryFile("{address: 192.0.2.53:53}")
+		if err := reload(secondary); err != nil || !p.Zones()[0].Absent || p.ask() != east {
+			t.Errorf("the zone comes from primaries: %v, %+v", err, p.Zones()[0])
+		}
+		if err := p.install("mail.example.org.", transfer.Content{Zone: secondaryZone(t, "7", "smtps A 192.0.2.9\n"), Good: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := reload(secondary); err != nil || p.Zones()[0].Absent || p.Zones()[0].Serial != 7 || p.ask() != east {
+			t.Errorf("the zone is transferred: %v, %+v", err, p.Zones()[0])
+		}
+		taken := strings.Replace(secondary, "domains: [smtp.mail.example.org, ", "domains: [smtps.mail.example.org, smtp.mail.example.org, ", 1)
+		if err := reload(taken); err == nil || !strings.Contains(err.Error(), "smtps.mail.example.org. has A records in the zone file too") {
+			t.Errorf("a rule for a name that the primary has records of gives %v", err)
+		}
+		if err := reload(nodeFile); err != nil || p.Zones()[0].Role != "primary" || p.Zones()[0].Serial != 1 || p.ask() != east {
+			t.Errorf("the zone is our own again: %v, %+v", err, p.Zones()[0])
 		}
 	})
 }

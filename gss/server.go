@@ -30,9 +30,13 @@ type server struct {
 	log     *slog.Logger
 	metrics *metrics
 	limiter func() *limit.Limiter
-	respond func(wire []byte, via message.Transport, from netip.AddrPort) []byte // nil: no reply; must not panic
+	respond respond
 	conns   connSet
 }
+
+// respond gives the reply to a message, or the last message of it, and has more send those before; nil: no reply, and the connection is
+// of no use any more. It must not panic.
+type respond func(wire []byte, via message.Transport, from netip.AddrPort, more func([]byte) bool) []byte
 
 // listener is one address that takes connections.
 type listener struct {
@@ -177,17 +181,25 @@ func (s *server) serveConn(conn, known net.Conn, via message.Transport, from net
 		if !s.limiter().Query(time.Now(), from.Addr().Unmap(), true) {
 			return
 		}
-		reply := s.respond(wire, via, from)
-		if reply == nil || conn.SetDeadline(time.Now().Add(idleTime)) != nil {
+		send := func(reply []byte) bool { return s.send(conn, known, reply) }
+		if reply := s.respond(wire, via, from, send); reply == nil || !send(reply) {
 			return
 		}
-		// length and message in one segment: RFC 7766 section 8
-		framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply)))
-		if _, err := conn.Write(append(framed, reply...)); err != nil {
-			return
-		}
-		s.conns.touch(known)
 	}
+}
+
+// send sends one message, and says whether the client has taken it.
+func (s *server) send(conn, known net.Conn, reply []byte) bool {
+	if conn.SetDeadline(time.Now().Add(idleTime)) != nil {
+		return false
+	}
+	// length and message in one segment: RFC 7766 section 8
+	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply)))
+	if _, err := conn.Write(append(framed, reply...)); err != nil {
+		return false
+	}
+	s.conns.touch(known)
+	return true
 }
 
 // connSet are the open connections, and when each was last of use.

@@ -17,7 +17,7 @@ import (
 )
 
 // startConn serves one end of a pipe and gives the other, and a channel that says when serving ended.
-func startConn(t *testing.T, respond func([]byte, message.Transport, netip.AddrPort) []byte) (client net.Conn, ended <-chan time.Time) {
+func startConn(t *testing.T, respond respond) (client net.Conn, ended <-chan time.Time) {
 	client, inside := net.Pipe()
 	s := &server{log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil), limiter: testLimiter(t, nil), respond: respond}
 	done := make(chan time.Time, 1)
@@ -29,7 +29,9 @@ func startConn(t *testing.T, respond func([]byte, message.Transport, netip.AddrP
 	return client, done
 }
 
-func echo(wire []byte, _ message.Transport, _ netip.AddrPort) []byte { return bytes.Clone(wire) }
+func echo(wire []byte, _ message.Transport, _ netip.AddrPort, _ func([]byte) bool) []byte {
+	return bytes.Clone(wire)
+}
 
 func TestSlowClientsLoseTheirConnection(t *testing.T) {
 	for name, client := range map[string]func(net.Conn){

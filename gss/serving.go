@@ -16,6 +16,7 @@ import (
 	"anycastle/gss/limit"
 	"anycastle/gss/message"
 	"anycastle/gss/table"
+	"anycastle/gss/transfer"
 	"anycastle/gss/zone"
 	"anycastle/internal/config"
 )
@@ -31,6 +32,12 @@ type serving struct {
 	packed  *table.Table // replies of what the zones themselves have
 	empty   *table.Table
 	signed  map[string]*signing // by origin
+
+	moves    *transfers
+	keys     transfer.Keys
+	shared   map[string]*sharing         // by origin
+	contents map[string]transfer.Content // of secondary zones, by origin
+	absent   map[string]bool             // secondary zones that there is nothing good of, by origin
 }
 
 // newServing makes what queries are answered from. Limits that stay as they were keep what they have counted.
@@ -44,6 +51,9 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 	var err error
 	if s.rules, err = newRuleSet(&s.config); err != nil {
 		return nil, fmt.Errorf("gss config: %w", err)
+	}
+	if err := s.share(was); err != nil {
+		return nil, err
 	}
 	if was != nil {
 		s.signed = was.signed
@@ -189,9 +199,11 @@ func (g *GSS) Reload(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	g.moves.remember(next)
 	if err := g.engine.serve(next); err != nil {
 		return err
 	}
+	g.moves.follower.Set(next.secondaries())
 	if len(secrets) > 0 {
 		g.cookies.Set(secrets[0], secrets[1:]...)
 	}

@@ -72,6 +72,13 @@ type ZoneStatus struct {
 	Serial  uint32 `json:"serial"`
 	Records int    `json:"records"` // in the file
 	Dynamic int    `json:"dynamic"` // names that rules answer for
+
+	Role      string    `json:"role"`               // primary or secondary; the rest is of a secondary
+	Absent    bool      `json:"absent,omitempty"`   // nothing has been transferred yet, or it has expired: names that are no rule's get SERVFAIL
+	Refreshed time.Time `json:"refreshed,omitzero"` // last known to be like the primaries' version
+	Next      time.Time `json:"next,omitzero"`      // when they are asked again
+	Expires   time.Time `json:"expires,omitzero"`
+	Why       string    `json:"why,omitempty"` // the last attempt failed; empty when it did not
 }
 
 // OrderStatus is an order that stands, and how far it is if it is one to drain.
@@ -216,11 +223,16 @@ func (g *GSS) Zones() []ZoneStatus {
 	list := []ZoneStatus{}
 	now := g.engine.serving()
 	for i, z := range now.zones.Zones() {
-		s := ZoneStatus{Zone: bare(z.Origin()), File: now.config.Zones[i].File, Serial: z.Serial(), Records: z.Len()}
-		for name := range now.rules.names {
-			if now.zones.Find(name, 0) == z {
-				s.Dynamic++
-			}
+		s := ZoneStatus{
+			Zone: bare(z.Origin()), File: now.config.Zones[i].File, Serial: z.Serial(), Records: z.Len(),
+			Dynamic: len(now.shared[z.Origin()].dynamic), Role: "primary",
+		}
+		if f, ok := now.moves.follower.Status(z.Origin()); ok {
+			s.Role, s.Absent, s.Why = "secondary", now.absent[z.Origin()], text(f.Err)
+			s.Refreshed, s.Next, s.Expires = f.Refreshed, f.Next, f.Expires
+		}
+		if now.contents[z.Origin()].Zone == nil && s.Role == "secondary" {
+			s.Records = 0
 		}
 		list = append(list, s)
 	}

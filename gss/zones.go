@@ -48,6 +48,7 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 	c.checkRules(at.Key("rules"))
 	c.checkLoad(at.Key("load"))
 	c.checkBalancers(at.Key("balancers"))
+	c.checkKeys(at.Key("tsig_keys"))
 	if len(c.Zones) == 0 {
 		at.Key("zones").Errorf("none; give at least one, with a name and a file or records")
 		return nil
@@ -58,6 +59,7 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 		if d := c.Zones[i].DNSSEC; d != nil {
 			d.validate(at.Key("dnssec"))
 		}
+		c.checkTransfer(&c.Zones[i], at)
 		z := c.Zones[i].read(at)
 		if z == nil {
 			return nil // names of rules that lie in it would only be complained of
@@ -78,12 +80,15 @@ func (z *Zone) read(at config.Cursor) *zone.Zone {
 		at.Key("name").Errorf("%v", err)
 		return nil
 	}
+	own := []string{"records", "primary", "contact", "serial", "ttl"}
+	if len(z.Primaries) > 0 {
+		refuseBeside(at, "primaries", append(own, "file"))
+		made, err := awaited(origin)
+		complain(at.Key("name"), err)
+		return made
+	}
 	if z.File != "" {
-		for _, key := range []string{"records", "primary", "contact", "serial", "ttl"} {
-			if at.Has(key) {
-				at.Key(key).Errorf("is not taken beside file, which has it; keep one of them")
-			}
-		}
+		refuseBeside(at, "file", own)
 		made, err := zone.Load(origin, z.File)
 		complain(at.Key("file"), err)
 		return made
@@ -95,6 +100,14 @@ func (z *Zone) read(at config.Cursor) *zone.Zone {
 	made, err := zone.Parse(origin, inlineName, strings.NewReader(text))
 	complain(at.Key("records"), err)
 	return made
+}
+
+func refuseBeside(at config.Cursor, source string, keys []string) {
+	for _, key := range keys {
+		if at.Has(key) {
+			at.Key(key).Errorf("is not taken beside %s, which has it; keep one of them", source)
+		}
+	}
 }
 
 // text is the zone file of a zone whose records stand in the node file.

@@ -1,0 +1,128 @@
+package gss
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+
+	"anycastle/gss/message"
+	"anycastle/gss/transfer"
+	"anycastle/gss/zone"
+)
+
+// secondaryZone is what a primary has of mail.example.org, without the names of rules.
+func secondaryZone(t *testing.T, serial string, more string) *zone.Zone {
+	t.Helper()
+	z, err := zone.Parse("mail.example.org.", "zone", strings.NewReader("$TTL 60\n@ SOA ns h "+serial+" 3600 600 86400 5\n@ NS ns\nns A 192.0.2.53\nweb A 192.0.2.80\n"+more))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+// A secondary zone is answered for while it is good. Names of rules are always.
+func TestAbsentZone(t *testing.T) {
+	d := newDeciding(t, secondaryFile("{address: 192.0.2.53:53}"))
+	const web, smtp, origin = "web.mail.example.org.", "smtp.mail.example.org.", "mail.example.org."
+	const gone = "SERVFAIL Invalid Data"
+	asked := map[string]int{} // that the fast path answered
+	want := func(state string, replies map[string]string) {
+		t.Helper()
+		for query, want := range replies {
+			name, rrtype, _ := strings.Cut(query, " ")
+			if got := brief(d.talk("198.51.100.9", message.UDP, withEDNS(question(name, dns.StringToType[rrtype])), "")); got != want {
+				t.Errorf("%s: %s is answered with %s, want %s", state, query, got, want)
+			}
+			plain, from := packed(t, question(name, dns.StringToType[rrtype])), netip.MustParseAddrPort("198.51.100.9:53")
+			if fast := d.fast(plain, from); fast != nil {
+				asked[state]++
+				if diff := cmp.Diff(unpacked(t, d.respond(plain, message.UDP, from)), unpacked(t, fast)); diff != "" {
+					t.Errorf("%s: to %s (-slow +fast):\n%s", state, query, diff)
+				}
+			}
+		}
+		if got := brief(d.talk("127.0.0.1", message.TCP, withEDNS(question(origin, dns.TypeAXFR)), "")); (got == gone) != (state != "good") {
+			t.Errorf("%s: the transfer gives %s", state, got)
+		}
+	}
+	install := func(c transfer.Content) {
+		t.Helper()
+		if err := d.install(origin, c); err != nil {
+			t.Fatal(err)
+		}
+		d.see()
+	}
+	absent := map[string]string{
+		web + " A": gone, web + " AAAA": gone, "no." + origin + " A": gone, origin + " SOA": gone, origin + " NS": gone,
+		smtp + " A": "NOERROR smtp/A", smtp + " TXT": "NOERROR", "x.pop." + origin + " A": "NOERROR x/A", origin + " MX": "NOERROR mail/MX mail/MX",
+	}
+	want("awaited", absent)
+	if z := d.Zones()[0]; z.Role != "secondary" || !z.Absent || z.Records != 0 || z.Dynamic != 4 {
+		t.Errorf("the status is %+v", z)
+	}
+	install(transfer.Content{Zone: secondaryZone(t, "7", ""), Good: true})
+	want("good", map[string]string{
+		web + " A": "NOERROR web/A", web + " AAAA": "NOERROR", "no." + origin + " A": "NXDOMAIN", smtp + " A": "NOERROR smtp/A",
+	})
+	if z := d.Zones()[0]; z.Absent || z.Serial != 7 || z.Records != 4 {
+		t.Errorf("the status is %+v", z)
+	}
+	if err := d.install(origin, transfer.Content{Zone: secondaryZone(t, "8", "smtp A 192.0.2.1\n"), Good: true}); err == nil ||
+		!strings.Contains(err.Error(), "smtp.mail.example.org. has A records in the zone file too") {
+		t.Errorf("a version that has records of rules' names gives %v", err)
+	}
+	d.see()
+	want("good", map[string]string{web + " A": "NOERROR web/A"})
+	install(transfer.Content{Zone: secondaryZone(t, "7", ""), Good: false})
+	want("expired", absent)
+	if diff := cmp.Diff(map[string]int{"awaited": 1, "good": 4, "expired": 1}, asked); diff != "" {
+		t.Errorf("queries answered by the fast path (-want +got):\n%s", diff)
+	}
+	if err := d.install("example.net.", transfer.Content{Zone: secondaryZone(t, "7", ""), Good: true}); err != nil {
+		t.Errorf("a zone that the config has no more gives %v", err)
+	}
+}
+
+func TestNotifyIn(t *testing.T) {
+	text := strings.Replace(secondaryFile("{address: 192.0.2.53:53}, {address: 192.0.2.54:53, key: k}"), keysHere, keyed("[{name: k, secret: "+peerSecret+"}]"), 1)
+	d := newDeciding(t, text)
+	notify := func(name string, rrtype uint16) *dns.Msg {
+		m := withEDNS(question(name, rrtype))
+		m.Opcode = dns.OpcodeNotify
+		return m
+	}
+	const zone = "mail.example.org."
+	for name, tc := range map[string]struct {
+		from, secret string
+		query        *dns.Msg
+		want         string
+	}{
+		"from a primary":          {"192.0.2.53", "", notify(zone, dns.TypeSOA), "NOERROR"},
+		"signed without need":     {"192.0.2.53", peerSecret, notify(zone, dns.TypeSOA), "NOERROR"},
+		"signed":                  {"192.0.2.54", peerSecret, notify(zone, dns.TypeSOA), "NOERROR"},
+		"should be signed":        {"192.0.2.54", "", notify(zone, dns.TypeSOA), "REFUSED Prohibited"},
+		"signed wrongly":          {"192.0.2.54", wrongSecret, notify(zone, dns.TypeSOA), "NOTAUTH BADSIG"},
+		"from elsewhere":          {"192.0.2.55", "", notify(zone, dns.TypeSOA), "REFUSED Prohibited"},
+		"from elsewhere, signed":  {"192.0.2.55", peerSecret, notify(zone, dns.TypeSOA), "REFUSED Prohibited"},
+		"of no zone":              {"192.0.2.53", "", notify("example.net.", dns.TypeSOA), "NOTAUTH"},
+		"of a name in the zone":   {"192.0.2.53", "", notify("web."+zone, dns.TypeSOA), "NOTAUTH"},
+		"of another type":         {"192.0.2.53", "", notify(zone, dns.TypeA), "NOTAUTH"},
+		"spelt with capitals":     {"192.0.2.53", "", notify("MAIL.example.org.", dns.TypeSOA), "NOERROR"},
+		"from a primary's mapped": {"::ffff:192.0.2.53", "", notify(zone, dns.TypeSOA), "NOERROR"},
+	} {
+		replies := d.talk(tc.from, message.UDP, tc.query, tc.secret)
+		if got := brief(replies); got != tc.want {
+			t.Errorf("%s: the reply is %s, want %s", name, got, tc.want)
+		}
+		if tc.want == "NOERROR" && (!replies[0].Authoritative || replies[0].Opcode != dns.OpcodeNotify) {
+			t.Errorf("%s: the reply's header is %+v", name, replies[0].MsgHdr)
+		}
+	}
+	primary := newDeciding(t, nodeFile)
+	if got := brief(primary.talk("192.0.2.53", message.UDP, notify(zone, dns.TypeSOA), "")); got != "NOTAUTH" {
+		t.Errorf("a primary replies %s", got)
+	}
+}
