@@ -61,9 +61,16 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.ZoneStatus]{
 		noun: "zone", short: "Zones that are served", roles: onGSS,
-		head: []string{"ZONE", "SERIAL", "RECORDS", "NAMES OF RULES", "FILE"},
+		head: []string{"ZONE", "SERIAL", "RECORDS", "NAMES OF RULES", "FILE", "ROLE", "REFRESHED", "NEXT", "EXPIRES", "WHY"},
 		rows: one(func(z gss.ZoneStatus) []string {
-			return []string{z.Zone, strconv.FormatUint(uint64(z.Serial), 10), strconv.Itoa(z.Records), strconv.Itoa(z.Dynamic), cmp.Or(z.File, "-")}
+			role := z.Role
+			if z.Absent {
+				role += ", absent"
+			}
+			return []string{
+				z.Zone, strconv.FormatUint(uint64(z.Serial), 10), strconv.Itoa(z.Records), strconv.Itoa(z.Dynamic), cmp.Or(z.File, "-"),
+				role, ago(z.Refreshed), until(z.Next), until(z.Expires), cmp.Or(z.Why, "-"),
+			}
 		}),
 	})
 	addView(cmd, e, f, view[gss.ServerStatus]{

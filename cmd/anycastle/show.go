@@ -131,6 +131,14 @@ func ago(t time.Time) string {
 	return time.Since(t).Round(time.Second).String()
 }
 
+// until says how long it takes to a time that may not be known.
+func until(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return time.Until(t).Round(time.Second).String()
+}
+
 // after says how long after a beginning something happened that may not have happened yet.
 func after(begun, t time.Time) string {
 	if t.IsZero() {
