@@ -16,6 +16,7 @@ func TestTransferComplaints(t *testing.T) {
 	zone := func(text string) string { return "name: mail.example.org\n      " + text }
 	const name, good = "name: mail.example.org", "secret: YSBzZWNyZXQgdGhhdCBpcyBsb25nIGVub3VnaA=="
 	runSlips(t, map[string]slip{
+		"signed":             {"      primary:", "      dnssec: {}\n      transfer: {to: [{prefix: 192.0.2.53/32}]}\n      primary:", `7: gss.zones[0].transfer: a secondary would have the zone without signatures`},
 		"key nameless":       {keysHere, keyed("[{" + good + "}]"), `16: gss.tsig_keys[0].name: missing; give a domain name`},
 		"key's name":         {keysHere, keyed("[{name: k!, " + good + "}]"), `16: gss.tsig_keys[0].name: "k!" is no host name`},
 		"key twice":          {keysHere, keyed("[{name: k, " + good + "}, {name: K, " + good + "}]"), `16: gss.tsig_keys[1].name: another key is called "K"; rename one`},
