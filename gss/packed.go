@@ -2,6 +2,7 @@ package gss
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/gss/message"
+	"anycastle/gss/sign"
 	"anycastle/gss/table"
 	"anycastle/gss/zone"
 )
@@ -59,7 +61,8 @@ func (s *serving) pack(z *zone.Zone, name string, rrtype uint16, r zone.Result) 
 	}
 	if is := s.signed[z.Origin()]; is != nil {
 		m := newReply(r)
-		if err := is.secure(m, r, rrtype); err != nil {
+		// what cannot be signed is answered without: better than not at all
+		if err := is.secure(m, r, rrtype); err != nil && !errors.Is(err, sign.ErrUnsigned) {
 			return v, err
 		}
 		v.Signed, err = wireOf(m, name, rrtype)
