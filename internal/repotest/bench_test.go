@@ -16,6 +16,7 @@ pkg: anycastle/bpf
 BenchmarkPacket/ipip/ack/flows=1-2         	       7	        10.00 harness_ns	        42.42 net_ns_per_packet
 BenchmarkPacket/ipip/ack/flows=100         	       7	        10.00 harness_ns	        51.00 net_ns_per_packet	         1.202 x/ipip/ack/flows=1
 BenchmarkForward-2 	       1	    123456 ns/op	         0 broken	  250000 packets_per_s
+BenchmarkFailover/silent-loss/serve_stale=on/setting=a-2/resolver=knot-2 	       1	      1234 first_good_ms
 BenchmarkBroken-2 	--- FAIL: BenchmarkBroken-2
 PASS
 ok  	anycastle/bpf	88.950s
@@ -29,11 +30,13 @@ ok  	anycastle/bpf	88.950s
 			{"case": "BenchmarkPacket/ipip/ack/flows=1", "iterations": 7.0, "harness_ns": 10.0, "net_ns_per_packet": 42.42},
 			{"case": "BenchmarkPacket/ipip/ack/flows=100", "iterations": 7.0, "harness_ns": 10.0, "net_ns_per_packet": 51.0, "peer": "ipip/ack/flows=1", "ratio": 1.202},
 			{"case": "BenchmarkForward", "iterations": 1.0, "ns_per_op": 123456.0, "broken": 0.0, "packets_per_s": 250000.0},
+			{"case": "BenchmarkFailover/silent-loss", "iterations": 1.0, "resolver": "knot", "serve_stale": "on", "setting": "a-2", "first_good_ms": 1234.0},
 		}},
 		{"short names", []string{"-v", "short=1"}, []map[string]any{
 			{"case": "ipip/ack/flows=1", "iterations": 7.0, "harness_ns": 10.0, "net_ns_per_packet": 42.42},
 			{"case": "ipip/ack/flows=100", "iterations": 7.0, "harness_ns": 10.0, "net_ns_per_packet": 51.0, "peer": "ipip/ack/flows=1", "ratio": 1.202},
 			{"case": "BenchmarkForward", "iterations": 1.0, "ns_per_op": 123456.0, "broken": 0.0, "packets_per_s": 250000.0},
+			{"case": "silent-loss", "iterations": 1.0, "resolver": "knot", "serve_stale": "on", "setting": "a-2", "first_good_ms": 1234.0},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
