@@ -67,9 +67,9 @@ bench-rhi: ## how fast routers of others follow, FRR and BIRD, some minutes (roo
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -v key=event -f .ci/bench.awk .bench-rhi.txt >"$(REPORT)/bench-rhi.json"; }
 	@rm -f .bench-rhi.txt
 
-bench-gss: ## CPU for a DNS query, beside gdnsd, Knot, NSD and a plain handler, some minutes (root); REPORT=DIR writes DIR/bench-gss.json
-	@.ci/packages gdnsd knot nsd dnsperf
-	@go test -run '^$$' -bench '^BenchmarkGSS|^BenchmarkProbes$$/^probes-each-second' -benchtime 1x -timeout 1h ./gss/gssbench ./internal/probe >.bench-gss.txt; status=$$?; cat .bench-gss.txt; exit $$status
+bench-gss: ## CPU for a DNS query beside other servers, and how fast resolvers follow a site's death (root); REPORT=DIR writes DIR/bench-gss.json
+	@.ci/packages gdnsd knot nsd dnsperf nftables unbound bind9 knot-resolver pdns-recursor dnsmasq-base
+	@go test -p 1 -run '^$$' -bench '^BenchmarkGSS|^BenchmarkProbes$$/^probes-each-second|^BenchmarkFailover|^BenchmarkAlways|^BenchmarkResolve' -benchtime 1x -timeout 2h ./gss/gssbench ./internal/probe ./lab/gssbench >.bench-gss.txt; status=$$?; cat .bench-gss.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-gss.txt >"$(REPORT)/bench-gss.json"; }
 	@rm -f .bench-gss.txt
 

@@ -1,0 +1,231 @@
+package gssbench
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// resolver is a program of others that clients ask. All of its settings are Debian's but for those given here: where to
+// listen and keep files, whom to ask for example.org, and that it is not signed.
+type resolver struct {
+	name    string
+	setting string // one of its settings that is not Debian's
+	stale   bool   // it serves what has expired when it can get nothing new, in the way that its manual begins with
+	program string
+	args    []string
+	config  func(r *resolver, servers []string) string
+	follows bool           // it follows a delegation; one that only forwards leaves that to whom it asks
+	bad     *regexp.Regexp // lines of its log that complain of a server
+}
+
+// resolvers are all five, or those of the names.
+func resolvers(stale bool, names ...string) (list []*resolver) {
+	for _, r := range []*resolver{
+		{name: "unbound", program: "/usr/sbin/unbound", args: []string{"-d", "-c", "config"}, config: unboundConfig, follows: true,
+			bad: regexp.MustCompile(`(?i)error|warning|servfail|caps|throwaway|lame|refused|no_edns|bogus`)},
+		{name: "bind", program: "/usr/sbin/named", args: []string{"-g", "-c", "config"}, config: bindConfig, follows: true,
+			bad: regexp.MustCompile(`(?i)FORMERR|lame|unexpected|timed out|edns|cookie|failure|REFUSED|broken|disabled|SERVFAIL`)},
+		{name: "knot", program: "/usr/sbin/kresd", args: []string{"-n", "-c", "config", "."}, config: knotConfig,
+			bad: regexp.MustCompile(`(?i)error|warn|fail|bogus|lame|rejected`)},
+		{name: "powerdns", program: "/usr/sbin/pdns_recursor", args: []string{"--config-dir=."}, config: powerdnsConfig, follows: true,
+			bad: regexp.MustCompile(`(?i)error|fail|lame|bogus|unable|throttl`)},
+		{name: "dnsmasq", program: "/usr/sbin/dnsmasq", args: []string{"-k", "-C", "config"}, config: dnsmasqConfig,
+			bad: regexp.MustCompile(`(?i)error|fail|refused|reduc|warning|nameserver`)},
+	} {
+		r.stale = stale
+		if len(names) == 0 || slices.Contains(names, r.name) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// tuned are those whose manual has a setting that helps when a server is silent, with it.
+func tuned() (list []*resolver) {
+	for _, t := range []struct {
+		name, setting string
+		stale         bool
+	}{
+		{"unbound", "serve-expired-client-timeout: 1800", true},
+		{"powerdns", "network-timeout=500", false},
+		{"dnsmasq", "all-servers", false},
+		{"dnsmasq", "all-servers", true},
+	} {
+		r := resolvers(t.stale, t.name)[0]
+		r.setting = t.setting
+		list = append(list, r)
+	}
+	return list
+}
+
+// host is where it runs; its name is that of a link.
+func (r *resolver) host() string {
+	name := r.name
+	if r.setting != "" {
+		name += "-set"
+	}
+	return name + r.ifStale("-st")
+}
+
+// row names a row of a benchmark's report: .ci/bench.awk makes columns of what has an equals sign.
+func (r *resolver) row(what string) string {
+	stale := "off"
+	if r.stale {
+		stale = "on"
+	}
+	name := what + "/serve_stale=" + stale
+	if setting := strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) }); len(setting) > 0 {
+		name += "/setting=" + strings.Join(setting, "-")
+	}
+	return name + "/resolver=" + r.name
+}
+
+func hostsOf(list []*resolver) (names []string) {
+	for _, r := range list {
+		names = append(names, r.host())
+	}
+	return names
+}
+
+// ifStale gives lines that are there only when it serves stale answers.
+func (r *resolver) ifStale(lines string) string {
+	if r.stale {
+		return lines
+	}
+	return ""
+}
+
+func unboundConfig(r *resolver, servers []string) string {
+	return `server:
+	interface: 127.0.0.1
+	username: ""
+	chroot: ""
+	directory: "."
+	pidfile: ""
+	use-syslog: no
+	log-servfail: yes
+` + r.ifStale("\tserve-expired: yes\n") + "\t" + r.setting + `
+remote-control:
+	control-enable: no
+stub-zone:
+	name: example.org
+	stub-addr: ` + strings.Join(servers, "\n\tstub-addr: ") + "\n"
+}
+
+func bindConfig(r *resolver, servers []string) string {
+	return `options {
+	directory "."; pid-file none; lock-file none; session-keyfile "./session.key";
+	listen-on port 53 { 127.0.0.1; }; listen-on-v6 { none; };
+	dnssec-validation no; require-server-cookie no;
+	` + r.ifStale("stale-cache-enable yes; stale-answer-enable yes;") + `
+};
+controls { };
+zone "example.org" { type static-stub; server-addresses { ` + strings.Join(servers, "; ") + "; }; };\n"
+}
+
+func knotConfig(r *resolver, servers []string) string {
+	return `net.listen('127.0.0.1', 53, {kind = 'dns'})
+net.ipv6 = false
+modules = {'hints > iterate'` + r.ifStale(", 'serve_stale < cache'") + `}
+cache.size = 20 * MB
+trust_anchors.remove('.')
+modules.unload('priming')
+modules.unload('ta_update')
+modules.unload('detect_time_skew')
+policy.add(policy.suffix(policy.STUB({'` + strings.Join(servers, "', '") + `'}), policy.todnames({'example.org'})))
+`
+}
+
+func powerdnsConfig(r *resolver, servers []string) string {
+	return `local-address=127.0.0.1
+socket-dir=.
+dnssec=off
+security-poll-suffix=
+dont-query=
+disable-syslog=yes
+structured-logging=no
+forward-zones=example.org=` + strings.Join(servers, ";") + "\n" + r.ifStale("serve-stale-extensions=120\n") + r.setting + "\n"
+}
+
+func dnsmasqConfig(r *resolver, servers []string) string {
+	text := `listen-address=127.0.0.1
+bind-interfaces
+no-resolv
+no-hosts
+no-poll
+user=root
+pid-file=
+log-facility=-
+`
+	for _, s := range servers {
+		text += "server=/example.org/" + s + "\n"
+	}
+	return text + r.ifStale("use-stale-cache\n") + r.setting + "\n"
+}
+
+// startResolver runs a resolver on its host, and waits until it knows a name.
+func (w *world) startResolver(r *resolver) *process {
+	w.t.Helper()
+	var servers []string
+	for _, place := range places() {
+		servers = append(servers, w.addr["gss-"+place].String())
+	}
+	name := "config"
+	if r.name == "powerdns" {
+		name = "recursor.conf"
+	}
+	w.write(r.host(), name, r.config(r, servers))
+	dir := w.folder(r.host())
+	// a copy: AppArmor's profile of the packaged program would keep it out of our folder
+	code, err := os.ReadFile(r.program)
+	if err != nil {
+		w.t.Fatalf("%v; make bench-gss installs what is missing", err)
+	}
+	program := filepath.Join(dir, filepath.Base(r.program))
+	check(w.t, os.WriteFile(program, code, 0o755))
+	p := start(w.t, w.hosts[r.host()], r.host(), dir, append([]string{program}, r.args...)...)
+	eventually(w.t, r.host()+" resolves", func() bool {
+		if p.ended() {
+			w.t.Fatalf("%s ends: %v", r.host(), p.err)
+		}
+		m, err := w.query(r.host(), "www.example.org.", dns.TypeA)
+		return err == nil && m.Rcode == dns.RcodeSuccess && len(m.Answer) == 1
+	})
+	return p
+}
+
+// query asks the resolver of a host one thing, over UDP.
+func (w *world) query(host, name string, typ uint16) (*dns.Msg, error) {
+	w.t.Helper()
+	c, err := w.dial(host, "127.0.0.1:53")
+	if err != nil {
+		return nil, err
+	}
+	conn := &dns.Conn{Conn: c, UDPSize: 4096}
+	defer conn.Close()
+	m := new(dns.Msg).SetQuestion(name, typ)
+	m.SetEdns0(1232, false)
+	reply, _, err := (&dns.Client{Timeout: 2 * time.Second}).ExchangeWithConn(m, conn)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s for %s: %w", host, name, err)
+	}
+	return reply, nil
+}
+
+// dial gives a UDP socket of a host.
+func (w *world) dial(host, to string) (c net.Conn, err error) {
+	w.t.Helper()
+	w.hosts[host].Do(func() error {
+		c, err = net.Dial("udp", to)
+		return nil
+	})
+	return c, err
+}
