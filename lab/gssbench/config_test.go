@@ -25,10 +25,14 @@ func (w *world) node(place string) string {
 	for _, p := range places() {
 		join = append(join, fmt.Sprintf(`"%v:7946"`, w.addr["gss-"+p]))
 	}
+	listen := fmt.Sprintf(`"%v:53"`, w.addr["gss-"+place])
+	if w.announces {
+		listen += `, "` + announced + `:53"`
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `gss:
   name: %[1]s
-  listen: ["%[2]v:53"]
+  listen: [%[6]s]
   state_dir: %[3]s
   mesh: {listen: "%[2]v:7946", key: %[4]q, join: [%[5]s]}
   edns: {id: gss-%[1]s}
@@ -37,7 +41,7 @@ func (w *world) node(place string) string {
       primary: ns-east.example.org
       contact: hostmaster.example.org
       records: |
-`, place, w.addr["gss-"+place], w.folder("gss-"+place), meshKey, strings.Join(join, ", "))
+`, place, w.addr["gss-"+place], w.folder("gss-"+place), meshKey, strings.Join(join, ", "), listen)
 	for _, p := range places() {
 		fmt.Fprintf(&b, "        @ 3600 NS ns-%s\n        ns-%[1]s 3600 A %v\n", p, w.addr["gss-"+p])
 	}

@@ -16,14 +16,15 @@ import (
 // resolver is a program of others that clients ask. All of its settings are Debian's but for those given here: where to
 // listen and keep files, whom to ask for example.org, and that it is not signed.
 type resolver struct {
-	name    string
-	setting string // one of its settings that is not Debian's
-	stale   bool   // it serves what has expired when it can get nothing new, in the way that its manual begins with
-	program string
-	args    []string
-	config  func(r *resolver, servers []string) string
-	follows bool           // it follows a delegation; one that only forwards leaves that to whom it asks
-	bad     *regexp.Regexp // lines of its log that complain of a server
+	name      string
+	setting   string // one of its settings that is not Debian's
+	announced bool   // it knows that address alone
+	stale     bool   // it serves what has expired when it can get nothing new, in the way that its manual begins with
+	program   string
+	args      []string
+	config    func(r *resolver, servers []string) string
+	follows   bool           // it follows a delegation; one that only forwards leaves that to whom it asks
+	bad       *regexp.Regexp // lines of its log that complain of a server
 }
 
 // resolvers are all five, or those of the names.
@@ -66,10 +67,22 @@ func tuned() (list []*resolver) {
 	return list
 }
 
+// ofAnnounced are all, serving stale answers, with the site selectors' common address alone.
+func ofAnnounced() []*resolver {
+	list := resolvers(true)
+	for _, r := range list {
+		r.announced = true
+	}
+	return list
+}
+
 // host is where it runs; its name is that of a link.
 func (r *resolver) host() string {
 	name := r.name
-	if r.setting != "" {
+	switch {
+	case r.announced:
+		return name + "-all"
+	case r.setting != "":
 		name += "-set"
 	}
 	return name + r.ifStale("-st")
@@ -82,6 +95,9 @@ func (r *resolver) row(what string) string {
 		stale = "on"
 	}
 	name := what + "/serve_stale=" + stale
+	if r.announced {
+		name += "/setting=announced-address"
+	}
 	if setting := strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) }); len(setting) > 0 {
 		name += "/setting=" + strings.Join(setting, "-")
 	}
@@ -177,6 +193,9 @@ func (w *world) startResolver(r *resolver) *process {
 	var servers []string
 	for _, place := range places() {
 		servers = append(servers, w.addr["gss-"+place].String())
+	}
+	if r.announced {
+		servers = []string{announced}
 	}
 	name := "config"
 	if r.name == "powerdns" {

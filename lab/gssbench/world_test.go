@@ -28,7 +28,8 @@ type world struct {
 	dir    string                // a folder for each host, with its files and sockets
 	gss    map[string]*process   // by place
 
-	probing string // keys of a probe
+	probing   string // keys of a probe
+	announces bool   // see announce
 }
 
 // places have a site selector each; the first two are sites with a VIP.
@@ -155,10 +156,12 @@ func (w *world) lose(rules ...string) (heal func()) {
 	return func() { w.t.Helper(); w.nft("delete table inet lose") }
 }
 
-// loseSite cuts everything of a site off from everything else; within it, it works on.
+// loseSite cuts everything of a site off from everything else, the router itself too; within it, it works on.
 func (w *world) loseSite(site string) (heal func()) {
 	ports := fmt.Sprintf("{ gss-%s, vip-%s }", site, site)
-	return w.lose("iifname "+ports+" oifname "+ports+" accept", "iifname "+ports+" drop", "oifname "+ports+" drop")
+	return w.lose("iifname "+ports+" oifname "+ports+" accept", "iifname "+ports+" drop", "oifname "+ports+" drop; "+
+		"add chain inet lose in { type filter hook input priority 0; }; add rule inet lose in iifname "+ports+" drop; "+
+		"add chain inet lose out { type filter hook output priority 0; }; add rule inet lose out oifname "+ports+" drop")
 }
 
 func (w *world) nft(script string) {
