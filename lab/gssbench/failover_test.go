@@ -52,9 +52,10 @@ type subject struct {
 // all rounds, which all resolvers see at once, at any time within their TTLs. Faults are counted from the first round to the
 // end of the last.
 func BenchmarkFailover(b *testing.B) {
-	list := slices.Concat(resolvers(false), resolvers(true), tuned(), ofAnnounced())
-	w := newWorld(b, append(hostsOf(list), "none")...)
+	list := slices.Concat(resolvers(false), resolvers(true), iterating(), tuned(), ofAnnounced())
+	w := newWorld(b, append(hostsOf(list), "none", "root")...)
 	w.announce()
+	w.startRoot()
 	w.startAll()
 	ask := func(int) string { return steered }
 	direct := netip.AddrPortFrom(w.addr["gss-west"], 53).String()

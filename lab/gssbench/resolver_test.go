@@ -18,6 +18,7 @@ import (
 type resolver struct {
 	name      string
 	setting   string // one of its settings that is not Debian's
+	iterates  bool   // it is not told of the zone, and finds it from the root on
 	announced bool   // it knows that address alone
 	stale     bool   // it serves what has expired when it can get nothing new, in the way that its manual begins with
 	program   string
@@ -67,6 +68,15 @@ func tuned() (list []*resolver) {
 	return list
 }
 
+// iterating are those that can find a zone from the root on.
+func iterating() []*resolver {
+	list := resolvers(false, "unbound", "bind", "knot", "powerdns")
+	for _, r := range list {
+		r.iterates = true
+	}
+	return list
+}
+
 // ofAnnounced are all, serving stale answers, with the site selectors' common address alone.
 func ofAnnounced() []*resolver {
 	list := resolvers(true)
@@ -82,6 +92,8 @@ func (r *resolver) host() string {
 	switch {
 	case r.announced:
 		return name + "-all"
+	case r.iterates:
+		return name + "-it"
 	case r.setting != "":
 		name += "-set"
 	}
@@ -95,8 +107,11 @@ func (r *resolver) row(what string) string {
 		stale = "on"
 	}
 	name := what + "/serve_stale=" + stale
-	if r.announced {
+	switch {
+	case r.announced:
 		name += "/setting=announced-address"
+	case r.iterates:
+		name += "/setting=from-the-root"
 	}
 	if setting := strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) }); len(setting) > 0 {
 		name += "/setting=" + strings.Join(setting, "-")
@@ -119,6 +134,14 @@ func (r *resolver) ifStale(lines string) string {
 	return ""
 }
 
+// knows gives the lines that say where the root is, or who serves the zone.
+func (r *resolver) knows(root, zone string) string {
+	if r.iterates {
+		return root
+	}
+	return zone
+}
+
 func unboundConfig(r *resolver, servers []string) string {
 	return `server:
 	interface: 127.0.0.1
@@ -128,12 +151,10 @@ func unboundConfig(r *resolver, servers []string) string {
 	pidfile: ""
 	use-syslog: no
 	log-servfail: yes
-` + r.ifStale("\tserve-expired: yes\n") + "\t" + r.setting + `
+` + r.ifStale("\tserve-expired: yes\n") + "\t" + r.setting + r.knows("\troot-hints: hints", "") + `
 remote-control:
 	control-enable: no
-stub-zone:
-	name: example.org
-	stub-addr: ` + strings.Join(servers, "\n\tstub-addr: ") + "\n"
+` + r.knows("", "stub-zone:\n\tname: example.org\n\tstub-addr: "+strings.Join(servers, "\n\tstub-addr: ")+"\n")
 }
 
 func bindConfig(r *resolver, servers []string) string {
@@ -144,7 +165,8 @@ func bindConfig(r *resolver, servers []string) string {
 	` + r.ifStale("stale-cache-enable yes; stale-answer-enable yes;") + `
 };
 controls { };
-zone "example.org" { type static-stub; server-addresses { ` + strings.Join(servers, "; ") + "; }; };\n"
+` + r.knows(`zone "." { type hint; file "hints"; };`,
+		`zone "example.org" { type static-stub; server-addresses { `+strings.Join(servers, "; ")+"; }; };") + "\n"
 }
 
 func knotConfig(r *resolver, servers []string) string {
@@ -153,11 +175,10 @@ net.ipv6 = false
 modules = {'hints > iterate'` + r.ifStale(", 'serve_stale < cache'") + `}
 cache.size = 20 * MB
 trust_anchors.remove('.')
-modules.unload('priming')
 modules.unload('ta_update')
 modules.unload('detect_time_skew')
-policy.add(policy.suffix(policy.STUB({'` + strings.Join(servers, "', '") + `'}), policy.todnames({'example.org'})))
-`
+` + r.knows("hints.root_file('hints')", "modules.unload('priming')\n"+
+		"policy.add(policy.suffix(policy.STUB({'"+strings.Join(servers, "', '")+"'}), policy.todnames({'example.org'})))") + "\n"
 }
 
 func powerdnsConfig(r *resolver, servers []string) string {
@@ -168,7 +189,8 @@ security-poll-suffix=
 dont-query=
 disable-syslog=yes
 structured-logging=no
-forward-zones=example.org=` + strings.Join(servers, ";") + "\n" + r.ifStale("serve-stale-extensions=120\n") + r.setting + "\n"
+` + r.knows("hint-file=hints", "forward-zones=example.org="+strings.Join(servers, ";")) + "\n" +
+		r.ifStale("serve-stale-extensions=120\n") + r.setting + "\n"
 }
 
 func dnsmasqConfig(r *resolver, servers []string) string {
@@ -187,6 +209,19 @@ log-facility=-
 	return text + r.ifStale("use-stale-cache\n") + r.setting + "\n"
 }
 
+// startCopy runs a program on a host, from a copy: AppArmor's profile of the packaged program would keep it out of our folder.
+func (w *world) startCopy(host, program string, args ...string) *process {
+	w.t.Helper()
+	code, err := os.ReadFile(program)
+	if err != nil {
+		w.t.Fatalf("%v; make bench-gss installs what is missing", err)
+	}
+	dir := w.folder(host)
+	own := filepath.Join(dir, filepath.Base(program))
+	check(w.t, os.WriteFile(own, code, 0o755))
+	return start(w.t, w.hosts[host], host, dir, append([]string{own}, args...)...)
+}
+
 // startResolver runs a resolver on its host, and waits until it knows a name.
 func (w *world) startResolver(r *resolver) *process {
 	w.t.Helper()
@@ -202,15 +237,10 @@ func (w *world) startResolver(r *resolver) *process {
 		name = "recursor.conf"
 	}
 	w.write(r.host(), name, r.config(r, servers))
-	dir := w.folder(r.host())
-	// a copy: AppArmor's profile of the packaged program would keep it out of our folder
-	code, err := os.ReadFile(r.program)
-	if err != nil {
-		w.t.Fatalf("%v; make bench-gss installs what is missing", err)
+	if r.iterates {
+		w.write(r.host(), "hints", w.hints())
 	}
-	program := filepath.Join(dir, filepath.Base(r.program))
-	check(w.t, os.WriteFile(program, code, 0o755))
-	p := start(w.t, w.hosts[r.host()], r.host(), dir, append([]string{program}, r.args...)...)
+	p := w.startCopy(r.host(), r.program, r.args...)
 	eventually(w.t, r.host()+" resolves", func() bool {
 		if p.ended() {
 			w.t.Fatalf("%s ends: %v", r.host(), p.err)

@@ -1,0 +1,45 @@
+package gssbench
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// startRoot runs a root server, of BIND, on the host "root": it delegates example.org to the site selectors, as its parent does
+// in the Internet.
+func (w *world) startRoot() {
+	w.t.Helper()
+	var zone strings.Builder
+	fmt.Fprintf(&zone, `$TTL 86400
+. SOA root. root. 1 3600 600 86400 60
+. NS root.
+root. A %v
+`, w.addr["root"])
+	for _, place := range places() {
+		fmt.Fprintf(&zone, "example.org. NS ns-%s.example.org.\nns-%[1]s.example.org. A %v\n", place, w.addr["gss-"+place])
+	}
+	w.write("root", "zone", zone.String())
+	w.write("root", "config", `options {
+	directory "."; pid-file none; lock-file none; session-keyfile "./session.key";
+	listen-on port 53 { any; }; listen-on-v6 { none; };
+	recursion no; dnssec-validation no;
+};
+controls { };
+zone "." { type primary; file "zone"; };
+`)
+	p := w.startCopy("root", "/usr/sbin/named", "-g", "-c", "config")
+	eventually(w.t, "the root server answers", func() bool {
+		if p.ended() {
+			w.t.Fatalf("the root server ends: %v", p.err)
+		}
+		m, err := w.query("root", "example.org.", dns.TypeNS)
+		return err == nil && len(m.Ns) == len(places())
+	})
+}
+
+// hints are the root servers, as a resolver is told of them.
+func (w *world) hints() string {
+	return fmt.Sprintf(". 86400 NS root.\nroot. 86400 A %v\n", w.addr["root"])
+}
