@@ -77,9 +77,9 @@ func iterating() []*resolver {
 	return list
 }
 
-// ofAnnounced are all, serving stale answers, with the site selectors' common address alone.
+// ofAnnounced are all, serving stale answers or not, with the site selectors' common address alone.
 func ofAnnounced() []*resolver {
-	list := resolvers(true)
+	list := append(resolvers(false), resolvers(true)...)
 	for _, r := range list {
 		r.announced = true
 	}
@@ -91,9 +91,9 @@ func (r *resolver) host() string {
 	name := r.name
 	switch {
 	case r.announced:
-		return name + "-all"
+		name += "-all"
 	case r.iterates:
-		return name + "-it"
+		name += "-it"
 	case r.setting != "":
 		name += "-set"
 	}
