@@ -39,7 +39,7 @@ func resolvers(stale bool, names ...string) (list []*resolver) {
 			bad: regexp.MustCompile(`(?i)error|warn|fail|bogus|lame|rejected`)},
 		{name: "powerdns", program: "/usr/sbin/pdns_recursor", args: []string{"--config-dir=."}, config: powerdnsConfig, follows: true,
 			bad: regexp.MustCompile(`(?i)error|fail|lame|bogus|unable|throttl`)},
-		{name: "dnsmasq", program: "/usr/sbin/dnsmasq", args: []string{"-k", "-C", "config"}, config: dnsmasqConfig,
+		{name: "dnsmasq", program: "/usr/sbin/dnsmasq", args: []string{"-d", "-C", "config"}, config: dnsmasqConfig,
 			bad: regexp.MustCompile(`(?i)error|fail|refused|reduc|warning|nameserver`)},
 	} {
 		r.stale = stale
@@ -199,8 +199,6 @@ bind-interfaces
 no-resolv
 no-hosts
 no-poll
-user=root
-pid-file=
 log-facility=-
 `
 	for _, s := range servers {
