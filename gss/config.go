@@ -113,7 +113,7 @@ type Clause struct {
 	Balance  decide.Method `yaml:"balance"`   // ordered (default), round-robin, weighted, least-loaded, hashed or nearest
 	Count    int           `yaml:"count"`     // how many answers a client gets, at most; default 1
 	TTL      time.Duration `yaml:"ttl"`       // default 5s, 1s to 1h
-	ShortTTL time.Duration `yaml:"short_ttl"` // while an answer of the rule is not in service; default half of ttl
+	ShortTTL time.Duration `yaml:"short_ttl"` // while an answer of the rule is not in service or in doubt; default half of ttl
 }
 
 // Near says which sites are near to some clients.

@@ -72,3 +72,21 @@ func TestDrainOfTheOnlyOne(t *testing.T) {
 		t.Errorf("the drain: %+v", d)
 	}
 }
+
+// One failed probe makes the TTL short, before it takes anything out.
+func TestDoubtShortensTheTTL(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.vantages("gss-b")
+	r.next(0)
+	for _, c := range []struct {
+		failed bool
+		want   time.Duration
+	}{{false, baseTTL}, {true, 2 * time.Second}, {false, baseTTL}} {
+		r.in.Vantages["gss-b"].Answers["east"] = Seen{View: Passing, Failed: c.failed, Why: "timed out"}
+		r.next(100 * time.Millisecond)
+		r.expect("in doubt", ByHealth, "east")
+		if ttl := r.last.Rules["smtp"].TTL; ttl != c.want {
+			t.Errorf("with a failed probe %v the TTL is %v, want %v", c.failed, ttl, c.want)
+		}
+	}
+}

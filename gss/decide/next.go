@@ -75,9 +75,13 @@ func (d *decider) ttl(r *Rule, ttl time.Duration) time.Duration {
 	for i := range r.Clauses {
 		c := &r.Clauses[i]
 		for _, name := range d.in.Config.group(c.Group).Answers {
-			switch d.verdicts[name].Place {
+			switch v := d.verdicts[name]; v.Place {
 			case Out, Waiting, Draining, Hot, Unknown:
 				ttl = min(ttl, c.ShortTTL)
+			case Serving:
+				if len(v.Votes.Doubt) > 0 { // what is given now may be wrong in a moment
+					ttl = min(ttl, c.ShortTTL)
+				}
 			}
 			if order, ok := d.draining[name]; ok {
 				ttl = d.untilDrain(d.drainFrom(name, order), ttl)
