@@ -20,7 +20,12 @@ var fastTypes = [...]uint16{dns.TypeA, dns.TypeAAAA}
 
 // packStatic packs the replies of names that have addresses in the zones themselves; also that one family has none, as clients
 // ask for both. What rules or wildcards answer for, and what lies behind an alias, is not in it.
-func (s *serving) packStatic() (*table.Table, error) {
+func (s *serving) packStatic() (t *table.Table, err error) {
+	calmly(func() { t, err = s.packAll() })
+	return t, err
+}
+
+func (s *serving) packAll() (*table.Table, error) {
 	b, err := table.NewBuilder(s.tables.With(s.config.EDNS.NSID(0)))
 	if err != nil {
 		return nil, err

@@ -60,7 +60,8 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 			d.validate(at.Key("dnssec"))
 		}
 		c.checkTransfer(&c.Zones[i], at)
-		z := c.Zones[i].read(at)
+		var z *zone.Zone
+		calmly(func() { z = c.Zones[i].read(at) })
 		if z == nil {
 			return nil // names of rules that lie in it would only be complained of
 		}
