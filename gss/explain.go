@@ -106,7 +106,12 @@ func (g *GSS) explainRules(a *answerer, name string, rrtype uint16, add func(wha
 		for i, v := range u.outcome.variants {
 			var names []string
 			for _, a := range v.answers {
-				names = append(names, fmt.Sprintf("%s (%s)", a.Name, e.last.Answers[a.Name].Place))
+				is := e.last.Answers[a.Name]
+				text := fmt.Sprintf("%s (%s)", a.Name, is.Place)
+				if is.Loaded {
+					text = fmt.Sprintf("%s (%s, %.0f %% of its capacity left)", a.Name, is.Place, 100*is.Headroom)
+				}
+				names = append(names, text)
 			}
 			mark := ""
 			if i == u.variant {

@@ -2,9 +2,11 @@ package gss
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/miekg/dns"
@@ -43,9 +45,15 @@ func (l *lane) Begin(now time.Time) {
 	l.now, l.client.Now, l.served = now, uint32(now.Unix()), l.gss.engine.current.Load()
 }
 
-// Fast implements udp.Lane.
-func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (int, udp.Verdict) {
+// Fast implements udp.Lane. Whatever goes wrong costs this one query only.
+func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (n int, v udp.Verdict) {
 	g := l.gss
+	defer func() {
+		if p := recover(); p != nil {
+			n, v = 0, udp.Dropped
+			g.fault(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
 	served := l.served
 	if !served.limiter.Query(l.now, from.Addr(), false) {
 		return 0, udp.Dropped

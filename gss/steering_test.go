@@ -21,6 +21,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/gss/message"
+	"anycastle/gss/udp"
 	"anycastle/internal/probe"
 )
 
@@ -269,12 +270,17 @@ func TestPanicIsContained(t *testing.T) {
 				t.Errorf("reply is %x, want none", reply)
 			}
 		}
+		l := p.Lane(0)
+		l.Begin(time.Now())
+		if n, v := l.Fast(make([]byte, 512), packed(t, question("smtp.mail.example.org.", dns.TypeA)), netip.MustParseAddrPort("192.0.2.1:53")); n != 0 || v != udp.Dropped {
+			t.Errorf("the fast path gives %d octets and %v, want nothing", n, v)
+		}
 		p.engine.current.Store(good)
 		if got := p.ask(); got != east {
 			t.Errorf("after a panic the answer is %q", got)
 		}
-		if n := strings.Count(p.log.String(), "level=ERROR"); n != 1 || testutil.ToFloat64(p.metrics.faults) != 2 {
-			t.Errorf("%d errors in the log and %v in the metrics, want 1 and 2", n, testutil.ToFloat64(p.metrics.faults))
+		if n := strings.Count(p.log.String(), "level=ERROR"); n != 1 || testutil.ToFloat64(p.metrics.faults) != 3 {
+			t.Errorf("%d errors in the log and %v in the metrics, want 1 and 3", n, testutil.ToFloat64(p.metrics.faults))
 		}
 	})
 }
