@@ -118,7 +118,7 @@ func TestReloadLosesNoQuery(t *testing.T) {
 	var current Config
 	r := startRunning(t, portOf(east), portOf(west), func(c *Config) {
 		c.Zones = []Zone{{Name: "mail.example.org", File: path}}
-		c.Limits.ResponsesPerSecond = 0
+		c.Limits.ResponsesPerSecond, c.Limits.TCPQueriesPerSecond = 0, 0
 		c.checked = nil
 		current = *c
 	})
