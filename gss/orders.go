@@ -1,7 +1,6 @@
 package gss
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"anycastle/gss/decide"
+	"anycastle/internal/strict"
 )
 
 const (
@@ -102,9 +102,7 @@ func (e *engine) orders() orderList {
 
 func decodeOrder(key string, text []byte) (Order, error) {
 	var o Order
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&o); err != nil {
+	if err := strict.Unmarshal(text, &o); err != nil {
 		return Order{}, err
 	}
 	if err := o.check(); err != nil {

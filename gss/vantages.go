@@ -12,6 +12,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/internal/mesh"
+	"anycastle/internal/strict"
 )
 
 const (
@@ -72,9 +73,7 @@ func shorten(why string) string {
 }
 
 func decodeTelling(text []byte) (t telling, err error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&t); err != nil {
+	if err := strict.Unmarshal(text, &t); err != nil {
 		return t, err
 	}
 	if t.Boot <= 0 || t.Number <= 0 {

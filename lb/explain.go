@@ -5,15 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 
-	"anycastle/bpf"
-
 	"github.com/vishvananda/netlink"
+
+	"anycastle/bpf"
+	"anycastle/internal/strict"
 )
 
 // maxQuestionBody bounds a question on the socket, in bytes.
@@ -238,15 +238,7 @@ func (l *loop) send(a *Answer, t bpf.Trace, out []byte, in int) error {
 // serveExplain takes a Question as JSON and answers with an Answer.
 func (l *LB) serveExplain(w http.ResponseWriter, r *http.Request) {
 	var q Question
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestionBody))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&q)
-	if err == nil {
-		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("there is more behind it")
-		}
-	}
-	if err != nil {
+	if err := strict.Decode(http.MaxBytesReader(w, r.Body, maxQuestionBody), &q); err != nil {
 		http.Error(w, fmt.Sprintf("read the question: %v", err), http.StatusUnprocessableEntity)
 		return
 	}

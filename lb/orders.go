@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"anycastle/internal/strict"
 )
 
 // Kind is what is ordered of a real.
@@ -146,7 +148,7 @@ func DecodeOrder(key string, value []byte) (Order, error) {
 	var o Order
 	parts, err := cutStoreKey(orderPrefix, key, 2)
 	if err == nil {
-		err = decodeStored(value, &o)
+		err = strict.Unmarshal(value, &o)
 	}
 	if o.Farm, o.Real = parts[0], parts[1]; err == nil {
 		err = sameAgain(value, o.Encode)
@@ -165,12 +167,6 @@ func encodeStored(v any) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-func decodeStored(value []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(value))
-	dec.DisallowUnknownFields()
-	return dec.Decode(v)
 }
 
 // sameAgain refuses what says the same as Encode in another way, or more: a key twice, a name that the key has, text

@@ -138,7 +138,7 @@ func TestQuestionsOnTheSocket(t *testing.T) {
 		{"no such uplink", `{"from": "198.51.100.200:4243", "to": "203.0.113.10:25", "uplink": "eth9"}`, http.StatusUnprocessableEntity, `"eth9" is no uplink; there are ["eth1"]`},
 		{"no address", `{"from": "mx1", "to": "203.0.113.10:25"}`, http.StatusUnprocessableEntity, "read the question"},
 		{"unknown key", `{"form": "198.51.100.200:4243"}`, http.StatusUnprocessableEntity, "unknown field"},
-		{"more", good + "{}", http.StatusUnprocessableEntity, "more behind it"},
+		{"more", good + "{}", http.StatusUnprocessableEntity, "something follows it"},
 		{"too long", `{"protocol": "` + strings.Repeat("x", maxQuestionBody) + `"}`, http.StatusUnprocessableEntity, "too large"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

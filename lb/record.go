@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"anycastle/internal/strict"
 )
 
 // maxReason bounds why a real is in its state: what a probe or an agent says.
@@ -137,7 +139,7 @@ func (r record) encode() ([]byte, error) {
 // decodeRecord undoes encode, and takes only what that gives. What it lets through no rule trips over, whoever sent it.
 func decodeRecord(value []byte) (record, error) {
 	var r record
-	err := decodeStored(value, &r)
+	err := strict.Unmarshal(value, &r)
 	if err == nil {
 		err = sameAgain(value, r.encode)
 	}

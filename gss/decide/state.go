@@ -1,11 +1,11 @@
 package decide
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
+
+	"anycastle/internal/strict"
 )
 
 // State is what is to be remembered from one decision to the next. The zero State knows nothing. It may be kept on disk.
@@ -133,9 +133,7 @@ func (d Drain) Done(now time.Time) bool { return len(d.Only) == 0 && !now.Before
 // DecodeState reads a State that was written as JSON. What does not look like one is refused.
 func DecodeState(text []byte) (State, error) {
 	var s State
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
+	if err := strict.Unmarshal(text, &s); err != nil {
 		return State{}, err
 	}
 	for name, r := range s.Rules {

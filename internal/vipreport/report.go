@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"anycastle/internal/strict"
 )
 
 // Protocol is what both sides agree on in the TLS handshake (ALPN, RFC 7301).
@@ -196,13 +198,8 @@ func (r *Report) add(l line, first bool) error {
 // parseLine decodes one line and nothing after it.
 func parseLine(text []byte) (line, error) {
 	var l line
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&l); err != nil {
+	if err := strict.Unmarshal(text, &l); err != nil {
 		return line{}, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return line{}, errors.New("something follows it")
 	}
 	if l.ExpiresMS < 1 || l.ExpiresMS > maxExpires.Milliseconds() {
 		return line{}, fmt.Errorf("it expires in %d ms, which cannot be", l.ExpiresMS)

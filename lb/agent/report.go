@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"anycastle/internal/strict"
 )
 
 // Bounds of what is written and read.
@@ -136,26 +137,13 @@ func (r *Report) Line() ([]byte, error) {
 // ParseReport reads one report.
 func ParseReport(line []byte) (Report, error) {
 	var r Report
-	if err := strict(bytes.NewReader(line), &r); err != nil {
+	if err := strict.Unmarshal(line, &r); err != nil {
 		return Report{}, fmt.Errorf("read a report: %w", err)
 	}
 	if err := r.check(); err != nil {
 		return Report{}, fmt.Errorf("read a report: %w", err)
 	}
 	return r, nil
-}
-
-// strict decodes one value and nothing after it.
-func strict(from io.Reader, v any) error {
-	dec := json.NewDecoder(from)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows it")
-	}
-	return nil
 }
 
 // Stream reads reports one after the other.

@@ -135,7 +135,7 @@ func TestReportsThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ text, want string }{
-		{ok + ok, "more than one"},
+		{ok + ok, "something follows it"},
 		{strings.Replace(ok, `"full"`, `"withdrawn"`, 1), "announced and withdrawn"},
 		{strings.Replace(ok, "1", "-1", 1), "negative"},
 		{strings.Replace(ok, `true}`, `true,"needs":true}`, 1), "need without a request"},

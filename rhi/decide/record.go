@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"anycastle/internal/strict"
 )
 
 // Place is where a VIP stands at this site. Groups of peers map it to their rungs.
@@ -110,7 +112,7 @@ func DecodeState(text []byte) (State, error) {
 		return nil, fmt.Errorf("a state of %d bytes; at most %d", len(text), maxStored)
 	}
 	s := State{}
-	if err := decodeStrict(text, &s); err != nil {
+	if err := strict.Unmarshal(text, &s); err != nil {
 		return nil, err
 	}
 	if s == nil {

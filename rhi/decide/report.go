@@ -1,11 +1,12 @@
 package decide
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+
+	"anycastle/internal/strict"
 )
 
 // Report is what a site tells the others of one VIP: its record in the mesh.
@@ -55,7 +56,7 @@ func DecodeReport(text []byte) (Report, error) {
 	if len(text) > maxReport {
 		return Report{}, fmt.Errorf("a report of %d bytes; at most %d", len(text), maxReport)
 	}
-	if err := decodeStrict(text, &r); err != nil {
+	if err := strict.Unmarshal(text, &r); err != nil {
 		return Report{}, err
 	}
 	return r, r.check()
@@ -105,17 +106,4 @@ func (r Report) clone() Report {
 func (r Report) same(o Report) bool {
 	return r.Role == o.Role && r.Place == o.Place && r.Announced == o.Announced && r.Healthy == o.Healthy &&
 		r.Want == o.Want && r.Needs == o.Needs && maps.Equal(r.Holds, o.Holds) && maps.Equal(r.Sees, o.Sees)
-}
-
-// decodeStrict takes one JSON value without unknown keys, and nothing after it.
-func decodeStrict(text []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return err
-	}
-	if dec.More() {
-		return errors.New("more than one value")
-	}
-	return nil
 }

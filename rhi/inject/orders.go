@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"anycastle/internal/mesh"
+	"anycastle/internal/strict"
 	"anycastle/rhi/decide"
 )
 
@@ -131,7 +132,7 @@ func (i *Injector) orders() orderList {
 
 func decodeOrder(key string, text []byte) (Order, error) {
 	var o Order
-	if err := decodeStrict(text, &o); err != nil {
+	if err := strict.Unmarshal(text, &o); err != nil {
 		return Order{}, err
 	}
 	if err := o.check(); err != nil {

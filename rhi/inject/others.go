@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"anycastle/internal/mesh"
+	"anycastle/internal/strict"
 	"anycastle/rhi/decide"
 )
 
@@ -76,21 +76,8 @@ func sortedPrefixes[T any](m map[netip.Prefix]T) []netip.Prefix {
 	return list
 }
 
-// decodeStrict takes one JSON value without unknown keys, and nothing after it.
-func decodeStrict(text []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return err
-	}
-	if dec.More() {
-		return errors.New("more than one value")
-	}
-	return nil
-}
-
 func decodeTelling(text []byte) (t telling, reports map[netip.Prefix]decide.Report, err error) {
-	if err := decodeStrict(text, &t); err != nil {
+	if err := strict.Unmarshal(text, &t); err != nil {
 		return t, nil, err
 	}
 	switch {
