@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"anycastle/internal/daemon"
 )
 
 func TestOrdersOnTheSocket(t *testing.T) {
@@ -21,8 +23,8 @@ func TestOrdersOnTheSocket(t *testing.T) {
 		{"activate", `{"farm": "smtp", "real": "mx1", "kind": "activate", "since": "0001-01-01T00:00:00Z"}`, http.StatusOK, ""},
 		{"no such real", `{"farm": "smtp", "real": "mx9", "kind": "drain"}`, http.StatusUnprocessableEntity, "has no real"},
 		{"unknown key", `{"farm": "smtp", "real": "mx1", "kind": "drain", "dead": 1}`, http.StatusUnprocessableEntity, "unknown field"},
-		{"not json", `drain mx1`, http.StatusUnprocessableEntity, "read the order"},
-		{"too long", `{"why": "` + strings.Repeat("x", maxOrderSize) + `"}`, http.StatusUnprocessableEntity, "too large"},
+		{"not json", `drain mx1`, http.StatusUnprocessableEntity, "read what is asked"},
+		{"too long", `{"why": "` + strings.Repeat("x", daemon.MaxQuestion) + `"}`, http.StatusUnprocessableEntity, "too large"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
