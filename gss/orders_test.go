@@ -1,0 +1,75 @@
+package gss
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"anycastle/gss/decide"
+)
+
+func TestOrdersAreObeyed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		order := func(o Order) {
+			t.Helper()
+			if _, err := p.engine.order(o); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		order(Order{Kind: decide.KindSuspend, Answer: "smtp-east", By: "root", Why: "disk"})
+		if got := p.ask(); got != west {
+			t.Errorf("suspended, it is answered with %s", got)
+		}
+		p.after(time.Second)
+		order(Order{Kind: decide.KindActivate, Site: "east"}) // it is the newer
+		if got := p.ask(); got != east {
+			t.Errorf("activated, it is answered with %s", got)
+		}
+		p.after(time.Second)
+		order(Order{Kind: decide.KindDrain, Site: "east"})
+		if got := p.ask(); got != east {
+			t.Errorf("a drain that has just begun answers with %s", got)
+		}
+		// the rule lab does not give it, so its TTL of a minute is no matter
+		p.after(5 * time.Second)
+		if got := p.ask(); got != west {
+			t.Errorf("when the old answers have expired it is answered with %s", got)
+		}
+		all := p.Orders()
+		if len(all) != 2 || all[1].Site != "east" || len(all[1].Answers) != 1 || all[1].Answers[0].Done {
+			t.Errorf("orders are %+v", all)
+		}
+		p.after(time.Second)
+		if all = p.Orders(); !all[1].Answers[0].Done {
+			t.Errorf("after another second it is not done: %+v", all[1].Answers[0])
+		}
+	})
+}
+
+func TestOrdersThatAreRefused(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	for _, tc := range []struct {
+		o    Order
+		want string
+	}{
+		{Order{Kind: "stop", Site: "east"}, `no order is called "stop"`},
+		{Order{Kind: decide.KindDrain}, "about an answer or about a site"},
+		{Order{Kind: decide.KindDrain, Site: "east", Answer: "smtp-east"}, "about an answer or about a site"},
+		{Order{Kind: decide.KindDrain, Site: "eest"}, `no answer is at a site "eest"; did you mean east?`},
+		{Order{Kind: decide.KindDrain, Answer: "smtp"}, `no answer is called "smtp"`},
+		{Order{Kind: decide.KindSuspend, Site: "east", Start: clock}, "only a drain may begin later"},
+		{Order{Kind: decide.KindSuspend, Site: "east", Why: strings.Repeat("x", 257)}, "longer than 256 bytes"},
+	} {
+		if _, err := d.engine.order(tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v is refused with %v, want %s", tc.o, err, tc.want)
+		}
+	}
+	if len(d.Orders()) > 0 {
+		t.Error("an order that was refused is kept")
+	}
+}
