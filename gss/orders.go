@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"anycastle/gss/decide"
 	"anycastle/internal/strict"
@@ -14,7 +15,8 @@ import (
 
 const (
 	orderPrefix = "order/"
-	maxWords    = 256 // bytes of who and why
+	maxWords    = 256  // bytes of who gave an order, and of why
+	maxYear     = 9000 // of a time in an order; JSON has none after 9999
 )
 
 // Order is an operator's will about an answer, or about all answers of a site.
@@ -43,10 +45,17 @@ func (o Order) check() error {
 		return errors.New("an order is about an answer or about a site")
 	case !objectName.MatchString(o.Answer + o.Site):
 		return fmt.Errorf("%q is no name", o.Answer+o.Site)
-	case len(o.By) > maxWords || len(o.Why) > maxWords:
-		return fmt.Errorf("the reason or who gave the order is longer than %d bytes", maxWords)
+	case o.Since.IsZero() || o.Since.Year() > maxYear:
+		return fmt.Errorf("given at %v, which is no time of this era", o.Since)
 	case o.Kind != decide.KindDrain && !o.Start.IsZero():
 		return errors.New("only a drain may begin later")
+	case o.Start.Year() > maxYear:
+		return fmt.Errorf("it begins at %v, which is no time of this era", o.Start)
+	}
+	for _, text := range []string{o.By, o.Why} {
+		if len(text) > maxWords || strings.ContainsFunc(text, unicode.IsControl) {
+			return fmt.Errorf("%.20q...: who gave it and why are one line of at most %d bytes each", text, maxWords)
+		}
 	}
 	return nil
 }

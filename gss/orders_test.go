@@ -63,7 +63,10 @@ func TestOrdersThatAreRefused(t *testing.T) {
 		{Order{Kind: decide.KindDrain, Site: "eest"}, `no answer is at a site "eest"; did you mean east?`},
 		{Order{Kind: decide.KindDrain, Answer: "smtp"}, `no answer is called "smtp"`},
 		{Order{Kind: decide.KindSuspend, Site: "east", Start: clock}, "only a drain may begin later"},
-		{Order{Kind: decide.KindSuspend, Site: "east", Why: strings.Repeat("x", 257)}, "longer than 256 bytes"},
+		{Order{Kind: decide.KindSuspend, Site: "east", Why: strings.Repeat("x", 257)}, "one line of at most 256 bytes"},
+		{Order{Kind: decide.KindSuspend, Site: "east", Why: "disk\nfull"}, "one line of at most 256 bytes"},
+		{Order{Kind: decide.KindSuspend, Site: "east", By: "\x1b[2J"}, "one line of at most 256 bytes"},
+		{Order{Kind: decide.KindDrain, Site: "east", Start: clock.AddDate(8000, 0, 0)}, "no time of this era"},
 	} {
 		if _, err := d.engine.order(tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v is refused with %v, want %s", tc.o, err, tc.want)
@@ -71,5 +74,24 @@ func TestOrdersThatAreRefused(t *testing.T) {
 	}
 	if len(d.Orders()) > 0 {
 		t.Error("an order that was refused is kept")
+	}
+}
+
+// What another GSS hands on is no order unless it could have been given here.
+func TestOrdersOfOthers(t *testing.T) {
+	const key, good = "order/site/east", `{"kind":"suspend","site":"east","since":"2026-01-01T00:00:00Z"}`
+	if _, err := decodeOrder(key, []byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"no time":       `{"kind":"suspend","site":"east"}`,
+		"a far time":    `{"kind":"suspend","site":"east","since":"9999-01-01T00:00:00Z"}`,
+		"another's key": strings.Replace(good, "east", "west", 1),
+		"control":       strings.Replace(good, `"since"`, `"why":"\u001b[2J","since"`, 1),
+		"more":          good + good,
+	} {
+		if o, err := decodeOrder(key, []byte(text)); err == nil {
+			t.Errorf("%s: taken as %+v", name, o)
+		}
 	}
 }

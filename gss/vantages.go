@@ -1,14 +1,15 @@
 package gss
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"anycastle/gss/decide"
 	"anycastle/internal/mesh"
@@ -64,12 +65,19 @@ func encodeTellings(boot int64, number *int64, views map[string]decide.Seen) (te
 	return texts, errors.Join(errs...)
 }
 
-// shorten keeps a reason, which a target may have had a part in, to a length that fits beside others.
+// shorten makes a reason, which a target or another GSS may have had a part in, one line of a length that fits beside others.
 func shorten(why string) string {
+	const more = "…"
+	why = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, why), "")
 	if len(why) <= maxWhy {
 		return why
 	}
-	return string(bytes.ToValidUTF8([]byte(why[:maxWhy]), nil)) + "…"
+	return strings.ToValidUTF8(why[:maxWhy-len(more)], "") + more
 }
 
 func decodeTelling(text []byte) (t telling, err error) {
@@ -79,7 +87,8 @@ func decodeTelling(text []byte) (t telling, err error) {
 	if t.Boot <= 0 || t.Number <= 0 {
 		return t, fmt.Errorf("start %d, number %d; both are above 0", t.Boot, t.Number)
 	}
-	for _, v := range t.Views {
+	for i, v := range t.Views {
+		t.Views[i].Why = shorten(v.Why)
 		if !objectName.MatchString(v.Answer) || !slices.Contains([]decide.View{decide.NoView, decide.Passing, decide.Failing}, v.View) {
 			return t, fmt.Errorf("%.20q is seen as %.20q", v.Answer, v.View)
 		}

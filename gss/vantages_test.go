@@ -135,6 +135,19 @@ func TestTellingsFitPackets(t *testing.T) {
 	}
 }
 
+// A reason goes to an operator's terminal and is kept, whoever tells it.
+func TestToldReasonsAreOneShortLine(t *testing.T) {
+	v := newVantages("gss-a")
+	text := `{"boot":1,"number":1,"views":[{"a":"smtp-east","v":"failing","w":"a\nb\u001b[2J` + strings.Repeat("é", 500) + `"}]}`
+	if _, err := v.take("gss-b", []byte(text), clock); err != nil {
+		t.Fatal(err)
+	}
+	why := v.of(nil, clock)["gss-b"].Answers["smtp-east"].Why
+	if len(why) > maxWhy || !strings.HasPrefix(why, "a b [2Jé") || shorten(why) != why {
+		t.Errorf("the reason is kept as %q", why)
+	}
+}
+
 func FuzzTelling(f *testing.F) {
 	number := int64(0)
 	texts, err := encodeTellings(1, &number, map[string]decide.Seen{"smtp-east": {View: decide.Failing, Failed: true, Why: "x"}, "b": {}})
