@@ -4,14 +4,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -200,66 +196,6 @@ func (p *xfrRunning) start(t *testing.T, gss uint16) {
 			t.Logf("%s says:\n%s", p.name, log.String())
 		}
 	})
-}
-
-type lockedText struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// freePort is one that is free for UDP and TCP.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 20 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := portOf(ln)
-		conn, err := net.ListenPacket("udp", ln.Addr().String())
-		ln.Close()
-		if err == nil {
-			conn.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return 0
-}
-
-// axfr transfers a zone with the DNS library, and gives its records as sorted lines. A key of "" is none.
-func axfr(addr, zone, key, algorithm, secret string) ([]string, error) {
-	m := new(dns.Msg).SetAxfr(zone)
-	tr := &dns.Transfer{DialTimeout: patience, ReadTimeout: patience}
-	if key != "" {
-		m.SetTsig(dns.Fqdn(key), algorithm+".", 300, time.Now().Unix())
-		tr.TsigSecret = map[string]string{dns.Fqdn(key): secret}
-	}
-	envelopes, err := tr.In(m, addr)
-	if err != nil {
-		return nil, err
-	}
-	var lines []string
-	for e := range envelopes {
-		err = errors.Join(err, e.Error)
-		for _, rr := range e.RR {
-			lines = append(lines, strings.ToLower(strings.Join(strings.Fields(rr.String()), " ")))
-		}
-	}
-	slices.Sort(lines)
-	return lines, err
 }
 
 func (p *xfrRunning) wantSame(t *testing.T, zone string, servers ...string) {

@@ -189,9 +189,6 @@ func manyNames(t testing.TB, count, signature int) (table *Table, names [][]byte
 const signatureSize = 18 + 13 + 64
 
 func TestSizeOfHundredThousandNames(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a second or two")
-	}
 	table, names := manyNames(t, 100_000, signatureSize)
 	if table.Len() != 200_000 || table.Size() > 60<<20 {
 		t.Errorf("%d entries in %d octets, want 200000 in at most 60 MiB", table.Len(), table.Size())
