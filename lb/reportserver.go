@@ -340,18 +340,16 @@ func (r *reporter) send(conn net.Conn, report *vipreport.Report, s *selector) er
 
 // check answers one agent-check of a VIP. While nothing is known, or the loop hangs, it says nothing, which is no news to who asks.
 func (r *reporter) check(conn net.Conn, vip string) {
-	v, ok := r.find(vip)
-	if !ok {
-		return
-	}
 	conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Write([]byte(r.lb.agentLine(v) + "\n")); err != nil {
-		r.lb.log.Log(context.Background(), slog.LevelDebug, "answer an agent-check", "vip", vip, "err", err)
-		return
+	if v, ok := r.find(vip); ok {
+		if _, err := conn.Write([]byte(r.lb.agentLine(v) + "\n")); err != nil {
+			r.lb.log.Log(context.Background(), slog.LevelDebug, "answer an agent-check", "vip", vip, "err", err)
+			return
+		}
+		r.mu.Lock()
+		r.checked[vip]++
+		r.mu.Unlock()
 	}
-	r.mu.Lock()
-	r.checked[vip]++
-	r.mu.Unlock()
 	if t, ok := conn.(*net.TCPConn); ok {
 		t.CloseWrite()
 		// what HAProxy sends (agent-send) is read and left alone: with it unread, closing would reset what it is to read
