@@ -47,6 +47,7 @@ type GSS struct {
 	seed      maphash.Seed // of nameHash
 	engine    *engine
 	answering atomic.Pointer[addresses] // nil until the sockets are open
+	answers   chan struct{}             // closed when they are
 	faultOnce sync.Once
 	reloading sync.Mutex
 	stale     chan struct{} // replies are to be packed anew; holds one
@@ -63,7 +64,7 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	g.stale = make(chan struct{}, 1)
+	g.stale, g.answers = make(chan struct{}, 1), make(chan struct{})
 	if cfg.QueryLog != nil {
 		g.queries = newQueryLog(cfg.QueryLog, g.log)
 	}
@@ -192,6 +193,7 @@ func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 		on.tls = append(on.tls, l.addr())
 	}
 	g.answering.Store(&on)
+	close(g.answers)
 	g.log.Info("answering", "zones", len(cfg.Zones), "listen", on.plain, "listen_tls", on.tls)
 	limiter := func() *limit.Limiter { return g.engine.current.Load().limiter }
 	s := &server{log: g.log, metrics: g.metrics, limiter: limiter, respond: g.respondStream}
@@ -221,6 +223,9 @@ func (g *GSS) bindStreams(ctx context.Context, cfg *Config) ([]listener, error) 
 	}
 	return streams, err
 }
+
+// Answering is closed when the first query can be answered.
+func (g *GSS) Answering() <-chan struct{} { return g.answers }
 
 // Healthy is nil while queries are answered, ErrNotReady before.
 func (g *GSS) Healthy() error {

@@ -82,8 +82,21 @@ type roleProcess struct {
 	command []string // of this binary
 }
 
-// roles lists the processes that the node runs. rhi runs inside lb when the node has both: a route must not outlive the
-// balancer that it points at.
+// host is the role in whose process rhi runs: a route must not outlive the balancer, or the site selector, that it points at.
+// Empty: it runs as a process of its own, or not at all.
+func (n *nodeFile) host() string {
+	switch {
+	case n.RHI == nil:
+		return ""
+	case n.LB != nil:
+		return "lb"
+	case n.GSS != nil && n.RHI.Router == nil:
+		return "gss"
+	}
+	return ""
+}
+
+// roles lists the processes that the node runs.
 func (n *nodeFile) roles() []roleProcess {
 	var list []roleProcess
 	add := func(runs bool, name string, command ...string) {
@@ -93,7 +106,7 @@ func (n *nodeFile) roles() []roleProcess {
 	}
 	add(n.Real != nil, "real", "real")
 	add(n.LB != nil, "lb", "lb")
-	add(n.RHI != nil && n.LB == nil, "rhi", "rhi")
+	add(n.RHI != nil && n.host() == "", "rhi", "rhi")
 	add(n.GSS != nil, "gss", "gss")
 	if m := n.Mail; m != nil {
 		add(m.Store != nil, "store", "mail", "store")
@@ -106,8 +119,8 @@ func (n *nodeFile) roles() []roleProcess {
 func (n *nodeFile) describe() string {
 	var names []string
 	for _, r := range n.roles() {
-		if r.name == "lb" && n.RHI != nil {
-			r.name = "lb with rhi"
+		if r.name == n.host() {
+			r.name += " with rhi"
 		}
 		names = append(names, r.name)
 	}

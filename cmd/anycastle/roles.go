@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"runtime"
+	"time"
 
 	"anycastle/gss"
 	"anycastle/internal/daemon"
@@ -143,7 +144,8 @@ func buildLB(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*runni
 func newRHI(e env) *cobra.Command {
 	const long = `Announces the prefixes of the node file's rhi section by BGP. With a router section it is a
 router: learned routes go into the kernel with ECMP, and what router.pass covers is passed on.
-It never passes anything else on. On a balancer it runs inside ` + "`anycastle lb`" + ` instead.`
+It never passes anything else on. On a balancer it runs inside ` + "`anycastle lb`" + ` instead, and on a
+site selector that is no router inside ` + "`anycastle gss`" + `.`
 	return roleCommand(e, "rhi", "rhi", "Announce routes by BGP, or be a router", long,
 		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
 			if node.RHI == nil {
@@ -166,7 +168,10 @@ func addRHIStatus(status map[string]func() any, speaker *rhi.Role) {
 func newGSS(e env) *cobra.Command {
 	const long = `Answers DNS for the zones of the node file's gss section, over UDP and TCP. A name with a rule is
 answered from its answer groups: by health, load, orders and the balance method. When nothing works
-the last good answer stands: a name that exists never gets an error.`
+the last good answer stands: a name that exists never gets an error.
+
+When the file has an rhi section, and the node is no router and no balancer, its prefixes are announced
+by BGP from the first answer on, and withdrawn before the last.`
 	return roleCommand(e, "gss", "gss", "Answer DNS with the site that works", long,
 		func(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*running, error) {
 			if node.GSS == nil {
@@ -178,11 +183,20 @@ the last good answer stands: a name that exists never gets an error.`
 				return nil, err
 			}
 			r := &running{status: g.Status(), handlers: g.Handlers(), healthy: g.Healthy, tasks: []daemon.Task{g.Run}}
+			before := *node
 			r.reload = func(_ context.Context, node *nodeFile) error {
 				if node.GSS == nil {
 					return errors.New("the node file has no section for gss any more; stop the role instead")
 				}
+				if before.host() == "gss" && !reflect.DeepEqual(node.RHI, before.RHI) || node.host() != before.host() {
+					return errors.New("rhi: it cannot change while the site selector runs; restart the role")
+				}
 				return g.Reload(*node.GSS)
+			}
+			if node.host() == "gss" {
+				speaker := rhi.New(*node.RHI, rhi.Options{Log: log, Registry: reg})
+				addRHIStatus(r.status, speaker)
+				r.tasks = []daemon.Task{while(g.Answering(), speaker.Run, g.Run)}
 			}
 			return r, nil
 		})
@@ -203,6 +217,38 @@ also tells balancers at once of refused connections, full queues, flows and load
 			}
 			return &running{status: r.Status(), healthy: r.Healthy, tasks: []daemon.Task{r.Run}}, nil
 		})
+}
+
+// lastQueries is for how long a site selector answers after its addresses have been withdrawn: what was sent on the way there
+// before arrives meanwhile.
+const lastQueries = time.Second
+
+// while runs a speaker as long as a site selector answers at the addresses that it announces: from the first answer on, and
+// until they are withdrawn before the last. If either fails, the other stops too.
+func while(answering <-chan struct{}, speaker, selector daemon.Task) daemon.Task {
+	return func(ctx context.Context) error {
+		speaking, stopSpeaker := context.WithCancel(ctx)
+		defer stopSpeaker()
+		selecting, stopSelector := context.WithCancel(context.WithoutCancel(ctx))
+		defer stopSelector()
+		spoken := make(chan error, 1)
+		go func() {
+			defer stopSelector()
+			select {
+			case <-speaking.Done():
+				spoken <- nil
+				return
+			case <-answering:
+			}
+			spoken <- speaker(speaking)
+			if ctx.Err() != nil {
+				time.Sleep(lastQueries)
+			}
+		}()
+		err := selector(selecting)
+		stopSpeaker()
+		return errors.Join(err, <-spoken)
+	}
 }
 
 // beside runs a speaker as long as the balancer whose VIPs it announces, and a little longer: the balancer withdraws

@@ -179,7 +179,7 @@ func addSiteViews(cmd *cobra.Command, e env, f *showFlags) {
 }
 
 func addRouteViews(cmd *cobra.Command, e env, f *showFlags) {
-	speakers := []string{"lb", "rhi"}
+	speakers := []string{"lb", "gss", "rhi"}
 	addView(cmd, e, f, view[rhi.Peer]{
 		noun: "peer", short: "BGP sessions: state, and why one went down", roles: speakers,
 		head: []string{"PEER", "ADDRESS", "ASN", "STATE", "FOR", "RECEIVED", "SENT", "LAST ERROR"},

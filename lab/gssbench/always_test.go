@@ -2,6 +2,7 @@ package gssbench
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ func restartEach(w *world) {
 		pause(w.t, time.Second)
 		w.startGSS(place)
 		w.waitGSS(place)
+		w.waitRoute("east")
 	}
 	w.waitCounted(len(places()))
 }
@@ -118,7 +120,7 @@ func endure(t testing.TB, list []*resolver) (verdicts []verdict) {
 // TestNeverAnError has two resolvers endure all hazards. BenchmarkAlways has all.
 func TestNeverAnError(t *testing.T) {
 	t.Parallel()
-	for _, v := range endure(t, resolvers(false, "unbound", "bind")) {
+	for _, v := range endure(t, append(resolvers(false, "unbound", "bind"), ofOwn(false, "unbound")...)) {
 		t.Logf("%s: %v", v.row, v.faults)
 		if v.faults.any() || v.questions < 10 {
 			t.Errorf("%s: %v", v.row, v.faults)
@@ -128,7 +130,7 @@ func TestNeverAnError(t *testing.T) {
 
 // BenchmarkAlways has all resolvers endure all hazards, and fails if a client of one was given an error or nothing.
 func BenchmarkAlways(b *testing.B) {
-	for _, v := range endure(b, append(resolvers(false), resolvers(true)...)) {
+	for _, v := range endure(b, slices.Concat(resolvers(false), resolvers(true), ofOwn(false), ofOwn(true))) {
 		b.Run(v.row, func(b *testing.B) {
 			b.ReportMetric(0, "ns/op") // that of all hazards says nothing
 			v.report(b)

@@ -25,11 +25,9 @@ func (w *world) node(place string) string {
 	for _, p := range places() {
 		join = append(join, fmt.Sprintf(`"%v:7946"`, w.addr["gss-"+p]))
 	}
-	listen := fmt.Sprintf(`"%v:53"`, w.addr["gss-"+place])
-	if w.announces {
-		listen += `, "` + announced + `:53"`
-	}
+	listen := fmt.Sprintf(`"%v:53", "%s:53"`, w.addr["gss-"+place], strings.Join(announced(), `:53", "`))
 	var b strings.Builder
+	b.WriteString(w.announcing(place))
 	fmt.Fprintf(&b, `gss:
   name: %[1]s
   listen: [%[6]s]
@@ -38,12 +36,12 @@ func (w *world) node(place string) string {
   edns: {id: gss-%[1]s}
   zones:
     - name: example.org
-      primary: ns-east.example.org
+      primary: ns1.example.org
       contact: hostmaster.example.org
       records: |
 `, place, w.addr["gss-"+place], w.folder("gss-"+place), meshKey, strings.Join(join, ", "), listen)
-	for _, p := range places() {
-		fmt.Fprintf(&b, "        @ 3600 NS ns-%s\n        ns-%[1]s 3600 A %v\n", p, w.addr["gss-"+p])
+	for i, address := range announced() {
+		fmt.Fprintf(&b, "        @ 3600 NS ns%d\n        ns%[1]d 3600 A %s\n", i+1, address)
 	}
 	b.WriteString(`        www A 192.0.2.80
         www AAAA 2001:db8::80
@@ -112,6 +110,7 @@ func (w *world) startAll() {
 	for _, site := range places()[:2] {
 		w.waitPlace(site, "serving", places()...)
 	}
+	w.waitRoute("east")
 }
 
 // waitCounted waits until each site selector hears so many, itself among them, and knows that there are three.

@@ -52,9 +52,8 @@ type subject struct {
 // all rounds, which all resolvers see at once, at any time within their TTLs. Faults are counted from the first round to the
 // end of the last.
 func BenchmarkFailover(b *testing.B) {
-	list := slices.Concat(resolvers(false), resolvers(true), iterating(), tuned(), ofAnnounced())
+	list := slices.Concat(resolvers(false), resolvers(true), iterating(), ofOwn(false), ofOwn(true), tuned())
 	w := newWorld(b, append(hostsOf(list), "none", "root")...)
-	w.announce()
 	w.startRoot()
 	w.startAll()
 	ask := func(int) string { return steered }

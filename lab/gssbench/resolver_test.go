@@ -16,16 +16,16 @@ import (
 // resolver is a program of others that clients ask. All of its settings are Debian's but for those given here: where to
 // listen and keep files, whom to ask for example.org, and that it is not signed.
 type resolver struct {
-	name      string
-	setting   string // one of its settings that is not Debian's
-	iterates  bool   // it is not told of the zone, and finds it from the root on
-	announced bool   // it knows that address alone
-	stale     bool   // it serves what has expired when it can get nothing new, in the way that its manual begins with
-	program   string
-	args      []string
-	config    func(r *resolver, servers []string) string
-	follows   bool           // it follows a delegation; one that only forwards leaves that to whom it asks
-	bad       *regexp.Regexp // lines of its log that complain of a server
+	name     string
+	setting  string // one of its settings that is not Debian's
+	iterates bool   // it is not told of the zone, and finds it from the root on
+	own      bool   // it is told of each site selector's own address, and not of those that all of them announce
+	stale    bool   // it serves what has expired when it can get nothing new, in the way that its manual begins with
+	program  string
+	args     []string
+	config   func(r *resolver, servers []string) string
+	follows  bool           // it follows a delegation; one that only forwards leaves that to whom it asks
+	bad      *regexp.Regexp // lines of its log that complain of a server
 }
 
 // resolvers are all five, or those of the names.
@@ -50,7 +50,16 @@ func resolvers(stale bool, names ...string) (list []*resolver) {
 	return list
 }
 
-// tuned are those whose manual has a setting that helps when a server is silent, with it.
+// ofOwn are all, or those of the names, that are told of the site selectors' own addresses.
+func ofOwn(stale bool, names ...string) []*resolver {
+	list := resolvers(stale, names...)
+	for _, r := range list {
+		r.own = true
+	}
+	return list
+}
+
+// tuned are those of ofOwn whose manual has a setting that helps when a server is silent, with it.
 func tuned() (list []*resolver) {
 	for _, t := range []struct {
 		name, setting string
@@ -61,7 +70,7 @@ func tuned() (list []*resolver) {
 		{"dnsmasq", "all-servers", false},
 		{"dnsmasq", "all-servers", true},
 	} {
-		r := resolvers(t.stale, t.name)[0]
+		r := ofOwn(t.stale, t.name)[0]
 		r.setting = t.setting
 		list = append(list, r)
 	}
@@ -77,25 +86,16 @@ func iterating() []*resolver {
 	return list
 }
 
-// ofAnnounced are all, serving stale answers or not, with the site selectors' common address alone.
-func ofAnnounced() []*resolver {
-	list := append(resolvers(false), resolvers(true)...)
-	for _, r := range list {
-		r.announced = true
-	}
-	return list
-}
-
 // host is where it runs; its name is that of a link.
 func (r *resolver) host() string {
 	name := r.name
 	switch {
-	case r.announced:
-		name += "-all"
 	case r.iterates:
 		name += "-it"
 	case r.setting != "":
 		name += "-set"
+	case r.own:
+		name += "-own"
 	}
 	return name + r.ifStale("-st")
 }
@@ -108,13 +108,12 @@ func (r *resolver) row(what string) string {
 	}
 	name := what + "/serve_stale=" + stale
 	switch {
-	case r.announced:
-		name += "/setting=announced-address"
 	case r.iterates:
 		name += "/setting=from-the-root"
-	}
-	if setting := strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) }); len(setting) > 0 {
-		name += "/setting=" + strings.Join(setting, "-")
+	case r.setting != "":
+		name += "/setting=own-addresses-" + strings.Join(strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) }), "-")
+	case r.own:
+		name += "/setting=own-addresses"
 	}
 	return name + "/resolver=" + r.name
 }
@@ -223,12 +222,12 @@ func (w *world) startCopy(host, program string, args ...string) *process {
 // startResolver runs a resolver on its host, and waits until it knows a name.
 func (w *world) startResolver(r *resolver) *process {
 	w.t.Helper()
-	var servers []string
-	for _, place := range places() {
-		servers = append(servers, w.addr["gss-"+place].String())
-	}
-	if r.announced {
-		servers = []string{announced}
+	servers := announced()
+	if r.own {
+		servers = nil
+		for _, place := range places() {
+			servers = append(servers, w.addr["gss-"+place].String())
+		}
 	}
 	name := "config"
 	if r.name == "powerdns" {

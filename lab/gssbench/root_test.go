@@ -17,8 +17,8 @@ func (w *world) startRoot() {
 . NS root.
 root. A %v
 `, w.addr["root"])
-	for _, place := range places() {
-		fmt.Fprintf(&zone, "example.org. NS ns-%s.example.org.\nns-%[1]s.example.org. A %v\n", place, w.addr["gss-"+place])
+	for i, address := range announced() {
+		fmt.Fprintf(&zone, "example.org. NS ns%d.example.org.\nns%[1]d.example.org. A %s\n", i+1, address)
 	}
 	w.write("root", "zone", zone.String())
 	w.write("root", "config", `options {
@@ -35,7 +35,7 @@ zone "." { type primary; file "zone"; };
 			w.t.Fatalf("the root server ends: %v", p.err)
 		}
 		m, err := w.query("root", "example.org.", dns.TypeNS)
-		return err == nil && len(m.Ns) == len(places())
+		return err == nil && len(m.Ns) == len(announced())
 	})
 }
 

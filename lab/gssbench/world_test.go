@@ -28,8 +28,7 @@ type world struct {
 	dir    string                // a folder for each host, with its files and sockets
 	gss    map[string]*process   // by place
 
-	probing   string // keys of a probe
-	announces bool   // see announce
+	probing string // keys of a probe
 }
 
 // places have a site selector each; the first two are sites with a VIP.
@@ -50,7 +49,8 @@ func vip6(site string) netip.Addr {
 	return netip.MustParseAddr("2001:db8:21::25")
 }
 
-// newWorld makes the network with a site selector's host in each place, a VIP at each site, and more hosts.
+// newWorld makes the network with a site selector's host in each place, a VIP at each site, a router that takes the routes of
+// the former, and more hosts.
 func newWorld(t testing.TB, more ...string) *world {
 	t.Helper()
 	w := &world{
@@ -68,6 +68,7 @@ func newWorld(t testing.TB, more ...string) *world {
 	for _, host := range more {
 		w.join(host)
 	}
+	w.startRouter()
 	return w
 }
 
