@@ -80,17 +80,18 @@ func (d *DNSSEC) validate(at config.Cursor) {
 // signing is the signing of one zone, for the life of the process.
 type signing struct {
 	origin string
-	config DNSSEC
 	signer *sign.Signer
-	parent *sign.Parent // nil: nobody is asked
 	log    *slog.Logger
 	now    func() time.Time
 	wake   chan struct{} // an order was given; holds one
 	change func()        // has replies be packed anew; does not wait
+	least  uint64        // serial that the state of the keys must have when they are opened: that of those in use before
 
 	mu       sync.Mutex
+	config   DNSSEC
+	parent   *sign.Parent // nil: nobody is asked
 	keeper   *sign.Keeper // nil: it follows, or is not open
-	store    *sign.Store
+	store    *sign.Store  // nil: it is not open
 	ring     sign.Ring
 	decision sign.Decision
 	err      error // of the last step
@@ -104,20 +105,25 @@ func newSigning(z *zone.Zone, cfg DNSSEC, log *slog.Logger, change func()) (*sig
 	if err != nil {
 		return nil, err
 	}
-	s := &signing{
-		origin: z.Origin(), config: cfg, signer: signer, log: log.With("zone", bare(z.Origin())), now: time.Now,
+	return &signing{
+		origin: z.Origin(), config: cfg, parent: cfg.parent(), signer: signer, log: log.With("zone", bare(z.Origin())), now: time.Now,
 		wake: make(chan struct{}, 1), change: change,
+	}, nil
+}
+
+// parent gives how the parent's servers are asked; nil: they are not.
+func (d *DNSSEC) parent() *sign.Parent {
+	if !d.Resolver.IsValid() && len(d.ParentServers) == 0 {
+		return nil
 	}
-	if cfg.Resolver.IsValid() || len(cfg.ParentServers) > 0 {
-		s.parent = &sign.Parent{Exchange: askServer}
-		for _, a := range cfg.ParentServers {
-			s.parent.Servers = append(s.parent.Servers, a.String())
-		}
-		if cfg.Resolver.IsValid() {
-			s.parent.Resolver = cfg.Resolver.String()
-		}
+	p := &sign.Parent{Exchange: askServer}
+	for _, a := range d.ParentServers {
+		p.Servers = append(p.Servers, a.String())
 	}
-	return s, nil
+	if d.Resolver.IsValid() {
+		p.Resolver = d.Resolver.String()
+	}
+	return p
 }
 
 // askServer asks by UDP, and again by TCP if the answer does not fit.
@@ -151,23 +157,35 @@ func (s *signing) open(ctx context.Context, stateDir string) error {
 	if info.Mode().Perm()&maxKeySecret != 0 {
 		return fmt.Errorf("the directory of keys %s is open to others; `chmod 700 %s`", dir, dir)
 	}
-	if s.store, err = sign.OpenStore(dir, s.origin); err != nil {
+	store, err := sign.OpenStore(dir, s.origin)
+	if err != nil {
 		return err
 	}
+	if state, _, err := store.Load(); err == nil && state.Serial < s.least {
+		return fmt.Errorf("the keys of %s in %s are not those in use; copy the directory there first", bare(s.origin), dir)
+	}
 	if !s.config.Follow {
-		if s.keeper, err = sign.NewKeeper(s.store, s.config.policy()); err != nil {
+		if s.keeper, err = sign.NewKeeper(store, s.config.policy()); err != nil {
 			return err
 		}
 	}
+	s.store = store
 	if err := s.step(ctx, nil); err != nil {
 		return errors.Join(err, s.close())
 	}
 	return nil
 }
 
+func (s *signing) isOpen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store != nil
+}
+
 func (s *signing) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.store = nil
 	if s.keeper == nil {
 		return nil
 	}
@@ -178,6 +196,9 @@ func (s *signing) close() error {
 func (s *signing) step(ctx context.Context, seen *sign.Observation) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.store == nil {
+		return fmt.Errorf("the keys of %s are closed", bare(s.origin))
+	}
 	now := s.now()
 	var ring sign.Ring
 	var d sign.Decision
@@ -222,9 +243,9 @@ func (s *signing) run(ctx context.Context) {
 	for {
 		now := s.now()
 		var seen *sign.Observation
-		if s.parent != nil && s.keeper != nil && now.Sub(observed) >= observeEvery {
+		if parent, keys := s.asks(); parent != nil && now.Sub(observed) >= observeEvery {
 			observed = now
-			seen = s.observe(ctx)
+			seen = s.observe(ctx, parent, keys)
 		}
 		if err := s.step(ctx, seen); err != nil && ctx.Err() == nil {
 			s.log.Error("go on with the keys", "err", err)
@@ -245,14 +266,21 @@ func (s *signing) run(ctx context.Context) {
 	}
 }
 
+// asks gives how the parent's servers are asked, and about which keys; nil: they are not.
+func (s *signing) asks() (*sign.Parent, map[string]*sign.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.parent == nil || s.keeper == nil {
+		return nil, nil
+	}
+	return s.parent, s.keeper.Keys()
+}
+
 // observe asks the parent's servers; nil if that is of no use.
-func (s *signing) observe(ctx context.Context) *sign.Observation {
-	_, keys, err := s.store.Load()
+func (s *signing) observe(ctx context.Context, parent *sign.Parent, keys map[string]*sign.Key) *sign.Observation {
+	o, err := parent.Observe(ctx, s.origin, keys, s.now)
 	if err == nil {
-		var o sign.Observation
-		if o, err = s.parent.Observe(ctx, s.origin, keys, s.now); err == nil {
-			return &o
-		}
+		return &o
 	}
 	if ctx.Err() == nil {
 		s.log.Warn("the parent's servers do not say what DS records they have", "err", err)

@@ -51,6 +51,7 @@ type GSS struct {
 	faultOnce sync.Once
 	reloading sync.Mutex
 	stale     chan struct{} // replies are to be packed anew; holds one
+	resigned  chan struct{} // other zones are signed; holds one
 	queries   *queryLog     // nil: there is none
 	moves     *transfers
 }
@@ -64,7 +65,7 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	g.stale, g.answers = make(chan struct{}, 1), make(chan struct{})
+	g.stale, g.resigned, g.answers = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 	if cfg.QueryLog != nil {
 		g.queries = newQueryLog(cfg.QueryLog, g.log)
 	}
@@ -109,15 +110,11 @@ func (g *GSS) Run(ctx context.Context) error {
 	if err := g.engine.load(cfg.StateDir); err != nil {
 		return err
 	}
-	closeKeys, err := g.openKeys(ctx)
-	if err != nil {
+	if err := g.openKeys(ctx); err != nil {
 		return err
 	}
-	defer closeKeys()
 	group, inner := errgroup.WithContext(ctx)
-	for _, is := range g.engine.serving().signed {
-		group.Go(func() error { is.run(inner); return inner.Err() })
-	}
+	group.Go(func() error { g.tend(inner); return inner.Err() })
 	group.Go(func() error { g.pack(inner); return inner.Err() })
 	if g.queries != nil {
 		group.Go(func() error { return g.queries.run(inner) })
@@ -135,36 +132,6 @@ func (g *GSS) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// openKeys opens the keys of all zones that are signed, or none, and packs replies with their signatures.
-func (g *GSS) openKeys(ctx context.Context) (closeAll func(), err error) {
-	was := g.engine.serving()
-	if len(was.signed) == 0 {
-		return func() {}, nil
-	}
-	var open []*signing
-	closeAll = func() {
-		for _, is := range open {
-			if err := is.close(); err != nil {
-				g.log.Warn("close keys", "err", err)
-			}
-		}
-	}
-	for _, is := range was.signed {
-		if err := is.open(ctx, was.config.StateDir); err != nil {
-			closeAll()
-			return nil, err
-		}
-		open = append(open, is)
-	}
-	next := *was
-	if next.packed, err = next.packStatic(); err != nil {
-		closeAll()
-		return nil, err
-	}
-	g.engine.replace(was, &next)
-	return closeAll, nil
 }
 
 // serve waits for the first round of probes and answers from then on.

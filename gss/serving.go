@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"anycastle/gss/cookie"
 	"anycastle/gss/limit"
 	"anycastle/gss/message"
@@ -55,9 +53,7 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 	if err := s.share(was); err != nil {
 		return nil, err
 	}
-	if was != nil {
-		s.signed = was.signed
-	} else if err := s.newSignings(g); err != nil {
+	if err := s.newSignings(g, was); err != nil {
 		return nil, err
 	}
 	s.edge = message.New(cfg.EDNS, g.cookies)
@@ -87,22 +83,6 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 // kernel, so the process wants some more processors of Go (GOMAXPROCS) than these.
 func (c *Config) Sockets() int { return len(c.Listen) * runtime.NumCPU() }
 
-// newSignings makes what signs zones. It opens nothing.
-func (s *serving) newSignings(g *GSS) error {
-	for i, z := range s.zones.Zones() {
-		cfg := s.config.Zones[i].DNSSEC
-		if cfg == nil {
-			continue
-		}
-		is, err := newSigning(z, *cfg, g.log, g.repack)
-		if err != nil {
-			return err
-		}
-		s.signed[z.Origin()] = is
-	}
-	return nil
-}
-
 // secrets gives the secrets of cookies that a config asks for; none: those that there are.
 func (c *Config) secrets() ([]cookie.Secret, error) {
 	if c.Cookies == "" {
@@ -113,20 +93,6 @@ func (c *Config) secrets() ([]cookie.Secret, error) {
 		return nil, fmt.Errorf("gss config: %w", err)
 	}
 	return list, nil
-}
-
-// sameDNSSEC says whether zones are signed in the same way.
-func sameDNSSEC(a, b *Config) bool {
-	of := func(c *Config) map[string]DNSSEC {
-		all := map[string]DNSSEC{}
-		for _, z := range c.Zones {
-			if z.DNSSEC != nil {
-				all[dns.CanonicalName(z.Name)] = *z.DNSSEC
-			}
-		}
-		return all
-	}
-	return reflect.DeepEqual(of(a), of(b))
 }
 
 // manyRecords is from where on the memory that loading took is worth giving back at once.
@@ -192,17 +158,19 @@ func (g *GSS) Reload(cfg Config) error {
 	if !reflect.DeepEqual(was.config.QueryLog, cfg.QueryLog) {
 		return errors.New("gss.query_log is other than before; that takes a restart")
 	}
-	if !sameDNSSEC(&was.config, &cfg) {
-		return errors.New("dnssec of a zone is other than before; that takes a restart")
-	}
 	next, err := newServing(cfg, g, was)
+	if err != nil {
+		return err
+	}
+	opened, err := next.openKeys(context.Background())
 	if err != nil {
 		return err
 	}
 	g.moves.remember(next)
 	if err := g.engine.serve(next); err != nil {
-		return err
+		return errors.Join(err, closeKeys(opened))
 	}
+	g.resign(next)
 	g.moves.follower.Set(next.secondaries())
 	if len(secrets) > 0 {
 		g.cookies.Set(secrets[0], secrets[1:]...)

@@ -30,6 +30,10 @@ type Decision struct {
 	Next    time.Time
 	Keys    []KeyStatus
 	Alarm   string // what someone should do; "" is good
+
+	// Expected says that a validator may hold the zone to its signatures: caches may have a DS record, or the parent, or it was
+	// asked for one. Else the zone may go without at any time.
+	Expected bool
 }
 
 // Next takes the state one step further, as far as is safe now. It is pure. The caller keeps the state before it answers by
@@ -240,12 +244,15 @@ func (m *machine) moveInsecure() bool {
 		}
 		return false
 	}
-	for _, v := range m.DS {
-		if v.possible(m.now) && len(v.Keys) > 0 {
-			return !m.Request.Delete && m.request(Request{Delete: true})
-		}
+	if m.expected() {
+		return !m.Request.Delete && m.request(Request{Delete: true})
 	}
 	return m.try(nil, nil)
+}
+
+// expected says whether a cache may hold a DS set that is not empty.
+func (m *machine) expected() bool {
+	return slices.ContainsFunc(m.DS, func(v Version) bool { return v.possible(m.now) && len(v.Keys) > 0 })
 }
 
 // trusted says whether each DS set that a cache may hold has the goal.

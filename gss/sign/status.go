@@ -44,7 +44,7 @@ func (m *machine) decide(need uint8) Decision {
 			d.Next = earlier(d.Next, v.gone())
 		}
 	}
-	d.Alarm = m.alarm()
+	d.Alarm, d.Expected = m.alarm(), m.expected()
 	return d
 }
 

@@ -1,0 +1,181 @@
+package gss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"sync"
+
+	"anycastle/gss/zone"
+)
+
+// newSignings makes what signs zones, and keeps what there is already. It opens nothing.
+func (s *serving) newSignings(g *GSS, was *serving) error {
+	for i, z := range s.zones.Zones() {
+		cfg := s.config.Zones[i].DNSSEC
+		old := was.signing(z)
+		switch {
+		case cfg == nil && old == nil:
+		case cfg == nil:
+			if err := old.mayEnd(); err != nil {
+				return err
+			}
+		case old != nil && old.fits(cfg):
+			s.signed[z.Origin()] = old
+		default:
+			is, err := newSigning(z, *cfg, g.log, g.repack)
+			if err != nil {
+				return err
+			}
+			if old != nil {
+				is.least = old.serial()
+			}
+			s.signed[z.Origin()] = is
+		}
+	}
+	return nil
+}
+
+// signing gives what signs a zone; nil if nothing does, or if nothing is served.
+func (s *serving) signing(z *zone.Zone) *signing {
+	if s == nil {
+		return nil
+	}
+	return s.signed[z.Origin()]
+}
+
+// openKeys opens the keys of zones whose keys are not open yet, or none, gives what it opened, and packs replies with their
+// signatures.
+func (s *serving) openKeys(ctx context.Context) (opened []*signing, err error) {
+	for _, is := range s.signed {
+		if is.isOpen() {
+			continue
+		}
+		if err := is.open(ctx, s.config.StateDir); err != nil {
+			return nil, errors.Join(err, closeKeys(opened))
+		}
+		opened = append(opened, is)
+	}
+	if len(opened) == 0 {
+		return nil, nil
+	}
+	packed, err := s.packStatic()
+	if err != nil {
+		return nil, errors.Join(err, closeKeys(opened))
+	}
+	s.packed = packed
+	return opened, nil
+}
+
+func closeKeys(list []*signing) (err error) {
+	for _, is := range list {
+		err = errors.Join(err, is.close())
+	}
+	return err
+}
+
+// openKeys opens the keys of all zones that are signed, or none.
+func (g *GSS) openKeys(ctx context.Context) error {
+	was := g.engine.serving()
+	next := *was
+	opened, err := next.openKeys(ctx)
+	if err == nil && len(opened) > 0 {
+		g.engine.replace(was, &next)
+	}
+	return err
+}
+
+// resign has the zones of a config be signed as it says from now on.
+func (g *GSS) resign(next *serving) {
+	for i, z := range next.zones.Zones() {
+		if is := next.signed[z.Origin()]; is != nil {
+			is.adopt(*next.config.Zones[i].DNSSEC)
+		}
+	}
+	select {
+	case g.resigned <- struct{}{}:
+	default: // it will look already
+	}
+}
+
+// tend goes on with the keys of the zones that are signed at any time until ctx is done, and closes those that are not needed
+// any more.
+func (g *GSS) tend(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stops := map[*signing]context.CancelFunc{}
+	for {
+		signed := g.engine.serving().signed
+		for is, stop := range stops {
+			if signed[is.origin] != is {
+				stop()
+				delete(stops, is)
+			}
+		}
+		for _, is := range signed {
+			if stops[is] != nil {
+				continue
+			}
+			running, stop := context.WithCancel(ctx)
+			stops[is] = stop
+			wg.Go(func() {
+				defer stop()
+				is.run(running)
+				if err := is.close(); err != nil {
+					g.log.Warn("close keys", "err", err)
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.resigned:
+		}
+	}
+}
+
+// fits says whether the keys of a config are those that are open.
+func (s *signing) fits(cfg *DNSSEC) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return filepath.Clean(s.config.Keys) == filepath.Clean(cfg.Keys) && s.config.Follow == cfg.Follow
+}
+
+// adopt has another config count, whose keys are the same.
+func (s *signing) adopt(cfg DNSSEC) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if reflect.DeepEqual(s.config, cfg) {
+		return
+	}
+	s.config, s.parent = cfg, cfg.parent()
+	if s.keeper != nil {
+		if err := s.keeper.SetPolicy(cfg.policy()); err != nil { // the config was checked for it
+			s.log.Error("keys go on by the former policy", "err", err)
+		}
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look already
+	}
+}
+
+// mayEnd is nil if no resolver expects signatures, so that the zone may be without.
+func (s *signing) mayEnd() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.decision.Expected {
+		return nil
+	}
+	return fmt.Errorf("dnssec of %s is gone, but resolvers may still expect signatures; put it back with `insecure: true`, "+
+		"and remove it when `anycastle show key` has no key of the zone any more", bare(s.origin))
+}
+
+// serial is that of the keys in use.
+func (s *signing) serial() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.decision.Serial
+}

@@ -1,0 +1,195 @@
+package gss
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/message"
+	"anycastle/gss/sign"
+)
+
+// resigning is a GSS whose zone is signed in other ways by reloads.
+type resigning struct {
+	*probing
+	dir string
+}
+
+// reload has dnssec be that of the text; empty: there is none.
+func (r *resigning) reload(dnssec string) error {
+	r.t.Helper()
+	text := nodeFile
+	if dnssec != "" {
+		text = strings.Replace(text, "      primary:", "      dnssec: {"+dnssec+"}\n      primary:", 1)
+	}
+	text = strings.ReplaceAll(text, "interval: 500ms", "interval: 10m")
+	cfg := mustDecode(r.t, text)
+	cfg.StateDir = r.dir
+	cfg.Answers[0].Addresses = cfg.Answers[0].Addresses[:1]
+	err := r.Reload(cfg)
+	synctest.Wait()
+	return err
+}
+
+// must is reload where nothing is wrong.
+func (r *resigning) must(dnssec string) {
+	r.t.Helper()
+	if err := r.reload(dnssec); err != nil {
+		r.t.Fatalf("with dnssec %q: %v", dnssec, err)
+	}
+}
+
+// signs says by which keys the answer of a rule and one of the zone are signed, both on the fast and on the slow path.
+func (r *resigning) signs() (tags []uint16) {
+	r.t.Helper()
+	for i, name := range []string{"smtp.mail.example.org.", "web.mail.example.org."} {
+		var here []uint16
+		for _, rrtype := range []uint16{dns.TypeA, dns.TypeA} {
+			m := question(name, rrtype)
+			m.SetEdns0(1232, true)
+			var reply dns.Msg
+			if err := reply.Unpack(r.respond(packed(r.t, m), message.UDP, netip.MustParseAddrPort("198.51.100.99:53"))); err != nil {
+				r.t.Fatal(err)
+			}
+			for _, rr := range reply.Answer {
+				if s, ok := rr.(*dns.RRSIG); ok && len(here) == 0 {
+					here = append(here, s.KeyTag)
+				}
+			}
+		}
+		if i > 0 && len(here) != len(tags) {
+			r.t.Fatalf("%s is signed by %v, another name by %v", name, here, tags)
+		}
+		tags = here
+	}
+	return tags
+}
+
+func (r *resigning) order(kind string) {
+	r.t.Helper()
+	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: kind}); err != nil {
+		r.t.Fatalf("%s: %v", kind, err)
+	}
+	synctest.Wait()
+}
+
+// A reload may sign a zone, sign it in another way, and leave it unsigned once nobody expects signatures any more; it never takes
+// them from who does, nor has other keys be used than those that the parent knows.
+func TestReloadOfDNSSEC(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := &resigning{newProbing(t, nil, func(c *Config) { c.StateDir = dir }), dir}
+		r.sites.set()
+		r.run()
+		defer r.end()
+		r.after(time.Second)
+		r.must("")
+		stop := r.tending()
+		defer stop()
+		if tags := r.signs(); len(tags) > 0 {
+			t.Fatalf("an unsigned zone is signed by %v", tags)
+		}
+		r.must("lifetime: 0s")
+		r.after(time.Second)
+		if tags := r.signs(); len(tags) != 1 {
+			t.Fatalf("signed by %v", tags)
+		}
+		r.must("") // the parent was asked for nothing yet
+		r.after(time.Second)
+		if tags := r.signs(); len(tags) > 0 || len(r.Keys()) > 0 {
+			t.Fatalf("unsigned again, it is signed by %v: %+v", tags, r.Keys())
+		}
+		r.must("lifetime: 0s, key_ttl: 30m")
+		r.after(36 * time.Hour)
+		first := r.signs()
+		if k := r.Keys(); len(k) != 1 || k[0].State != sign.Ready {
+			t.Fatalf("keys are %+v", k)
+		}
+		if err := r.reload(""); err == nil || !strings.Contains(err.Error(), "resolvers may still expect signatures; put it back with `insecure: true`") {
+			t.Errorf("signatures may go while the parent may have a DS record: %v", err)
+		}
+		r.order("confirm")
+		r.after(36 * time.Hour)
+		if k := r.Keys(); len(k) != 1 || k[0].State != sign.Active {
+			t.Fatalf("keys are %+v", k)
+		}
+
+		// other keys
+		other := filepath.Join(t.TempDir(), "other")
+		if err := os.Mkdir(other, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.reload("lifetime: 0s, keys: " + other); err == nil || !strings.Contains(err.Error(), "are not those in use; copy the directory there first") {
+			t.Errorf("an empty directory of keys is taken: %v", err)
+		}
+		files, err := os.ReadDir(filepath.Join(r.dir, "keys"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(filepath.Join(r.dir, "keys", f.Name()))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(other, f.Name()), text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.must("lifetime: 0s, keys: " + other)
+		r.after(time.Second)
+		if tags := r.signs(); len(tags) != 1 || tags[0] != first[0] {
+			t.Errorf("with a copy of the keys it is signed by %v, before by %v", tags, first)
+		}
+		r.must("follow: true, keys: " + other)
+		r.after(time.Second)
+		if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "roll"}); err == nil {
+			t.Error("who follows rolls keys")
+		}
+		r.must("lifetime: 0s, keys: " + other)
+
+		// another algorithm is another key
+		r.must("lifetime: 0s, algorithm: ed25519, keys: " + other)
+		r.after(4 * 24 * time.Hour)
+		r.order("confirm")
+		r.after(4 * 24 * time.Hour)
+		if tags := r.signs(); len(tags) != 1 || tags[0] == first[0] {
+			t.Errorf("with another algorithm it is signed by %v, before by %v: %+v", tags, first, r.Keys())
+		}
+
+		// and back to none
+		r.must("lifetime: 0s, insecure: true, algorithm: ed25519, keys: " + other)
+		if err := r.reload(""); err == nil {
+			t.Error("signatures may go before the parent's DS record has")
+		}
+		r.order("confirm")
+		r.after(7 * 24 * time.Hour)
+		if tags := r.signs(); len(tags) > 0 || len(r.Keys()) > 0 {
+			t.Errorf("with no DS record left it is signed by %v: %+v", tags, r.Keys())
+		}
+		r.must("")
+	})
+}
+
+// tending has keys be tended to, as Run does.
+func (r *resigning) tending() (stop func()) {
+	return tasks(r.t, r.tend, r.pack)
+}
+
+// tasks runs some until stop.
+func tasks(t *testing.T, list ...func(context.Context)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for _, f := range list {
+		wg.Go(func() { f(ctx) })
+	}
+	return func() { cancel(); wg.Wait() }
+}
