@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -79,13 +80,14 @@ func (d *DNSSEC) validate(at config.Cursor) {
 
 // signing is the signing of one zone, for the life of the process.
 type signing struct {
-	origin string
-	signer *sign.Signer
-	log    *slog.Logger
-	now    func() time.Time
-	wake   chan struct{} // an order was given; holds one
-	change func()        // has replies be packed anew; does not wait
-	least  uint64        // serial that the state of the keys must have when they are opened: that of those in use before
+	origin  string
+	signer  *sign.Signer
+	log     *slog.Logger
+	now     func() time.Time
+	wake    chan struct{}            // an order was given; holds one
+	change  func()                   // has replies be packed anew; does not wait
+	least   uint64                   // serial that the state of the keys must have when they are opened: that of those in use before
+	records atomic.Pointer[[]dns.RR] // of the ring; nil: none yet
 
 	mu       sync.Mutex
 	config   DNSSEC
@@ -214,8 +216,13 @@ func (s *signing) step(ctx context.Context, seen *sign.Observation) error {
 	s.note(d)
 	s.decision = d
 	if !reflect.DeepEqual(ring, s.ring) {
-		s.ring = ring
-		err = errors.Join(err, s.signer.Use(ctx, ring, now))
+		use := s.signer.Use(ctx, ring, now)
+		if use == nil || errors.Is(use, sign.ErrUnsigned) { // else the former keys are in use still, and it is tried again
+			records := ring.Records(s.origin)
+			s.ring = ring
+			s.records.Store(&records)
+		}
+		err = errors.Join(err, use)
 		s.change()
 	}
 	return err
@@ -341,7 +348,8 @@ func (s *signing) order(ctx context.Context, o KeyOrder) error {
 		return fmt.Errorf("no order about keys is called %q; there are roll, compromise and confirm", o.Kind)
 	}
 	s.log.Info("order taken", "kind", o.Kind, "key", o.Key)
-	if err := s.step(ctx, seen); err != nil {
+	// an order that was taken is carried out even if nobody waits for it any more
+	if err := s.step(context.WithoutCancel(ctx), seen); err != nil {
 		return err
 	}
 	select {
@@ -351,11 +359,13 @@ func (s *signing) order(ctx context.Context, o KeyOrder) error {
 	return nil
 }
 
-// apex gives the records that signing adds to the apex.
+// apex gives the records that signing adds to the apex. Queries need it, so it waits for nothing.
 func (s *signing) apex(rrtype uint16) (rrs []dns.RR) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, rr := range s.ring.Records(s.origin) {
+	records := s.records.Load()
+	if records == nil {
+		return nil
+	}
+	for _, rr := range *records {
 		if rr.Header().Rrtype == rrtype {
 			rrs = append(rrs, rr)
 		}

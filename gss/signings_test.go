@@ -2,6 +2,7 @@ package gss
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"anycastle/gss/message"
 	"anycastle/gss/sign"
+	"anycastle/gss/zone"
 )
 
 // resigning is a GSS whose zone is signed in other ways by reloads.
@@ -192,4 +194,51 @@ func tasks(t *testing.T, list ...func(context.Context)) (stop func()) {
 		wg.Go(func() { f(ctx) })
 	}
 	return func() { cancel(); wg.Wait() }
+}
+
+// A step that is broken off leaves the former keys in use, and the next one takes the new ones; nothing that answers waits for it.
+func TestStepThatIsBrokenOff(t *testing.T) {
+	t.Parallel()
+	set := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
+	is, err := newSigning(set.Zones()[0], DNSSEC{}, slog.New(slog.DiscardHandler), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is.config.SetDefaults()
+	if err := is.open(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	defer is.close()
+	now := time.Now()
+	is.now = func() time.Time { return now }
+	after := func(ctx context.Context, d time.Duration) {
+		now = now.Add(d)
+		_ = is.step(ctx, nil)
+	}
+	after(t.Context(), 36*time.Hour)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	keeper := is.keeper
+	keeper.Roll()
+	after(ended, 0)
+	is.mu.Lock() // a step that takes long
+	keys := make(chan int, 1)
+	go func() { keys <- len(is.apex(dns.TypeDNSKEY)) }()
+	select {
+	case got := <-keys:
+		if got != 1 {
+			t.Errorf("there are %d keys while the signer knows of one", got)
+		}
+	case <-time.After(patience):
+		t.Error("a query for the keys waits for a step")
+	}
+	is.mu.Unlock()
+	after(t.Context(), 0)
+	reply := &dns.Msg{Answer: is.apex(dns.TypeDNSKEY)}
+	if err := is.secure(reply, zone.Result{Kind: zone.Answer, Name: is.origin}, dns.TypeDNSKEY); err != nil {
+		t.Error(err)
+	}
+	if got := len(reply.Answer); got != 4 {
+		t.Errorf("two keys and two signatures are %d records:\n%v", got, reply)
+	}
 }
