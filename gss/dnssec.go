@@ -24,7 +24,7 @@ import (
 
 const (
 	observeEvery = 10 * time.Minute // the parent's servers are asked
-	stepEvery    = time.Hour        // keys are looked at, and signatures made again, at least
+	refreshEvery = time.Hour        // signatures are made again that end soon
 	askTime      = 5 * time.Second  // for the answer of one server
 	maxKeySecret = 0o077            // bits of the mode of the directory of keys that must be clear
 )
@@ -247,8 +247,13 @@ func (s *signing) note(d sign.Decision) {
 // run goes on with the keys, and makes signatures again in time, until ctx is done.
 func (s *signing) run(ctx context.Context) {
 	var observed, refreshed time.Time
+	var clock wallClock
 	for {
 		now := s.now()
+		if clock.wasSet(now) {
+			s.log.Warn("the clock was set; signatures are looked at", "now", now)
+			observed, refreshed = time.Time{}, time.Time{}
+		}
 		var seen *sign.Observation
 		if parent, keys := s.asks(); parent != nil && now.Sub(observed) >= observeEvery {
 			observed = now
@@ -257,7 +262,7 @@ func (s *signing) run(ctx context.Context) {
 		if err := s.step(ctx, seen); err != nil && ctx.Err() == nil {
 			s.log.Error("go on with the keys", "err", err)
 		}
-		if now.Sub(refreshed) >= stepEvery {
+		if now.Sub(refreshed) >= refreshEvery {
 			refreshed = now
 			if err := s.signer.Refresh(ctx, now); err != nil && ctx.Err() == nil {
 				s.log.Error("make signatures again", "err", err)
@@ -299,10 +304,7 @@ func (s *signing) observe(ctx context.Context, parent *sign.Parent, keys map[str
 func (s *signing) pause() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pause := stepEvery
-	if s.parent != nil {
-		pause = observeEvery
-	}
+	pause := clockLook
 	if s.config.Follow {
 		pause = min(pause, max(time.Second, s.config.Propagation/4))
 	}

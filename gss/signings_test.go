@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,4 +242,41 @@ func TestStepThatIsBrokenOff(t *testing.T) {
 	if got := len(reply.Answer); got != 4 {
 		t.Errorf("two keys and two signatures are %d records:\n%v", got, reply)
 	}
+}
+
+// After the clock was set, forth or back, signatures that are valid by it are in all replies within a minute or so, also in those
+// that are packed.
+func TestClockIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
+		packed := 0
+		is, err := newSigning(set.Zones()[0], DNSSEC{}, slog.New(slog.DiscardHandler), func() { packed++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		is.config.SetDefaults()
+		var ahead atomic.Int64
+		is.now = func() time.Time { return time.Now().Round(0).Add(time.Duration(ahead.Load())) }
+		if err := is.open(t.Context(), t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		stop := tasks(t, is.run)
+		defer func() { stop(); is.close() }()
+		for _, days := range []time.Duration{0, 400, 30, 31} {
+			ahead.Store(int64(days * 24 * time.Hour))
+			<-time.After(clockLook + time.Second)
+			synctest.Wait()
+			if packed == 0 {
+				t.Errorf("%d days on, replies are not packed anew", days)
+			}
+			packed = 0
+			m := &dns.Msg{Answer: is.apex(dns.TypeDNSKEY)}
+			if err := is.secure(m, zone.Result{Kind: zone.Answer, Name: is.origin}, dns.TypeDNSKEY); err != nil {
+				t.Fatal(err)
+			}
+			if sig, ok := m.Answer[len(m.Answer)-1].(*dns.RRSIG); !ok || !sig.ValidityPeriod(is.now()) {
+				t.Errorf("%d days on, the keys are signed by %v", days, sig)
+			}
+		}
+	})
 }
