@@ -81,6 +81,7 @@ func (d *DNSSEC) validate(at config.Cursor) {
 // signing is the signing of one zone, for the life of the process.
 type signing struct {
 	origin  string
+	folder  string // of keys that have none of their own
 	signer  *sign.Signer
 	log     *slog.Logger
 	now     func() time.Time
@@ -102,14 +103,14 @@ type signing struct {
 // apexTypes are what signing adds to the apex of a zone.
 var apexTypes = []uint16{dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
 
-func newSigning(z *zone.Zone, cfg DNSSEC, log *slog.Logger, change func()) (*signing, error) {
+func newSigning(z *zone.Zone, cfg DNSSEC, stateDir string, log *slog.Logger, change func()) (*signing, error) {
 	signer, err := sign.New(sign.Config{Origin: z.Origin(), CacheSize: max(1<<16, 4*z.Len())})
 	if err != nil {
 		return nil, err
 	}
 	return &signing{
-		origin: z.Origin(), config: cfg, parent: cfg.parent(), signer: signer, log: log.With("zone", bare(z.Origin())), now: time.Now,
-		wake: make(chan struct{}, 1), change: change,
+		origin: z.Origin(), folder: filepath.Join(stateDir, "keys"), config: cfg, parent: cfg.parent(), signer: signer,
+		log: log.With("zone", bare(z.Origin())), now: time.Now, wake: make(chan struct{}, 1), change: change,
 	}, nil
 }
 
@@ -144,27 +145,48 @@ func askServer(ctx context.Context, q *dns.Msg, server string) (*dns.Msg, error)
 }
 
 // open opens the keys, and has the signer use them.
-func (s *signing) open(ctx context.Context, stateDir string) error {
+func (s *signing) open(ctx context.Context) error {
+	s.mu.Lock()
+	err := s.openStore()
+	if err != nil {
+		err = fmt.Errorf("open the keys of %s: %w", bare(s.origin), err)
+	}
+	s.err = err
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.step(ctx, nil); err != nil {
+		if !s.signs() {
+			return errors.Join(err, s.close())
+		}
+		s.log.Error("keys stay as they are", "err", err)
+	}
+	return nil
+}
+
+// openStore opens the directory of keys. The caller holds mu.
+func (s *signing) openStore() error {
 	dir := s.config.Keys
 	if dir == "" {
-		dir = filepath.Join(stateDir, "keys")
+		dir = s.folder
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make the directory of keys: %w; give another with dnssec.keys", err)
+			return fmt.Errorf("make their directory: %w; give another with dnssec.keys", err)
 		}
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("open the keys of %s: %w", bare(s.origin), err)
+		return err
 	}
 	if info.Mode().Perm()&maxKeySecret != 0 {
-		return fmt.Errorf("the directory of keys %s is open to others; `chmod 700 %s`", dir, dir)
+		return fmt.Errorf("their directory %s is open to others; `chmod 700 %s`", dir, dir)
 	}
 	store, err := sign.OpenStore(dir, s.origin)
 	if err != nil {
 		return err
 	}
 	if state, _, err := store.Load(); err == nil && state.Serial < s.least {
-		return fmt.Errorf("the keys of %s in %s are not those in use; copy the directory there first", bare(s.origin), dir)
+		return fmt.Errorf("those in %s are not those in use; copy the directory there first", dir)
 	}
 	if !s.config.Follow {
 		if s.keeper, err = sign.NewKeeper(store, s.config.policy()); err != nil {
@@ -172,10 +194,14 @@ func (s *signing) open(ctx context.Context, stateDir string) error {
 		}
 	}
 	s.store = store
-	if err := s.step(ctx, nil); err != nil {
-		return errors.Join(err, s.close())
-	}
 	return nil
+}
+
+// signs says whether there are keys to sign with.
+func (s *signing) signs() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ring.Data)+len(s.ring.Apex) > 0
 }
 
 func (s *signing) isOpen() bool {
@@ -187,30 +213,38 @@ func (s *signing) isOpen() bool {
 func (s *signing) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store = nil
-	if s.keeper == nil {
+	keeper := s.keeper
+	s.store, s.keeper = nil, nil
+	if keeper == nil {
 		return nil
 	}
-	return s.keeper.Close()
+	return keeper.Close()
+}
+
+// failure is why the last step was none.
+func (s *signing) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // step goes on with the keys as far as is safe now.
-func (s *signing) step(ctx context.Context, seen *sign.Observation) error {
+func (s *signing) step(ctx context.Context, seen *sign.Observation) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { s.err = err }()
 	if s.store == nil {
 		return fmt.Errorf("the keys of %s are closed", bare(s.origin))
 	}
 	now := s.now()
 	var ring sign.Ring
 	var d sign.Decision
-	var err error
 	if s.keeper != nil {
 		ring, d, err = s.keeper.Step(seen, now)
 	} else {
 		ring, d, err = sign.Follow(s.store, s.config.policy(), now)
 	}
-	if s.err = err; err != nil && len(ring.Data) == 0 && s.keeper == nil {
+	if err != nil && len(ring.Data) == 0 && s.keeper == nil {
 		return err // nothing to use
 	}
 	s.note(d)
@@ -259,9 +293,7 @@ func (s *signing) run(ctx context.Context) {
 			observed = now
 			seen = s.observe(ctx, parent, keys)
 		}
-		if err := s.step(ctx, seen); err != nil && ctx.Err() == nil {
-			s.log.Error("go on with the keys", "err", err)
-		}
+		s.goOn(ctx, seen)
 		if now.Sub(refreshed) >= refreshEvery {
 			refreshed = now
 			if err := s.signer.Refresh(ctx, now); err != nil && ctx.Err() == nil {
@@ -275,6 +307,20 @@ func (s *signing) run(ctx context.Context) {
 		case <-s.wake:
 		case <-time.After(s.pause()):
 		}
+	}
+}
+
+// goOn opens the keys if that could not be done before, and goes on with them.
+func (s *signing) goOn(ctx context.Context, seen *sign.Observation) {
+	was := s.failure()
+	var err error
+	if s.isOpen() {
+		err = s.step(ctx, seen)
+	} else if err = s.open(ctx); err == nil {
+		s.log.Info("keys are open now")
+	}
+	if err != nil && ctx.Err() == nil && (was == nil || was.Error() != err.Error()) { // once is enough
+		s.log.Error("go on with the keys", "err", err)
 	}
 }
 

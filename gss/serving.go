@@ -162,7 +162,7 @@ func (g *GSS) Reload(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	opened, err := next.openKeys(context.Background())
+	opened, err := next.openKeys(context.Background(), false)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (s *serving) newSignings(g *GSS, was *serving) error {
 		case old != nil && old.fits(cfg):
 			s.signed[z.Origin()] = old
 		default:
-			is, err := newSigning(z, *cfg, g.log, g.repack)
+			is, err := newSigning(z, *cfg, s.config.StateDir, g.log, g.repack)
 			if err != nil {
 				return err
 			}
@@ -46,17 +46,21 @@ func (s *serving) signing(z *zone.Zone) *signing {
 	return s.signed[z.Origin()]
 }
 
-// openKeys opens the keys of zones whose keys are not open yet, or none, gives what it opened, and packs replies with their
-// signatures.
-func (s *serving) openKeys(ctx context.Context) (opened []*signing, err error) {
+// openKeys opens the keys of zones whose keys are not open yet, gives what it opened, and packs replies with their signatures.
+// If one zone's cannot be opened none are, but for forced: then the other zones' are.
+func (s *serving) openKeys(ctx context.Context, forced bool) (opened []*signing, err error) {
 	for _, is := range s.signed {
 		if is.isOpen() {
 			continue
 		}
-		if err := is.open(ctx, s.config.StateDir); err != nil {
+		switch err := is.open(ctx); {
+		case err == nil:
+			opened = append(opened, is)
+		case forced:
+			is.log.Error("the zone is answered for without signatures until its keys can be opened", "err", err)
+		default:
 			return nil, errors.Join(err, closeKeys(opened))
 		}
-		opened = append(opened, is)
 	}
 	if len(opened) == 0 {
 		return nil, nil
@@ -76,11 +80,12 @@ func closeKeys(list []*signing) (err error) {
 	return err
 }
 
-// openKeys opens the keys of all zones that are signed, or none.
+// openKeys opens the keys of all zones that are signed, as far as that can be done: what is wrong with the keys of one takes no
+// other from its clients, nor any of its names.
 func (g *GSS) openKeys(ctx context.Context) error {
 	was := g.engine.serving()
 	next := *was
-	opened, err := next.openKeys(ctx)
+	opened, err := next.openKeys(ctx, true)
 	if err == nil && len(opened) > 0 {
 		g.engine.replace(was, &next)
 	}

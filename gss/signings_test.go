@@ -201,12 +201,12 @@ func tasks(t *testing.T, list ...func(context.Context)) (stop func()) {
 func TestStepThatIsBrokenOff(t *testing.T) {
 	t.Parallel()
 	set := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
-	is, err := newSigning(set.Zones()[0], DNSSEC{}, slog.New(slog.DiscardHandler), func() {})
+	is, err := newSigning(set.Zones()[0], DNSSEC{}, t.TempDir(), slog.New(slog.DiscardHandler), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	is.config.SetDefaults()
-	if err := is.open(t.Context(), t.TempDir()); err != nil {
+	if err := is.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer is.close()
@@ -250,14 +250,14 @@ func TestClockIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
 		packed := 0
-		is, err := newSigning(set.Zones()[0], DNSSEC{}, slog.New(slog.DiscardHandler), func() { packed++ })
+		is, err := newSigning(set.Zones()[0], DNSSEC{}, t.TempDir(), slog.New(slog.DiscardHandler), func() { packed++ })
 		if err != nil {
 			t.Fatal(err)
 		}
 		is.config.SetDefaults()
 		var ahead atomic.Int64
 		is.now = func() time.Time { return time.Now().Round(0).Add(time.Duration(ahead.Load())) }
-		if err := is.open(t.Context(), t.TempDir()); err != nil {
+		if err := is.open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		stop := tasks(t, is.run)
@@ -279,4 +279,65 @@ func TestClockIsSet(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is wrong with the keys of one zone takes no name from its clients, nor another zone; they are opened once that is mended.
+func TestKeysThatCannotBeOpened(t *testing.T) {
+	east := site(t, "127.0.0.1:0")
+	dir := t.TempDir()
+	keys := filepath.Join(dir, "keys")
+	if err := os.Mkdir(keys, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := startRunning(t, portOf(east), portOf(east), func(c *Config) {
+		signed := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1))
+		c.Zones, c.checked, c.StateDir = signed.Zones, nil, dir
+	})
+	if got := r.ask(t, "udp"); got != "NOERROR 127.0.0.1" {
+		t.Errorf("without keys it is answered with %s", got)
+	}
+	want := "open to others; `chmod 700 " + keys
+	if k := r.Keys(); len(k) != 1 || k[0].Zone != "mail.example.org" || !strings.Contains(k[0].Error, want) {
+		t.Errorf("keys are %+v, want an error with %q", k, want)
+	}
+	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "roll"}); err == nil {
+		t.Error("keys that are not open are rolled")
+	}
+	if err := os.Chmod(keys, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	is := r.engine.serving().signed["mail.example.org."]
+	is.wake <- struct{}{}
+	waitFor(t, "the keys", func() bool { k := r.Keys(); return len(k) == 1 && k[0].State == sign.Published })
+}
+
+// With a disk that takes nothing any more the keys in use go on as they are.
+func TestKeysOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	set := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
+	dir := t.TempDir()
+	made := func(ahead time.Duration) *signing {
+		t.Helper()
+		is, err := newSigning(set.Zones()[0], DNSSEC{}, dir, slog.New(slog.DiscardHandler), func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		is.config.SetDefaults()
+		is.now = func() time.Time { return time.Now().Add(ahead) }
+		if err := is.open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	if err := made(0).close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "keys", "mail.example.org.keys.json.new"), 0o700); err != nil { // where a new state is written
+		t.Fatal(err)
+	}
+	is := made(36 * time.Hour)
+	defer is.close()
+	if err := is.failure(); err == nil || !is.signs() {
+		t.Errorf("the step that cannot be kept is told of as %v, and it signs: %v", err, is.signs())
+	}
 }

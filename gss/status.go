@@ -275,6 +275,9 @@ func (g *GSS) Keys() []KeyStatus {
 func (s *signing) status() (list []KeyStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.decision.Keys) == 0 && s.err != nil {
+		return []KeyStatus{{Zone: bare(s.origin), Error: text(s.err)}}
+	}
 	for _, k := range s.decision.Keys {
 		is := KeyStatus{Zone: bare(s.origin), KeyStatus: k, Alarm: s.decision.Alarm, Error: text(s.err)}
 		for _, key := range s.ring.Parent {
