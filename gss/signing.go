@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -56,7 +55,7 @@ func newSigning(z *zone.Zone, cfg DNSSEC, stateDir string, log *slog.Logger, cha
 		return nil, err
 	}
 	return &signing{
-		origin: z.Origin(), folder: filepath.Join(stateDir, "keys"), config: cfg, parent: cfg.parent(), signer: signer,
+		origin: z.Origin(), folder: keyFolder(stateDir), config: cfg, parent: cfg.parent(), signer: signer,
 		log: log.With("zone", bare(z.Origin())), now: time.Now, wake: make(chan struct{}, 1), change: change,
 	}, nil
 }

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"time"
 
+	"anycastle/gss/sign"
 	"anycastle/gss/zone"
 )
 
@@ -81,9 +83,12 @@ func closeKeys(list []*signing) (err error) {
 }
 
 // openKeys opens the keys of all zones that are signed, as far as that can be done: what is wrong with the keys of one takes no
-// other from its clients, nor any of its names.
+// other from its clients, nor any of its names. That a zone is not signed any more which has to be is an error.
 func (g *GSS) openKeys(ctx context.Context) error {
 	was := g.engine.serving()
+	if err := was.checkUnsigned(time.Now()); err != nil {
+		return err
+	}
 	next := *was
 	opened, err := next.openKeys(ctx, true)
 	if err == nil && len(opened) > 0 {
@@ -174,9 +179,36 @@ func (s *signing) mayEnd() error {
 	if !s.decision.Expected {
 		return nil
 	}
-	return fmt.Errorf("dnssec of %s is gone, but resolvers may still expect signatures; put it back with `insecure: true`, "+
-		"and remove it when `anycastle show key` has no key of the zone any more", bare(s.origin))
+	return errExpected(s.origin)
 }
+
+func errExpected(origin string) error {
+	return fmt.Errorf("dnssec of %s is gone, but resolvers may still expect signatures; put it back with `insecure: true`, "+
+		"and remove it when `anycastle show key` has no key of the zone any more", bare(origin))
+}
+
+// checkUnsigned is an error if a zone that is not to be signed was signed before, with keys in the usual directory, and resolvers
+// may expect that it still is.
+func (s *serving) checkUnsigned(now time.Time) error {
+	dir := keyFolder(s.config.StateDir)
+	for _, z := range s.zones.Zones() {
+		if s.signed[z.Origin()] != nil {
+			continue
+		}
+		store, err := sign.OpenStore(dir, z.Origin())
+		if err != nil {
+			return nil // nothing was signed with keys there
+		}
+		state, _, err := store.Load()
+		if err == nil && sign.Look(state, sign.DefaultPolicy(), now).Expected {
+			return fmt.Errorf("%w; if its parent has no DS record any more, move its keys out of %s", errExpected(z.Origin()), dir)
+		}
+	}
+	return nil
+}
+
+// keyFolder is where keys are that have no folder of their own.
+func keyFolder(stateDir string) string { return filepath.Join(stateDir, "keys") }
 
 // serial is that of the keys in use.
 func (s *signing) serial() uint64 {

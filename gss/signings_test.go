@@ -168,6 +168,14 @@ func TestReloadOfDNSSEC(t *testing.T) {
 		}
 
 		// and back to none
+		if err := r.engine.serving().checkUnsigned(time.Now()); err != nil {
+			t.Errorf("a zone that is signed is taken for one that is not: %v", err)
+		}
+		unsigned := *r.engine.serving()
+		unsigned.signed = nil
+		if err := unsigned.checkUnsigned(time.Now()); err == nil || !strings.Contains(err.Error(), "move its keys out of "+filepath.Join(r.dir, "keys")) {
+			t.Errorf("a start without dnssec gives %v", err)
+		}
 		r.must("lifetime: 0s, insecure: true, algorithm: ed25519, keys: " + other)
 		if err := r.reload(""); err == nil {
 			t.Error("signatures may go before the parent's DS record has")
