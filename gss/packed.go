@@ -31,6 +31,9 @@ func (s *serving) packAll() (*table.Table, error) {
 		return nil, err
 	}
 	for _, z := range s.present().Zones() {
+		if err := s.presignZone(z); err != nil && !errors.Is(err, sign.ErrUnsigned) {
+			return nil, err
+		}
 		last := ""
 		for rr := range z.All(nil) {
 			h := rr.Header()

@@ -3,6 +3,7 @@ package sign
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func BenchmarkSecure(b *testing.B) {
 	key, count := countingKey(b, "example.net.", dns.ECDSAP256SHA256)
 	z := signedZone(b, "example.net.", exampleNet, Config{}, oneKey(key))
 	now := time.Now()
-	if err := z.signer.Presign(b.Context(), z.sets(), now); err != nil {
+	if err := z.signer.Presign(b.Context(), slices.Values(z.sets()), now); err != nil {
 		b.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -87,16 +88,16 @@ func BenchmarkPresign(b *testing.B) {
 			if err := s.Use(b.Context(), oneKey(key), epoch); err != nil {
 				b.Fatal(err)
 			}
-			if err := s.Presign(b.Context(), sets, epoch); err != nil {
+			if err := s.Presign(b.Context(), slices.Values(sets), epoch); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
 				if first {
-					if err := s.Presign(b.Context(), nil, epoch); err != nil {
+					if err := s.Presign(b.Context(), slices.Values([][]dns.RR(nil)), epoch); err != nil {
 						b.Fatal(err)
 					}
 				}
-				if err := s.Presign(b.Context(), sets, epoch); err != nil {
+				if err := s.Presign(b.Context(), slices.Values(sets), epoch); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -111,7 +112,7 @@ func BenchmarkAdd(b *testing.B) {
 	if err := s.Use(b.Context(), oneKey(newTestKey(b, "example.net.", dns.ECDSAP256SHA256)), epoch); err != nil {
 		b.Fatal(err)
 	}
-	if err := s.Presign(b.Context(), sets, epoch); err != nil {
+	if err := s.Presign(b.Context(), slices.Values(sets), epoch); err != nil {
 		b.Fatal(err)
 	}
 	n := uint32(0)

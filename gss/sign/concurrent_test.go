@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,7 +46,7 @@ func TestQueriesWhileKeysAndSetsChange(t *testing.T) {
 	for i := range 20 {
 		for _, change := range []func() error{
 			func() error { return z.signer.Use(t.Context(), oneKey(keys[i%2]), time.Now()) },
-			func() error { return z.signer.Presign(t.Context(), sets[:len(sets)-i], time.Now()) },
+			func() error { return z.signer.Presign(t.Context(), slices.Values(sets[:len(sets)-i]), time.Now()) },
 			func() error { return z.signer.Add(t.Context(), sets[len(sets)-i:], time.Now()) },
 			func() error { return z.signer.Refresh(t.Context(), time.Now().Add(11*24*time.Hour)) },
 		} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -54,10 +55,10 @@ func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error
 		return err
 	}
 	var err, more error
-	if st.pinned, err = s.signAhead(ctx, st, pinned, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
+	if st.pinned, err = s.signAhead(ctx, s.cfg.Workers, st, pinned, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
 		return err // nothing has changed
 	}
-	if st.added, more = s.signAhead(ctx, st, added, old, now); more != nil && !errors.Is(more, ErrUnsigned) {
+	if st.added, more = s.signAhead(ctx, s.cfg.Workers, st, added, old, now); more != nil && !errors.Is(more, ErrUnsigned) {
 		return more
 	}
 	s.state.Store(st)
@@ -69,8 +70,9 @@ func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error
 
 // Presign signs the sets which replies will be made of, so that those cost no crypto: it is called with all of the zone's
 // sets that may be asked for, and NSEC for its names. Signatures of sets that were known before are kept; those of sets
-// that are not among these any more are forgotten. Sets are whole RRsets, each with its full TTL.
-func (s *Signer) Presign(ctx context.Context, sets [][]dns.RR, now time.Time) error {
+// that are not among these any more are forgotten. Sets are whole RRsets, each with its full TTL. As they may be many, it works on
+// the caller's thread alone.
+func (s *Signer) Presign(ctx context.Context, sets iter.Seq[[]dns.RR], now time.Time) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 	old := s.state.Load()
@@ -80,7 +82,7 @@ func (s *Signer) Presign(ctx context.Context, sets [][]dns.RR, now time.Time) er
 		return err
 	}
 	var err error
-	if st.pinned, err = s.signAhead(ctx, st, b, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
+	if st.pinned, err = s.signAhead(ctx, 1, st, b, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
 		return err
 	}
 	s.state.Store(st)
@@ -96,7 +98,7 @@ func (s *Signer) Add(ctx context.Context, sets [][]dns.RR, now time.Time) error 
 	defer s.change.Unlock()
 	old := s.state.Load()
 	st := *old
-	b, wrong := s.batch(sets)
+	b, wrong := s.batch(slices.Values(sets))
 	b.keys = slices.DeleteFunc(b.keys, func(key []byte) bool {
 		e := old.ahead(key)
 		return e != nil && b.ttls[string(key)] <= e.ttl && s.fresh(old, key, e, now)
@@ -104,7 +106,7 @@ func (s *Signer) Add(ctx context.Context, sets [][]dns.RR, now time.Time) error 
 	if len(b.keys) == 0 {
 		return wrong
 	}
-	added, err := s.signAhead(ctx, &st, b, old, now)
+	added, err := s.signAhead(ctx, s.cfg.Workers, &st, b, old, now)
 	if err != nil && !errors.Is(err, ErrUnsigned) {
 		return err
 	}
@@ -130,11 +132,11 @@ func newBatch(size int) *batch {
 }
 
 // batch takes the sets that are the zone's; the error tells of those that are none.
-func (s *Signer) batch(sets [][]dns.RR) (*batch, error) {
-	b := newBatch(len(sets))
+func (s *Signer) batch(sets iter.Seq[[]dns.RR]) (*batch, error) {
+	b := newBatch(0)
 	var scratch setKey
 	var errs []error
-	for _, set := range sets {
+	for set := range sets {
 		if len(set) == 0 || !within(s.cfg.Origin, set[0].Header().Name) {
 			continue
 		}
@@ -176,32 +178,34 @@ func (s *Signer) addApex(st *state, b *batch) error {
 	return nil
 }
 
-// signAhead signs a batch with the ring of st, by several workers. An error that is not ErrUnsigned says that ctx has ended.
-func (s *Signer) signAhead(ctx context.Context, st *state, b *batch, old *state, now time.Time) (map[string]*entry, error) {
+// signAhead signs a batch with the ring of st, by several workers; one is the caller's goroutine. An error that is not ErrUnsigned
+// says that ctx has ended.
+func (s *Signer) signAhead(ctx context.Context, number int, st *state, b *batch, old *state, now time.Time) (map[string]*entry, error) {
 	entries := make([]*entry, len(b.keys))
 	var next atomic.Int64
 	var workers errgroup.Group
 	var mu sync.Mutex
 	var errs []error
-	for range min(s.cfg.Workers, len(b.keys)) {
-		workers.Go(func() error {
-			for i := int(next.Add(1)) - 1; i < len(b.keys); i = int(next.Add(1)) - 1 {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				key := b.keys[i]
-				e, err := s.renew(st, key, b.ttls[string(key)], old.ahead(key), now)
-				entries[i] = e
-				if err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-				}
+	work := func() error {
+		for i := int(next.Add(1)) - 1; i < len(b.keys); i = int(next.Add(1)) - 1 {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
-			return nil
-		})
+			key := b.keys[i]
+			e, err := s.renew(st, key, b.ttls[string(key)], old.ahead(key), now)
+			entries[i] = e
+			if err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		}
+		return nil
 	}
-	if err := workers.Wait(); err != nil {
+	for range min(number, len(b.keys)) - 1 {
+		workers.Go(work)
+	}
+	if err := errors.Join(work(), workers.Wait()); err != nil {
 		return nil, fmt.Errorf("sign ahead: %w", err)
 	}
 	signed := make(map[string]*entry, len(b.keys))

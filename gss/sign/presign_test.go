@@ -2,6 +2,7 @@ package sign
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func newPresigned(t *testing.T, algorithm uint8) *presigned {
 
 func (p *presigned) presign() {
 	p.t.Helper()
-	if err := p.signer.Presign(p.t.Context(), p.sets(), p.clock); err != nil {
+	if err := p.signer.Presign(p.t.Context(), slices.Values(p.sets()), p.clock); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -132,7 +133,7 @@ func TestBrokenKeyLeavesTheLastGoodSignatures(t *testing.T) {
 		m.Answer = expand(z.nodes["www.example.net."][dns.TypeA], "www.example.net.")
 		return m, z.signer.Secure(m, Facts{}, now)
 	}
-	if err := z.signer.Presign(t.Context(), z.sets(), now); err != nil {
+	if err := z.signer.Presign(t.Context(), slices.Values(z.sets()), now); err != nil {
 		t.Fatal(err)
 	}
 	count.broken.Store(true)
