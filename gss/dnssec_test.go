@@ -131,6 +131,20 @@ func TestSignedZoneValidates(t *testing.T) {
 	if again := signer.Signed(); again != made {
 		t.Errorf("asked again, %d signatures were made", again-made)
 	}
+	for compact, want := range map[bool]string{false: "NOERROR co=false", true: "NXDOMAIN co=true"} {
+		m := question("nope.mail.example.org.", dns.TypeA)
+		o := m.SetEdns0(1232, true).IsEdns0()
+		if compact {
+			o.SetCo()
+		}
+		reply, _, err := (&dns.Client{Timeout: patience}).Exchange(m, r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%s co=%v", dns.RcodeToString[reply.Rcode], reply.IsEdns0().Co()); got != want || len(reply.Ns) != 4 {
+			t.Errorf("a compact denial is %s, want %s:\n%v", got, want, reply)
+		}
+	}
 	east.Close()
 	waitFor(t, "the failover", func() bool { return r.ask(t, "udp") == "NOERROR 127.0.0.2" })
 	free("after a failover")

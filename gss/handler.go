@@ -64,10 +64,11 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 		r.Additional = nil
 	}
 	m = newReply(r)
-	if is := a.now.signed[z.Origin()]; is != nil && q.DO {
-		a.unsigned = is.secure(m, r, q.Question.Qtype)
-	}
 	x := message.Extras{Glue: r.Glue, Scope: a.scope}
+	if is := a.now.signed[z.Origin()]; is != nil && q.DO {
+		a.unsigned = is.secure(m, r, q.Question.Qtype, q.CO)
+		x.CO = q.CO && r.Kind == zone.NXDomain && len(m.Ns) > len(r.Authority) // there is a denial
+	}
 	if q.Expire {
 		left := a.now.moves.expire(z, time.Now())
 		x.Expire = &left

@@ -70,7 +70,7 @@ func (s *serving) pack(z *zone.Zone, name string, rrtype uint16, r zone.Result) 
 	if is := s.signed[z.Origin()]; is != nil {
 		m := newReply(r)
 		// what cannot be signed is answered without: better than not at all
-		if err := is.secure(m, r, rrtype); err != nil && !errors.Is(err, sign.ErrUnsigned) {
+		if err := is.secure(m, r, rrtype, false); err != nil && !errors.Is(err, sign.ErrUnsigned) {
 			return v, err
 		}
 		v.Signed, err = wireOf(m, name, rrtype)

@@ -337,9 +337,9 @@ func (s *signing) apex(rrtype uint16) (rrs []dns.RR) {
 	return rrs
 }
 
-// secure signs a reply that a zone's lookup gave.
-func (s *signing) secure(m *dns.Msg, r zone.Result, qtype uint16) error {
-	f := sign.Facts{Name: r.Name, Type: qtype}
+// secure signs a reply that a zone's lookup gave. compact is set if who asks takes NXDOMAIN together with a compact denial.
+func (s *signing) secure(m *dns.Msg, r zone.Result, qtype uint16, compact bool) error {
+	f := sign.Facts{Name: r.Name, Type: qtype, CompactOK: compact}
 	switch r.Kind {
 	case zone.NoData:
 		f.Kind = sign.NoData

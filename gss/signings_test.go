@@ -244,7 +244,7 @@ func TestStepThatIsBrokenOff(t *testing.T) {
 	is.mu.Unlock()
 	after(t.Context(), 0)
 	reply := &dns.Msg{Answer: is.apex(dns.TypeDNSKEY)}
-	if err := is.secure(reply, zone.Result{Kind: zone.Answer, Name: is.origin}, dns.TypeDNSKEY); err != nil {
+	if err := is.secure(reply, zone.Result{Kind: zone.Answer, Name: is.origin}, dns.TypeDNSKEY, false); err != nil {
 		t.Error(err)
 	}
 	if got := len(reply.Answer); got != 4 {
@@ -279,7 +279,7 @@ func TestClockIsSet(t *testing.T) {
 			}
 			packed = 0
 			m := &dns.Msg{Answer: is.apex(dns.TypeDNSKEY)}
-			if err := is.secure(m, zone.Result{Kind: zone.Answer, Name: is.origin}, dns.TypeDNSKEY); err != nil {
+			if err := is.secure(m, zone.Result{Kind: zone.Answer, Name: is.origin}, dns.TypeDNSKEY, false); err != nil {
 				t.Fatal(err)
 			}
 			if sig, ok := m.Answer[len(m.Answer)-1].(*dns.RRSIG); !ok || !sig.ValidityPeriod(is.now()) {

@@ -29,6 +29,7 @@ type Extras struct {
 	Idle    time.Duration   // that the connection may be quiet (RFC 7828); said to who asks, over TCP and TLS
 	Glue    int             // how many records at the head of Extra a referral cannot do without: RFC 9471
 	Reserve int             // bytes to leave free for a TSIG record
+	CO      bool            // it is a compact denial with its NXDOMAIN: RFC 9824 section 5.1
 	Version uint64          // of what the answer follows; NSID says it behind Config.ID and a slash; 0: nothing does
 
 	least bool // only what the client's next query hangs on: the reply may go to a victim of forgery
@@ -152,6 +153,9 @@ func (e *Edge) seal(q *Query, m *dns.Msg, x Extras, wire []byte, d detail, limit
 	var ttl uint32
 	if q.DO {
 		ttl = flagDO
+	}
+	if x.CO {
+		ttl |= flagCO
 	}
 	ttl |= uint32(m.Rcode>>4) << 24
 	wire = append(wire, 0)

@@ -28,7 +28,7 @@ type Facts struct {
 	Types []uint16 // at Name, if Kind is NoData; none for an empty non-terminal. For a wildcard's, those of the wildcard
 
 	// CompactOK says that the query had the EDNS flag CO, so that a name which does not exist may be told by NXDOMAIN
-	// (RFC 9824 section 5.1).
+	// (RFC 9824 section 5.1). The reply then has CO too, which is left to the caller if it adds the OPT record later.
 	CompactOK bool
 	// Additional asks for signatures there too. It must hold nothing but authoritative records then, no glue.
 	Additional bool
@@ -90,7 +90,8 @@ func (s *Signer) deny(st *state, m *dns.Msg, f Facts) {
 		}
 		if opt := m.IsEdns0(); f.CompactOK && opt != nil {
 			opt.SetCo()
-		} else if m.Rcode == dns.RcodeNameError {
+		}
+		if !f.CompactOK && m.Rcode == dns.RcodeNameError {
 			m.Rcode = dns.RcodeSuccess
 		}
 	default:
