@@ -76,7 +76,7 @@ func (k *Keeper) Roll() {
 }
 
 // DSSeen gives the observation, for Step, of an operator who has seen that all of the parent's servers have the DS records of
-// these keys and of no others; of none at all if there are none.
+// these keys and of no others; of none at all if there are none. The clock is taken to be right, as it was perhaps not before.
 func (k *Keeper) DSSeen(now time.Time, ids ...string) (Observation, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -87,6 +87,7 @@ func (k *Keeper) DSSeen(now time.Time, ids ...string) (Observation, error) {
 		}
 		set = with(set, id)
 	}
+	k.state = k.state.dated(now.UTC().Round(0))
 	return Observation{At: now, Sets: [][]string{set}, Complete: true}, nil
 }
 

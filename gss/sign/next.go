@@ -46,7 +46,11 @@ func Next(s State, in Inputs, now time.Time) (State, Decision) {
 	s, before := s.clone(), s
 	now = now.UTC().Round(0) // as it is on disk
 	m := machine{State: s, policy: in.Policy, now: now}
+	ahead := m.ahead()
 	m.begin()
+	if ahead > maxAhead { // what is noted by this clock might be taken later for older than it is
+		return before, m.decide(0)
+	}
 	m.hold(in.Behind)
 	m.observe(in.Observed)
 	m.forget()
@@ -69,6 +73,9 @@ func changed(a, b State) bool {
 	b.Serial = a.Serial
 	return !reflect.DeepEqual(a, b)
 }
+
+// ahead is by how much the clock was ahead of this one when the state was made.
+func (m *machine) ahead() time.Duration { return m.latest().Sub(m.now) }
 
 // Look tells what a state means without taking it further, for servers that follow what another of the zone's decides.
 func Look(s State, p Policy, now time.Time) Decision {

@@ -174,6 +174,49 @@ func Adopt(id string, algorithm uint8, now time.Time) State {
 	}
 }
 
+// latest is the latest time of something that has happened, by the clock of then.
+func (s *State) latest() time.Time {
+	at := later(s.Seen.At, s.Request.Since)
+	for _, k := range s.Keys {
+		at = later(at, later(k.Made, k.Trusted))
+	}
+	for _, vs := range [][]Version{s.DNSKEY, s.Data, s.DS} {
+		for _, v := range vs {
+			at = later(at, later(later(v.From, v.Until), v.Withdrawn))
+		}
+	}
+	return at
+}
+
+// dated is the state with all that would have happened later happening now. It is right only if the clock is, and was ahead before.
+func (s State) dated(now time.Time) State {
+	if !s.latest().After(now) {
+		return s
+	}
+	s = s.clone()
+	cut := func(at *time.Time) {
+		if at.After(now) {
+			*at = now
+		}
+	}
+	cut(&s.Seen.At)
+	cut(&s.Request.Since)
+	for id, k := range s.Keys {
+		cut(&k.Made)
+		cut(&k.Trusted)
+		s.Keys[id] = k
+	}
+	for _, vs := range [][]Version{s.DNSKEY, s.Data, s.DS} {
+		for i := range vs {
+			cut(&vs[i].From)
+			cut(&vs[i].Until)
+			cut(&vs[i].Withdrawn)
+		}
+	}
+	s.Serial++
+	return s
+}
+
 // AskRoll has the next key made as soon as Next sees it.
 func (s State) AskRoll() State {
 	s = s.clone()

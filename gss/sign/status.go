@@ -149,8 +149,15 @@ func (m *machine) since(vs []Version, id string) time.Time {
 	return since
 }
 
+// maxAhead is how far the clock may have been ahead that nobody has to care.
+const maxAhead = 10 * time.Minute
+
 // alarm says what is wrong and only a person can mend.
 func (m *machine) alarm() string {
+	if by := m.ahead(); by > maxAhead {
+		return fmt.Sprintf("the clock is wrong, or was %v ahead when the state of the keys was written, and nothing moves until then; "+
+			"if it is right now, say so by `anycastle confirm`, once the parent has what it is asked for", by.Round(time.Minute))
+	}
 	for _, set := range m.Seen.Sets {
 		if len(set) > 0 && !slices.ContainsFunc(set, func(id string) bool { return slices.Contains(current(m.DNSKEY), id) }) {
 			return fmt.Sprintf("the parent has DS records of other keys only (%s): validators refuse the zone; "+
