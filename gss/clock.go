@@ -10,15 +10,13 @@ const (
 // wallClock tells when somebody sets the machine's clock: a machine without one of its own gets the time from elsewhere some
 // time after its start, and one that was stopped with all that is in it goes on in another year.
 type wallClock struct {
-	wall, mono time.Time // of the last look; zero: there was none
+	wall, mono time.Time // when it was noted; zero: never
 }
 
-// wasSet says whether the clock, which says now, was set since the last look.
+// note notes what the clock says now.
+func (c *wallClock) note(now time.Time) { c.wall, c.mono = now.Round(0), time.Now() }
+
+// wasSet says whether the clock, which says now, was set since it was noted.
 func (c *wallClock) wasSet(now time.Time) bool {
-	was := *c
-	c.wall, c.mono = now.Round(0), time.Now()
-	if was.wall.IsZero() {
-		return false
-	}
-	return (c.wall.Sub(was.wall) - c.mono.Sub(was.mono)).Abs() > clockStep
+	return !c.wall.IsZero() && (now.Round(0).Sub(c.wall)-time.Since(c.mono)).Abs() > clockStep
 }

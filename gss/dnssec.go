@@ -17,7 +17,8 @@ const askTime = 5 * time.Second // for the answer of one server
 // DNSSEC is how a zone is signed. Durations that are too long cost time; those that are too short cost answers.
 type DNSSEC struct {
 	Keys      string        `yaml:"keys"`      // directory; default the folder keys in gss.state_dir
-	Follow    bool          `yaml:"follow"`    // another server rolls the keys, and the directory is a copy of its own; default false
+	Follow    bool          `yaml:"follow"`    // another server rolls the keys, and gives them through the mesh, or the directory is copied; default false
+	Share     bool          `yaml:"share"`     // keys go through the mesh, if there is one; default true
 	Algorithm string        `yaml:"algorithm"` // ecdsap256sha256 (default) or ed25519
 	Lifetime  time.Duration `yaml:"lifetime"`  // of a key; 0s: until an order; default a year
 	Insecure  bool          `yaml:"insecure"`  // go back to an unsigned zone, without a moment that does not validate
@@ -35,7 +36,7 @@ type DNSSEC struct {
 func (d *DNSSEC) SetDefaults() {
 	p := sign.DefaultPolicy()
 	*d = DNSSEC{
-		Algorithm: strings.ToLower(dns.AlgorithmToString[p.Algorithm]), Lifetime: p.Lifetime, KeyTTL: p.KeyTTL, Propagation: p.Propagation,
+		Share: true, Algorithm: strings.ToLower(dns.AlgorithmToString[p.Algorithm]), Lifetime: p.Lifetime, KeyTTL: p.KeyTTL, Propagation: p.Propagation,
 		ParentTTL: p.ParentTTL, ParentPropagation: p.ParentPropagation,
 	}
 }

@@ -53,6 +53,7 @@ type GSS struct {
 	stale     chan struct{} // replies are to be packed anew; holds one
 	resigned  chan struct{} // other zones are signed; holds one
 	queries   *queryLog     // nil: there is none
+	shared    *keyShare     // nil: there is no mesh
 	moves     *transfers
 }
 
@@ -90,6 +91,12 @@ func New(cfg Config, o Options) (*GSS, error) {
 	}
 	if g.engine, err = newEngine(name, cfg.Mesh, o, balancer.Options{TLS: links, Dial: o.dial}, g.log, g.metrics); err != nil {
 		return nil, err
+	}
+	if m := g.engine.mesh; m != nil {
+		g.shared = &keyShare{node: name, data: g.engine.data, members: m.Members}
+		for _, is := range first.signed {
+			is.shared = g.shared
+		}
 	}
 	if o.Registry != nil {
 		o.Registry.MustRegister(g.engine.tellers.balancers)

@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 const (
 	observeEvery = 10 * time.Minute // the parent's servers are asked
 	refreshEvery = time.Hour        // signatures are made again that end soon
+	stepEvery    = time.Hour        // keys are looked at, at least
+	retryEvery   = time.Minute      // what did not work
 	maxKeySecret = 0o077            // bits of the mode of the directory of keys that must be clear
 )
 
@@ -33,6 +36,7 @@ type signing struct {
 	now     func() time.Time
 	wake    chan struct{}            // an order was given; holds one
 	change  func()                   // has replies be packed anew; does not wait
+	shared  *keyShare                // with other site selectors; nil: with none
 	least   uint64                   // serial that the state of the keys must have when they are opened: that of those in use before
 	records atomic.Pointer[[]dns.RR] // of the ring; nil: none yet
 
@@ -43,6 +47,7 @@ type signing struct {
 	store    *sign.Store  // nil: it is not open
 	ring     sign.Ring
 	decision sign.Decision
+	held     bool  // another site selector is behind
 	err      error // of the last step
 }
 
@@ -156,13 +161,19 @@ func (s *signing) step(ctx context.Context, seen *sign.Observation) (err error) 
 	var ring sign.Ring
 	var d sign.Decision
 	if s.keeper != nil {
+		s.hold(now)
 		ring, d, err = s.keeper.Step(seen, now)
 	} else {
+		taken := s.follow()
 		ring, d, err = sign.Follow(s.store, s.config.policy(), now)
+		err = errors.Join(taken, err)
 	}
 	if err != nil && len(ring.Data) == 0 && s.keeper == nil {
 		return err // nothing to use
 	}
+	alarm, shared := s.share(d.Serial)
+	err = errors.Join(err, shared)
+	d.Alarm = cmp.Or(alarm, d.Alarm)
 	s.note(d)
 	s.decision = d
 	if !reflect.DeepEqual(ring, s.ring) {
@@ -204,6 +215,7 @@ func (s *signing) run(ctx context.Context) {
 			s.log.Warn("the clock was set; signatures are looked at", "now", now)
 			observed, refreshed = time.Time{}, time.Time{}
 		}
+		clock.note(now)
 		var seen *sign.Observation
 		if parent, keys := s.asks(); parent != nil && now.Sub(observed) >= observeEvery {
 			observed = now
@@ -217,13 +229,24 @@ func (s *signing) run(ctx context.Context) {
 			}
 			s.change()
 		}
-		select {
-		case <-ctx.Done():
+		if !s.wait(ctx, &clock) {
 			return
-		case <-s.wake:
-		case <-time.After(s.pause()):
 		}
 	}
+}
+
+// wait waits until there may be something to do; false: ctx is done.
+func (s *signing) wait(ctx context.Context, clock *wallClock) bool {
+	for left := s.pause(); left > 0 && !clock.wasSet(s.now()); left -= clockLook {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-s.wake:
+			return true
+		case <-time.After(min(left, clockLook)):
+		}
+	}
+	return true
 }
 
 // goOn opens the keys if that could not be done before, and goes on with them.
@@ -266,8 +289,16 @@ func (s *signing) observe(ctx context.Context, parent *sign.Parent, keys map[str
 func (s *signing) pause() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pause := clockLook
-	if s.config.Follow {
+	pause := stepEvery
+	switch {
+	case s.store == nil || s.err != nil:
+		return retryEvery
+	case s.config.Follow:
+		pause = min(pause, max(time.Second, s.config.Propagation/4))
+	case s.parent != nil:
+		pause = observeEvery
+	}
+	if s.held {
 		pause = min(pause, max(time.Second, s.config.Propagation/4))
 	}
 	if next := s.decision.Next; !next.IsZero() {
@@ -316,10 +347,7 @@ func (s *signing) order(ctx context.Context, o KeyOrder) error {
 	if err := s.step(context.WithoutCancel(ctx), seen); err != nil {
 		return err
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default: // it will look already
-	}
+	s.look()
 	return nil
 }
 

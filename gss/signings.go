@@ -34,6 +34,7 @@ func (s *serving) newSignings(g *GSS, was *serving) error {
 			if old != nil {
 				is.least = old.serial()
 			}
+			is.shared = g.shared
 			s.signed[z.Origin()] = is
 		}
 	}
@@ -116,6 +117,8 @@ func (g *GSS) tend(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	stops := map[*signing]context.CancelFunc{}
+	changed, unwatch := g.engine.data.Watch()
+	defer unwatch()
 	for {
 		signed := g.engine.serving().signed
 		for is, stop := range stops {
@@ -142,7 +145,19 @@ func (g *GSS) tend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-g.resigned:
+		case <-changed: // perhaps keys that another site selector gives
+			for is := range stops {
+				is.look()
+			}
 		}
+	}
+}
+
+// look has the keys be looked at soon.
+func (s *signing) look() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look already
 	}
 }
 
@@ -166,10 +181,7 @@ func (s *signing) adopt(cfg DNSSEC) {
 			s.log.Error("keys go on by the former policy", "err", err)
 		}
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default: // it will look already
-	}
+	s.look()
 }
 
 // mayEnd is nil if no resolver expects signatures, so that the zone may be without.

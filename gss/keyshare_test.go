@@ -1,0 +1,223 @@
+package gss
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/sign"
+	"anycastle/internal/mesh"
+)
+
+// sharing is two site selectors, or more, that have the keys of a zone in common.
+type sharers struct {
+	t       *testing.T
+	data    *mesh.Map
+	members []mesh.Member
+	dirs    map[string]string
+	list    map[string]*signing
+	stops   map[string]func()
+}
+
+// start starts one that keeps the keys, or follows, with what it left when it was stopped.
+func (s *sharers) start(name string, follow bool) {
+	s.t.Helper()
+	set := mustDecode(s.t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
+	if s.dirs[name] == "" {
+		s.dirs[name] = s.t.TempDir()
+		s.members = append(s.members, mesh.Member{Name: name})
+	}
+	is, err := newSigning(set.Zones()[0], DNSSEC{}, s.dirs[name], slog.New(slog.DiscardHandler), func() {})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	is.config.SetDefaults()
+	is.config.Lifetime, is.config.Follow = 0, follow
+	is.shared = &keyShare{node: name, data: s.data, members: func() (list []mesh.Member) {
+		for _, m := range s.members {
+			m.Self = m.Name == name
+			list = append(list, m)
+		}
+		return list
+	}}
+	s.list[name] = is
+	s.stops[name] = tasks(s.t, func(ctx context.Context) {
+		is.run(ctx)
+		if err := is.close(); err != nil {
+			s.t.Error(err)
+		}
+	}, func(ctx context.Context) { // as tend does
+		changed, unwatch := s.data.Watch()
+		defer unwatch()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+				is.look()
+			}
+		}
+	})
+}
+
+func (s *sharers) after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// keys gives the tags of the keys that one has at the zone's apex.
+func (s *sharers) keys(name string) (tags string) {
+	for _, rr := range s.list[name].apex(dns.TypeDNSKEY) {
+		tags += fmt.Sprint(rr.(*dns.DNSKEY).KeyTag(), " ")
+	}
+	return tags
+}
+
+func (s *sharers) look(name string) (states, alarm string) {
+	for _, k := range s.list[name].status() {
+		states, alarm = states+string(k.State)+" ", k.Alarm+k.Error
+	}
+	return states, alarm
+}
+
+func newSharers(t *testing.T) *sharers {
+	return &sharers{t: t, data: mesh.NewMap("mesh", nil), dirs: map[string]string{}, list: map[string]*signing{}, stops: map[string]func(){}}
+}
+
+// The keys of a zone are those of its keeper at all site selectors of the mesh, also while they roll, and any may keep them next.
+func TestKeysThroughTheMesh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSharers(t)
+		s.start("west", true)
+		s.after(time.Second)
+		if _, alarm := s.look("west"); s.keys("west") != "" || !strings.Contains(alarm, "nothing to follow") {
+			t.Errorf("without a keeper there are the keys %q, alarm %q", s.keys("west"), alarm)
+		}
+		s.start("east", false)
+		s.after(time.Second)
+		same := func(keeper, follower, states string) {
+			t.Helper()
+			got, alarm := s.look(keeper)
+			if got != states || alarm != "" || s.keys(keeper) == "" || s.keys(keeper) != s.keys(follower) {
+				t.Errorf("keys are %q (%q) and %q, alarm %q; want %q", s.keys(keeper), got, s.keys(follower), alarm, states)
+			}
+		}
+		same("east", "west", "published ")
+		confirm := func(keeper string) {
+			t.Helper()
+			if err := s.list[keeper].order(t.Context(), KeyOrder{Kind: "confirm"}); err != nil {
+				t.Error(err)
+			}
+			s.after(48 * time.Hour)
+		}
+		s.after(48 * time.Hour)
+		confirm("east")
+		same("east", "west", "active ")
+		first := s.keys("east")
+
+		// one that is away for the time of a roll: no key is removed that it answers by
+		s.stops["west"]()
+		if err := s.list["east"].order(t.Context(), KeyOrder{Kind: "roll"}); err != nil {
+			t.Fatal(err)
+		}
+		s.after(48 * time.Hour)
+		if got, _ := s.look("east"); got != "active published " && got != "published active " && got != "retired published " && got != "published retired " {
+			t.Errorf("while the other is behind keys are %q", got)
+		}
+		s.start("west", true)
+		s.after(48 * time.Hour)
+		confirm("east")
+		s.after(48 * time.Hour)
+		same("east", "west", "active ")
+		if s.keys("east") == first {
+			t.Error("no other key has come")
+		}
+
+		// the other keeps them from now on
+		s.stops["east"]()
+		s.stops["west"]()
+		s.start("west", false)
+		s.start("east", true)
+		s.after(time.Second)
+		same("west", "east", "active ")
+		if err := s.list["west"].order(t.Context(), KeyOrder{Kind: "roll"}); err != nil {
+			t.Fatal(err)
+		}
+		s.after(time.Second)
+		if got := s.keys("east"); len(strings.Fields(got)) != 2 || got != s.keys("west") {
+			t.Errorf("after a roll by the other keys are %q and %q", s.keys("west"), got)
+		}
+		s.stops["east"]()
+		s.stops["west"]()
+	})
+}
+
+// Two that keep the keys of one zone are told so, and none gives its keys over newer ones.
+func TestTwoKeepersOfAZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSharers(t)
+		s.start("east", false)
+		s.after(48 * time.Hour)
+		s.start("west", false)
+		s.start("follower", true)
+		s.after(2 * time.Minute)
+		for one, other := range map[string]string{"east": "west", "west": "east"} {
+			if _, alarm := s.look(one); !strings.Contains(alarm, other+" keeps keys of this zone too") {
+				t.Errorf("%s says %q", one, alarm)
+			}
+		}
+		if s.keys("follower") != s.keys("east") {
+			t.Errorf("who follows has the keys %q; east, who is further, has %q", s.keys("follower"), s.keys("east"))
+		}
+		for _, stop := range s.stops {
+			stop()
+		}
+		s.start("west", true)
+		s.start("east", false)
+		s.after(2 * time.Minute)
+		if got, alarm := s.look("east"); alarm != "" || s.keys("west") != s.keys("east") {
+			t.Errorf("one follows now: keys are %q and %q (%s), alarm %q", s.keys("east"), s.keys("west"), got, alarm)
+		}
+		s.stops["east"]()
+		s.stops["west"]()
+	})
+}
+
+// What the mesh has is believed as far as it makes sense, and keys do not go there if that is not wanted.
+func TestSharedKeysThatMakeNoSense(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSharers(t)
+		if err := s.data.Set(sharedStates+"mail.example.org.", []byte("no state")); err != nil {
+			t.Fatal(err)
+		}
+		s.start("west", true)
+		s.after(time.Second)
+		if _, alarm := s.look("west"); !strings.Contains(alarm, "dnssec/state/mail.example.org. of the mesh") {
+			t.Errorf("nonsense is %q", alarm)
+		}
+		s.data.Delete(sharedStates + "mail.example.org.")
+		s.start("east", false)
+		s.list["east"].mu.Lock()
+		s.list["east"].config.Share = false
+		s.list["east"].mu.Unlock()
+		s.data.Delete(sharedStates + "mail.example.org.")
+		s.after(48 * time.Hour)
+		for _, item := range s.data.Snapshot() {
+			if strings.HasPrefix(item.Key, sharedStates) {
+				t.Errorf("keys that are not to be shared are: %s", item.Key)
+			}
+		}
+		for _, stop := range s.stops {
+			stop()
+		}
+	})
+	if _, err := sign.DecodeKey([]byte("x")); err == nil {
+		t.Error("one part is a key")
+	}
+}
