@@ -97,9 +97,11 @@ func (c *Client) update(ctx context.Context, from Peer, origin string, have *zon
 		}
 		// what a server answers that does not know IXFR is anything, and then it may close: RFC 1995 section 4
 		s.close()
-		if s, err = c.open(ctx, from, origin); err != nil {
-			return u, err
+		again, err := c.open(ctx, from, origin)
+		if err != nil {
+			return Update{}, err
 		}
+		s = again
 	}
 	return s.transfer(nil)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +162,23 @@ func stray(n int, wire []byte) []byte {
 	m.Compress = true
 	wire, _ = m.Pack()
 	return wire
+}
+
+// A primary that goes away in the middle of an increment, and is not there to be asked for the whole, costs an error.
+func TestPrimaryRestartsInAnIncrement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, fresh := version(t, 1, many(100)...), version(t, 2, many(101)...)
+		p := &primary{t: t, now: func() *zone.Zone { return fresh }, past: history(t, old, fresh)}
+		p.spoil = func(int, []byte) []byte {
+			p.set(func() { p.down = true })
+			return nil
+		}
+		u, err := (&Client{Dial: p.dial}).Update(t.Context(), peer(nil), "example.org.", old)
+		p.wg.Wait()
+		if err == nil || !strings.Contains(err.Error(), "no such host") || u.Zone != nil {
+			t.Errorf("it gives %+v, %v", u, err)
+		}
+	})
 }
 
 func isTimeout(err error) bool {
