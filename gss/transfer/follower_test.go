@@ -23,6 +23,7 @@ type following struct {
 	dir     string
 	version *zone.Zone
 	refuse  error // of what is installed
+	faulty  bool  // installing panics
 	stop    context.CancelFunc
 	ended   chan struct{}
 
@@ -50,6 +51,9 @@ func follow(t *testing.T, dir string, z *zone.Zone) *following {
 func (f *following) install(origin string, c Content) error {
 	f.lock.Lock()
 	defer f.lock.Unlock()
+	if f.faulty {
+		panic("a fault")
+	}
 	if f.refuse != nil {
 		return f.refuse
 	}
@@ -75,6 +79,13 @@ func (f *following) refuses(err error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	f.refuse = err
+}
+
+// panics has installing panic, or not.
+func (f *following) panics(yes bool) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	f.faulty = yes
 }
 
 func (f *following) end() {

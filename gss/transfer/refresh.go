@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -101,8 +103,24 @@ func (f *Follower) expire(z *followed, now time.Time) {
 	f.settle(z, f.o.Install(z.Origin, c), false)
 }
 
+// ErrFault says that an attempt to refresh a zone came to an end by a fault of our own.
+var ErrFault = errors.New("a fault of this server")
+
+// contain has a fault that was met while a zone was refreshed cost no more than the attempt. It is deferred.
+func (f *Follower) contain(z *followed) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	err := fmt.Errorf("%w: %v", ErrFault, p)
+	f.o.Log.Error("refresh of a zone lost to a fault", "zone", bare(z.Origin), "err", err, "stack", string(debug.Stack()))
+	f.o.Observe(Outcome{z.Origin, None, err})
+	f.after(z, time.Time{}, err)
+}
+
 // refresh asks the primaries, one after the other until one has a newer version.
 func (f *Follower) refresh(ctx context.Context, z *followed) {
+	defer f.contain(z)
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
