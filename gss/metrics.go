@@ -26,6 +26,7 @@ type metrics struct {
 	conns      prometheus.Gauge
 	evicted    prometheus.Counter
 	refused    prometheus.Counter
+	packs      prometheus.Counter
 	unsigned   prometheus.Counter
 	transfers  *prometheus.CounterVec
 	notifies   *prometheus.CounterVec
@@ -133,11 +134,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "anycastle_gss_refused_tellings_total", Help: "What other GSSes said and was not taken: late, repeated or not understood.",
 	})
+	m.packs = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "anycastle_gss_packs_total", Help: "How often the replies of what zones have were packed, as zones or signatures were others than before.",
+	})
 	m.unsigned = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "anycastle_gss_unsigned_replies_total", Help: "Replies of signed zones that went out without a signature: anything but 0 needs a look.",
 	})
 	if reg != nil {
-		reg.MustRegister((*traffic)(m), m.refused, m.unsigned, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted,
+		reg.MustRegister((*traffic)(m), m.refused, m.packs, m.unsigned, m.faults, m.place, m.headroom, m.works, m.ttl, m.generation, m.conns, m.evicted,
 			m.transfers, m.notifies)
 	}
 	return m

@@ -21,6 +21,7 @@ var fastTypes = [...]uint16{dns.TypeA, dns.TypeAAAA}
 // packStatic packs the replies of names that have addresses in the zones themselves; also that one family has none, as clients
 // ask for both. What rules or wildcards answer for, and what lies behind an alias, is not in it.
 func (s *serving) packStatic() (t *table.Table, err error) {
+	s.packs.Inc()
 	calmly(func() { t, err = s.packAll() })
 	return t, err
 }

@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,21 +54,12 @@ func (s *serving) fill(contents map[string]transfer.Content) error {
 	s.contents, s.absent = map[string]transfer.Content{}, map[string]bool{}
 	zones := slices.Clone(s.zones.Zones())
 	for i, z := range zones {
-		origin := z.Origin()
-		if len(s.shared[origin].primaries) == 0 {
+		if len(s.shared[z.Origin()].primaries) == 0 {
 			continue
 		}
-		c := contents[origin]
-		s.contents[origin] = c
-		if !c.Good || c.Zone == nil {
-			s.absent[origin] = true
-		}
-		if c.Zone == nil {
-			continue
-		}
-		made, err := c.Zone.WithDynamic(s.shared[origin].dynamic)
+		made, err := s.take(z, contents[z.Origin()])
 		if err != nil {
-			return fmt.Errorf("the zone %s, as its primary has it, does not go with the rules: %w", bare(origin), err)
+			return err
 		}
 		zones[i] = made
 	}
@@ -75,17 +67,41 @@ func (s *serving) fill(contents map[string]transfer.Content) error {
 	return nil
 }
 
-// with gives a serving in which secondary zones have other contents, or says why one cannot be served.
-func (s *serving) with(contents map[string]transfer.Content) (*serving, error) {
-	next := *s
-	all := maps.Clone(s.contents)
-	maps.Copy(all, contents)
-	if err := next.fill(all); err != nil {
-		return nil, err
+// take has a secondary zone have a content, and gives the zone as it is served, or says why it cannot be.
+func (s *serving) take(z *zone.Zone, c transfer.Content) (*zone.Zone, error) {
+	origin := z.Origin()
+	if c.Zone != nil {
+		made, err := c.Zone.WithDynamic(s.shared[origin].dynamic)
+		if err != nil {
+			return nil, fmt.Errorf("the zone %s, as its primary has it, does not go with the rules: %w", bare(origin), err)
+		}
+		z = made
 	}
-	var err error
-	next.packed, err = next.packStatic()
-	return &next, err
+	s.contents[origin], s.absent[origin] = c, !c.Good || c.Zone == nil
+	return z, nil
+}
+
+// with gives a serving in which secondary zones have other contents, by origin; s itself if they have them already. Those that
+// cannot be served stay as they are, and refused says why.
+func (s *serving) with(contents map[string]transfer.Content) (next *serving, refused map[string]error, err error) {
+	other := *s
+	other.contents, other.absent = maps.Clone(s.contents), maps.Clone(s.absent)
+	zones, refused := slices.Clone(s.zones.Zones()), map[string]error{}
+	for i, z := range zones {
+		c, ok := contents[z.Origin()]
+		if was, secondary := s.contents[z.Origin()]; !ok || !secondary || c == was {
+			continue // what stays is left alone, so that nobody compares it with what it was
+		}
+		if zones[i], err = other.take(z, c); err != nil {
+			zones[i], refused[z.Origin()] = z, err
+		}
+	}
+	if maps.Equal(other.contents, s.contents) {
+		return s, refused, nil
+	}
+	other.zones = zone.NewSet(zones...)
+	other.packed, err = other.packStatic()
+	return &other, refused, err
 }
 
 // present are the zones that are not absent.
@@ -131,18 +147,41 @@ func (s *serving) ofRules(r *zone.Result) bool {
 	return len(r.Answer) > 0 || r.Kind == zone.NoData && types(r.Name) != nil
 }
 
-// install has a version of a secondary zone served; it is a transfer.Options.Install.
+// arrival is a version of a secondary zone that is to be served. All but what it is made with is guarded by GSS.reloading.
+type arrival struct {
+	origin  string
+	content transfer.Content
+	over    bool
+	err     error // why it is not served
+}
+
+// install has a version of a secondary zone served; it is a transfer.Options.Install. As the replies of all zones are packed for
+// it, versions that come meanwhile are served together.
 func (g *GSS) install(origin string, c transfer.Content) error {
+	own := &arrival{origin: origin, content: c}
+	g.moves.arrive(own)
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+	if !own.over {
+		g.installAll(g.moves.arrivals())
+	}
+	return own.err
+}
+
+// installAll has versions of secondary zones served. Of zones that the config has no more nothing becomes. The caller holds reloading.
+func (g *GSS) installAll(list []*arrival) {
+	contents := map[string]transfer.Content{}
+	for _, a := range list {
+		a.over, a.err = true, transfer.ErrFault // unless this comes to its end
+		contents[a.origin] = a.content
+	}
 	was := g.engine.serving()
-	if s := was.shared[origin]; s == nil || len(s.primaries) == 0 {
-		return nil // the config has it no more
+	next, refused, err := was.with(contents)
+	if err == nil && next != was {
+		g.moves.remember(next)
+		err = g.engine.serve(next)
 	}
-	next, err := was.with(map[string]transfer.Content{origin: c})
-	if err != nil {
-		return err
+	for _, a := range list {
+		a.err = cmp.Or(refused[a.origin], err)
 	}
-	g.moves.remember(next)
-	return g.engine.serve(next)
 }

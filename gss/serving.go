@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"anycastle/gss/cookie"
 	"anycastle/gss/limit"
 	"anycastle/gss/message"
@@ -29,6 +31,7 @@ type serving struct {
 	tables  table.Config
 	packed  *table.Table // replies of what the zones themselves have
 	empty   *table.Table
+	packs   prometheus.Counter  // how often it was packed
 	signed  map[string]*signing // by origin
 
 	moves    *transfers
@@ -40,7 +43,7 @@ type serving struct {
 
 // newServing makes what queries are answered from. Limits that stay as they were keep what they have counted.
 func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
-	s := &serving{config: cfg, zones: cfg.checked, signed: map[string]*signing{}}
+	s := &serving{config: cfg, zones: cfg.checked, packs: g.metrics.packs, signed: map[string]*signing{}}
 	if s.config.checked = nil; s.zones == nil {
 		if err := config.Check("gss", func(at config.Cursor) { s.zones = s.config.compile(at) }); err != nil {
 			return nil, fmt.Errorf("gss config: %w", err)

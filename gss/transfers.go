@@ -25,6 +25,7 @@ type transfers struct {
 
 	mu        sync.Mutex
 	announced map[announced]uint32 // serials that secondaries were told of, or are being told
+	waiting   []*arrival
 }
 
 // announced is a secondary and one of the zones that it is told of.
@@ -47,17 +48,32 @@ func (g *GSS) newTransfers(stateDir string) *transfers {
 func (t *transfers) begin(first *serving) *serving {
 	first.moves = t
 	t.follower.Set(first.secondaries())
-	served := first
-	for origin, c := range t.follower.Contents() {
-		next, err := served.with(map[string]transfer.Content{origin: c})
-		if err != nil {
-			t.log.Error("a zone that was transferred before cannot be served", "zone", bare(origin), "err", err)
-			continue
-		}
-		served = next
+	served, refused, err := first.with(t.follower.Contents())
+	if err != nil {
+		t.log.Error("zones that were transferred before cannot be served", "err", err)
+		served = first
+	}
+	for origin, err := range refused {
+		t.log.Error("a zone that was transferred before cannot be served", "zone", bare(origin), "err", err)
 	}
 	t.remember(served)
 	return served
+}
+
+// arrive has a version of a secondary zone wait until it is served.
+func (t *transfers) arrive(a *arrival) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting = append(t.waiting, a)
+}
+
+// arrivals gives all versions that wait, in the order that they came, which wait no more.
+func (t *transfers) arrivals() []*arrival {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := t.waiting
+	t.waiting = nil
+	return list
 }
 
 // remember takes note of the versions of zones that are about to be served.
