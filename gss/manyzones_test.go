@@ -3,6 +3,7 @@ package gss
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,5 +131,29 @@ func TestManyZonesAtOnce(t *testing.T) {
 	}
 	if got := d.packs() - before; got != 1 {
 		t.Errorf("replies were packed %d times, want 1", got)
+	}
+}
+
+// A zone may have names of another one below it that is served here too; that one answers for them.
+func TestNamesOfAZoneBelow(t *testing.T) {
+	text := strings.Replace(nodeFile, "  zones:\n", "  zones:\n    - {name: example.org, primaries: [{address: 192.0.2.53:53}]}\n", 1)
+	d := newDeciding(t, text)
+	z, err := zone.Parse("example.org.", "zone", strings.NewReader("$TTL 60\n@ SOA ns h 1 3600 600 86400 5\n@ NS ns\nns A 192.0.2.53\n"+
+		"web.mail A 192.0.2.99\nold.mail A 192.0.2.99\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.install("example.org.", transfer.Content{Zone: z, Good: true}); err != nil {
+		t.Fatal(err)
+	}
+	d.see()
+	for name, want := range map[string]string{"ns.example.org.": "NOERROR ns/A", "old.mail.example.org.": "NXDOMAIN"} {
+		query, from := packed(t, question(name, dns.TypeA)), netip.MustParseAddrPort("198.51.100.9:53")
+		if got := brief(d.talk("198.51.100.9", message.UDP, question(name, dns.TypeA), "")); got != want {
+			t.Errorf("%s is answered with %s, want %s", name, got, want)
+		}
+		if fast := d.fast(query, from) != nil; fast != (want != "NXDOMAIN") {
+			t.Errorf("%s is answered by the fast path: %v", name, fast)
+		}
 	}
 }

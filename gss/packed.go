@@ -41,7 +41,9 @@ func (s *serving) packAll() (*table.Table, error) {
 			if h.Name == last || h.Rrtype != dns.TypeA && h.Rrtype != dns.TypeAAAA || strings.HasPrefix(h.Name, "*.") {
 				continue
 			}
-			last = h.Name
+			if last = h.Name; s.zones.Find(last, h.Rrtype) != z {
+				continue // a zone below answers for it
+			}
 			for _, t := range fastTypes {
 				if len(s.rules.names[dns.CanonicalName(h.Name)][t]) > 0 {
 					continue
