@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 const (
-	maxIncoming = 10              // refreshes at once
+	maxIncoming = 10              // zones that one primary is asked for at once
 	minGap      = time.Second / 4 // between two refreshes that notifications ask for
 )
 
@@ -63,16 +64,19 @@ type Options struct {
 type Follower struct {
 	o       Options
 	changed chan struct{} // Set was called; holds one
-	slots   chan struct{} // for transfers
 
 	mu    sync.Mutex
 	zones map[string]*followed
+	slots map[netip.AddrPort]chan struct{} // of each primary that was ever asked
 }
 
-// followed is one zone. What is in it is guarded by the Follower's mu.
+// followed is one zone. What is in it, but for the channels and serving, is guarded by the Follower's mu.
 type followed struct {
+	serving  sync.Mutex    // held while what is served of the zone changes; locked before mu
+	notified chan struct{} // holds one
+	renewed  chan struct{} // it expires at another time; holds one
+
 	Secondary
-	notified  chan struct{}      // holds one
 	stop      context.CancelFunc // of its goroutine; nil: none runs
 	first     int                // which of the primaries to ask first: who has notified
 	zone      *zone.Zone
@@ -91,7 +95,9 @@ func NewFollower(o Options) *Follower {
 	if o.Observe == nil {
 		o.Observe = func(Outcome) {}
 	}
-	return &Follower{o: o, changed: make(chan struct{}, 1), slots: make(chan struct{}, maxIncoming), zones: map[string]*followed{}}
+	return &Follower{
+		o: o, changed: make(chan struct{}, 1), zones: map[string]*followed{}, slots: map[netip.AddrPort]chan struct{}{},
+	}
 }
 
 // Set has the Follower follow these zones and no others. One that is new to it has the version that is in its file; those that it
@@ -138,7 +144,7 @@ func samePeers(a, b []Peer) bool {
 
 // fresh begins to follow a zone.
 func (f *Follower) fresh(s Secondary) *followed {
-	z := &followed{Secondary: s, notified: make(chan struct{}, 1)}
+	z := &followed{Secondary: s, notified: make(chan struct{}, 1), renewed: make(chan struct{}, 1)}
 	got, refreshed, err := load(f.o.Dir, s.Origin)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -162,6 +168,14 @@ func (z *followed) notify(first int) {
 	select {
 	case z.notified <- struct{}{}:
 	default: // they will be already
+	}
+}
+
+// renew has it looked anew when the zone expires.
+func (z *followed) renew() {
+	select {
+	case z.renewed <- struct{}{}:
+	default: // it will be already
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
@@ -13,6 +14,9 @@ import (
 func (f *Follower) follow(ctx context.Context, z *followed) {
 	timer := time.NewTimer(f.begin(z, time.Now()))
 	defer timer.Stop()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { f.watch(ctx, z) })
 	for {
 		notified := false
 		select {
@@ -22,8 +26,7 @@ func (f *Follower) follow(ctx context.Context, z *followed) {
 			notified = true
 		case <-timer.C:
 		}
-		f.expire(z, time.Now())
-		if now := time.Now(); notified || f.due(z, now) {
+		if notified || f.due(z, time.Now()) {
 			f.refresh(ctx, z)
 			if notified && !pause(ctx, minGap) {
 				return
@@ -33,8 +36,26 @@ func (f *Follower) follow(ctx context.Context, z *followed) {
 	}
 }
 
+// watch has the zone served no more when its time is over, until ctx is done: also while its primaries are being asked, which
+// may take much longer than is left.
+func (f *Follower) watch(ctx context.Context, z *followed) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-z.renewed:
+		case <-timer.C:
+		}
+		timer.Reset(f.expire(z, time.Now()))
+	}
+}
+
 // begin serves what was in the zone's file, and says when to ask the primaries first.
 func (f *Follower) begin(z *followed, now time.Time) time.Duration {
+	z.serving.Lock()
+	defer z.serving.Unlock()
 	f.mu.Lock()
 	c := Content{z.zone, z.good}
 	z.next = now
@@ -76,31 +97,33 @@ func (f *Follower) due(z *followed, now time.Time) bool {
 	return !now.Before(z.next)
 }
 
-// wake is how long nothing is to be done.
+// wake is how long the primaries are not to be asked.
 func (f *Follower) wake(z *followed, now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	at := z.next
-	if e := z.schedule.expires(); z.good && e.Before(at) {
-		at = e
-	}
-	return max(at.Sub(now), time.Millisecond)
+	return max(z.next.Sub(now), time.Millisecond)
 }
 
-// expire has a zone served no more when its time is over.
-func (f *Follower) expire(z *followed, now time.Time) {
+// expire has a zone served no more when its time is over, and gives how long it has not to look again.
+func (f *Follower) expire(z *followed, now time.Time) time.Duration {
+	z.serving.Lock()
+	defer z.serving.Unlock()
 	f.mu.Lock()
-	over := z.good && !now.Before(z.schedule.expires())
+	left := z.schedule.expires().Sub(now)
+	over := z.good && left <= 0
 	if over {
 		z.good = false
 	}
-	c := Content{z.zone, false}
+	c, refreshed, good := Content{z.zone, false}, z.schedule.refreshed, z.good
 	f.mu.Unlock()
-	if !over {
-		return
+	if over {
+		f.o.Log.Error("zone expired: no primary could be asked for too long", "zone", bare(z.Origin), "refreshed", refreshed)
+		f.settle(z, f.o.Install(z.Origin, c), false)
 	}
-	f.o.Log.Error("zone expired: no primary could be asked for too long", "zone", bare(z.Origin), "refreshed", z.schedule.refreshed)
-	f.settle(z, f.o.Install(z.Origin, c), false)
+	if !good {
+		return maxWait
+	}
+	return left
 }
 
 // ErrFault says that an attempt to refresh a zone came to an end by a fault of our own.
@@ -121,24 +144,15 @@ func (f *Follower) contain(z *followed) {
 // refresh asks the primaries, one after the other until one has a newer version.
 func (f *Follower) refresh(ctx context.Context, z *followed) {
 	defer f.contain(z)
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
-	case <-ctx.Done():
-		return
-	}
 	f.mu.Lock()
-	peers, have, first, good := z.Primaries, z.zone, z.first, z.good
+	peers, first := z.Primaries, z.first
 	z.first = 0
 	f.mu.Unlock()
 	var failed error
 	var refreshed time.Time // zero: none has answered
 	for i := range peers {
 		from := peers[(first+i)%len(peers)]
-		u, err := f.o.Client.Update(ctx, from, z.Origin, have)
-		if errors.Is(err, ErrOlder) && !good {
-			u, err = f.o.Client.Update(ctx, from, z.Origin, nil) // an older version is better than none
-		}
+		u, err := f.ask(ctx, z, from)
 		if ctx.Err() != nil {
 			return
 		}
@@ -161,8 +175,39 @@ func (f *Follower) refresh(ctx context.Context, z *followed) {
 	f.after(z, refreshed, failed)
 }
 
+// ask asks one primary, when not too many other zones are being asked for there: one that is dead, or slow, makes its own zones
+// wait and no others.
+func (f *Follower) ask(ctx context.Context, z *followed, from Peer) (Update, error) {
+	slots := f.slotsOf(from)
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return Update{}, ctx.Err()
+	}
+	f.mu.Lock()
+	have, good := z.zone, z.good
+	f.mu.Unlock()
+	u, err := f.o.Client.Update(ctx, from, z.Origin, have)
+	if errors.Is(err, ErrOlder) && !good {
+		return f.o.Client.Update(ctx, from, z.Origin, nil) // an older version is better than none
+	}
+	return u, err
+}
+
+func (f *Follower) slotsOf(p Peer) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.slots[p.Addr] == nil {
+		f.slots[p.Addr] = make(chan struct{}, maxIncoming)
+	}
+	return f.slots[p.Addr]
+}
+
 // install has a new version served and keeps it.
 func (f *Follower) install(z *followed, from Peer, u Update) error {
+	z.serving.Lock()
+	defer z.serving.Unlock()
 	if err := f.o.Install(z.Origin, Content{u.Zone, true}); err != nil {
 		return err
 	}
@@ -175,6 +220,7 @@ func (f *Follower) install(z *followed, from Peer, u Update) error {
 	}
 	z.has(u.Zone, refreshed)
 	z.good, z.installed = true, true
+	z.renew()
 	f.mu.Unlock()
 	attrs := []any{"zone", bare(z.Origin), "primary", from.Addr, "kind", u.Kind, "new", u.Serial, "records", u.Records, "bytes", u.Bytes}
 	if old != nil {
@@ -189,6 +235,8 @@ func (f *Follower) install(z *followed, from Peer, u Update) error {
 
 // after sets the timers after an attempt. The zone was known to be good at a time; zero: no primary could say so.
 func (f *Follower) after(z *followed, refreshed time.Time, failed error) {
+	z.serving.Lock()
+	defer z.serving.Unlock()
 	now := time.Now()
 	current := !refreshed.IsZero()
 	f.mu.Lock()
@@ -201,6 +249,7 @@ func (f *Follower) after(z *followed, refreshed time.Time, failed error) {
 		}
 		refreshed = z.schedule.refreshed
 		z.good = now.Before(z.schedule.expires())
+		z.renew()
 	} else {
 		z.schedule.failures++
 	}
