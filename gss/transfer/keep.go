@@ -26,8 +26,8 @@ const magic = "anycastle zone 1\n"
 // maxRecord is how long a record may be: a name, what is fixed, and data.
 const maxRecord = 255 + fixedSize + 65535
 
-// save writes a zone to its file, which is always the old or the new.
-func save(dir string, z *zone.Zone, refreshed time.Time) (err error) {
+// save writes a zone to its file, which is always the old or the new. It has replace, such as os.Rename, put the new in its place.
+func save(dir string, z *zone.Zone, refreshed time.Time, replace func(temporary, path string) error) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func save(dir string, z *zone.Zone, refreshed time.Time) (err error) {
 		err = os.Chtimes(f.Name(), refreshed, refreshed)
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), fileOf(dir, z.Origin()))
+		err = replace(f.Name(), fileOf(dir, z.Origin()))
 	}
 	return err
 }

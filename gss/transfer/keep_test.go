@@ -21,7 +21,7 @@ func TestKeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC)
-	if err := save(dir, z, at); err != nil {
+	if err := save(dir, z, at, os.Rename); err != nil {
 		t.Fatal(err)
 	}
 	got, refreshed, err := load(dir, "example.org.")
@@ -48,7 +48,7 @@ func TestKeep(t *testing.T) {
 	if _, _, err := load(dir, "example.org."); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a file it gives %v", err)
 	}
-	if err := save("/proc/nowhere", z, at); err == nil {
+	if err := save("/proc/nowhere", z, at, os.Rename); err == nil {
 		t.Error("a zone is kept in a folder that cannot be made")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -227,7 +228,15 @@ func (f *Follower) install(z *followed, from Peer, u Update) error {
 		attrs = append(attrs, "old", *old)
 	}
 	f.o.Log.Info("zone transferred", attrs...)
-	if err := save(f.o.Dir, u.Zone, refreshed); err != nil { // no reason not to serve it
+	replace := func(temporary, path string) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.zones[z.Origin] != z { // Set has removed the file, or it is that of who follows the zone now
+			return os.Remove(temporary)
+		}
+		return os.Rename(temporary, path)
+	}
+	if err := save(f.o.Dir, u.Zone, refreshed, replace); err != nil { // no reason not to serve it
 		f.o.Log.Error("keep a zone for the next start", "zone", bare(z.Origin), "err", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,5 +97,27 @@ func TestDeadPrimary(t *testing.T) {
 		f.Notified("example.org.", 0, &serial)
 		synctest.Wait()
 		f.want("1", "2")
+	})
+}
+
+// A version that comes when its zone is secondary no more leaves no file.
+func TestSetWhileAVersionIsInstalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		f := follow(t, dir, version(t, 1))
+		defer f.end()
+		reloaded := make(chan struct{})
+		f.o.Install = func(string, Content) error {
+			<-reloaded
+			return nil
+		}
+		f.set(func() { f.version = version(t, 2) })
+		f.after(time.Hour)
+		f.Set(nil)
+		close(reloaded)
+		synctest.Wait()
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("files are left: %v, %v", left, err)
+		}
 	})
 }
