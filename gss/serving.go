@@ -128,17 +128,25 @@ func (g *GSS) pack(ctx context.Context) {
 			return
 		case <-g.stale:
 		}
-		was := g.engine.serving()
-		next := *was
-		var err error
-		if next.packed, err = next.packStatic(); err != nil {
+		if err := g.packAnew(); err != nil {
 			g.log.Error("replies cannot be packed anew", "err", err)
-			continue
-		}
-		if !g.engine.replace(was, &next) {
-			g.repack() // another config came meanwhile
 		}
 	}
+}
+
+// packAnew packs the replies of what is served. It keeps reloads out: one that had begun before would go on to serve replies that
+// it packed with the signatures of then.
+func (g *GSS) packAnew() error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	was := g.engine.serving()
+	next := *was
+	var err error
+	if next.packed, err = next.packStatic(); err != nil {
+		return err
+	}
+	g.engine.replace(was, &next)
+	return nil
 }
 
 // Reload has another config count from now on, whole, or says why it cannot and leaves everything as it is. It reads the zones again.
