@@ -57,7 +57,7 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 	}
 	r := z.Lookup(q.Question.Name, q.Question.Qtype, a.live)
 	if a.now.absent[a.zone] { // RFC 1034 section 4.3.5
-		if !a.now.ofRules(&r) {
+		if !a.now.ofRules(&r, q.Question.Qtype) {
 			m.Rcode = dns.RcodeServerFailure
 			return m, message.Extras{Errors: []message.ExtendedError{expired}}
 		}

@@ -128,23 +128,28 @@ func (s *sharing) fingerprint() string {
 	return b.String()
 }
 
-// ofRules says whether rules alone make what a lookup found: records, or that there is none. That is answered also while its
-// zone is absent.
-func (s *serving) ofRules(r *zone.Result) bool {
-	types := func(owner string) map[uint16][]int {
+// ofRules says whether this server alone makes what a lookup for a type found: records of rules and those that signing adds to the
+// apex, or that there is none. That is answered also while its zone is absent.
+func (s *serving) ofRules(r *zone.Result, rrtype uint16) bool {
+	source := func(owner string) string {
 		for _, w := range r.Wildcards {
 			if w.Name == owner {
 				owner = w.Source
 			}
 		}
-		return s.rules.names[dns.CanonicalName(owner)]
+		return dns.CanonicalName(owner)
+	}
+	apex := func(owner string, rrtype uint16) bool {
+		return s.signed[owner] != nil && slices.Contains(apexTypes, rrtype)
 	}
 	for _, rr := range r.Answer {
-		if len(types(rr.Header().Name)[rr.Header().Rrtype]) == 0 {
+		owner, t := source(rr.Header().Name), rr.Header().Rrtype
+		if len(s.rules.names[owner][t]) == 0 && !apex(owner, t) {
 			return false
 		}
 	}
-	return len(r.Answer) > 0 || r.Kind == zone.NoData && types(r.Name) != nil
+	owner := source(r.Name)
+	return len(r.Answer) > 0 || r.Kind == zone.NoData && (s.rules.names[owner] != nil || apex(owner, rrtype))
 }
 
 // arrival is a version of a secondary zone that is to be served. All but what it is made with is guarded by GSS.reloading.

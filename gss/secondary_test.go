@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -83,6 +84,40 @@ func TestAbsentZone(t *testing.T) {
 	}
 	if err := d.install("example.net.", transfer.Content{Zone: secondaryZone(t, "7", ""), Good: true}); err != nil {
 		t.Errorf("a zone that the config has no more gives %v", err)
+	}
+}
+
+// The keys of a zone that is signed here are there also while the zone is absent: what rules answer must validate.
+func TestKeysOfAnAbsentZone(t *testing.T) {
+	text := strings.Replace(secondaryFile("{address: 192.0.2.53:53}"), "primaries:", "dnssec: {}, primaries:", 1)
+	text = strings.Replace(text, "domains: [mail.example.org, ", "domains: [mx.mail.example.org, ", 1) // no rule is in the way at the apex
+	d := newDeciding(t, strings.Replace(text, ", transfer: {to: [{prefix: 127.0.0.0/8}]}", "", 1))
+	d.engine.serving().config.StateDir = t.TempDir()
+	if err := d.openKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const origin, gone = "mail.example.org.", "SERVFAIL Invalid Data"
+	want := func(state, web string) {
+		t.Helper()
+		d.see()
+		for query, want := range map[string]string{
+			origin + " DNSKEY": "NOERROR mail/DNSKEY mail/RRSIG", origin + " CDS": "NOERROR", origin + " MX": strings.Replace(web, "NOERROR web/A web/RRSIG", "NOERROR", 1), "smtp." + origin + " A": "NOERROR smtp/A smtp/RRSIG",
+			"web." + origin + " A": web, "web." + origin + " DNSKEY": strings.Replace(web, "NOERROR web/A web/RRSIG", "NOERROR", 1),
+		} {
+			name, rrtype, _ := strings.Cut(query, " ")
+			m := question(name, dns.StringToType[rrtype])
+			m.SetEdns0(1232, true)
+			if got := brief(d.talk("198.51.100.9", message.UDP, m, "")); got != want {
+				t.Errorf("%s: %s is answered with %s, want %s", state, query, got, want)
+			}
+		}
+	}
+	want("awaited", gone)
+	for good, web := range map[bool]string{true: "NOERROR web/A web/RRSIG", false: gone} {
+		if err := d.install(origin, transfer.Content{Zone: secondaryZone(t, "7", ""), Good: good}); err != nil {
+			t.Fatal(err)
+		}
+		want(fmt.Sprintf("good: %v", good), web)
 	}
 }
 
