@@ -77,7 +77,7 @@ func TestReloadOfSecondaryZones(t *testing.T) {
 			return err
 		}
 		secondary := secondaryFile("{address: 192.0.2.53:53}")
-		if err := reload(secondary); err != nil || !p.Zones()[0].Absent || p.ask() != east {
+		if err := reload(secondary); err != nil || !p.Zones()[0].Former || p.ask() != east {
 			t.Errorf("the zone comes from primaries: %v, %+v", err, p.Zones()[0])
 		}
 		if err := p.install("mail.example.org.", transfer.Content{Zone: secondaryZone(t, "7", "smtps A 192.0.2.9\n"), Good: true}); err != nil {

@@ -46,7 +46,13 @@ func (s *serving) share(was *serving) error {
 		return s.fill(nil)
 	}
 	s.moves = was.moves
-	return s.fill(was.contents)
+	contents := maps.Clone(was.contents)
+	for _, z := range was.zones.Zones() {
+		if _, secondary := contents[z.Origin()]; !secondary { // until a primary has given it, it is answered for as before
+			contents[z.Origin()] = transfer.Content{Zone: z, Good: true, Former: true}
+		}
+	}
+	return s.fill(contents)
 }
 
 // fill has secondary zones have contents, by origin, or says why one cannot be served. Those that have none are absent.
@@ -59,7 +65,7 @@ func (s *serving) fill(contents map[string]transfer.Content) error {
 		}
 		made, err := s.take(z, contents[z.Origin()])
 		if err != nil {
-			return err
+			return fmt.Errorf("the zone %s, as it is served now, does not go with the rules: %w", bare(z.Origin()), err)
 		}
 		zones[i] = made
 	}
@@ -67,13 +73,13 @@ func (s *serving) fill(contents map[string]transfer.Content) error {
 	return nil
 }
 
-// take has a secondary zone have a content, and gives the zone as it is served, or says why it cannot be.
+// take has a secondary zone have a content, and gives the zone as it is served, or says why it does not go with the rules.
 func (s *serving) take(z *zone.Zone, c transfer.Content) (*zone.Zone, error) {
 	origin := z.Origin()
 	if c.Zone != nil {
 		made, err := c.Zone.WithDynamic(s.shared[origin].dynamic)
 		if err != nil {
-			return nil, fmt.Errorf("the zone %s, as its primary has it, does not go with the rules: %w", bare(origin), err)
+			return nil, err
 		}
 		z = made
 	}
@@ -92,9 +98,12 @@ func (s *serving) with(contents map[string]transfer.Content) (next *serving, ref
 		if was, secondary := s.contents[z.Origin()]; !ok || !secondary || c == was {
 			continue // what stays is left alone, so that nobody compares it with what it was
 		}
-		if zones[i], err = other.take(z, c); err != nil {
-			zones[i], refused[z.Origin()] = z, err
+		made, err := other.take(z, c)
+		if err != nil {
+			refused[z.Origin()] = fmt.Errorf("the zone %s, as its primary has it, does not go with the rules: %w", bare(z.Origin()), err)
+			continue
 		}
+		zones[i] = made
 	}
 	if maps.Equal(other.contents, s.contents) {
 		return s, refused, nil
@@ -128,8 +137,8 @@ func (s *sharing) fingerprint() string {
 	return b.String()
 }
 
-// ofRules says whether this server alone makes what a lookup for a type found: records of rules and those that signing adds to the
-// apex, or that there is none. That is answered also while its zone is absent.
+// ofRules says whether this server alone makes what a lookup for a type found: records of rules and those that signing adds to
+// the apex, or that there is none. That is answered also while its zone is absent.
 func (s *serving) ofRules(r *zone.Result, rrtype uint16) bool {
 	source := func(owner string) string {
 		for _, w := range r.Wildcards {
@@ -173,7 +182,8 @@ func (g *GSS) install(origin string, c transfer.Content) error {
 	return own.err
 }
 
-// installAll has versions of secondary zones served. Of zones that the config has no more nothing becomes. The caller holds reloading.
+// installAll has versions of secondary zones served. Of zones that the config has no more nothing becomes. The caller holds
+// reloading.
 func (g *GSS) installAll(list []*arrival) {
 	contents := map[string]transfer.Content{}
 	for _, a := range list {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -160,4 +161,51 @@ func TestNotifyIn(t *testing.T) {
 	if got := brief(primary.talk("192.0.2.53", message.UDP, notify(zone, dns.TypeSOA), "")); got != "NOTAUTH" {
 		t.Errorf("a primary replies %s", got)
 	}
+}
+
+// A zone that comes from primaries from a reload on is answered for as before until one of them has given it.
+func TestFormerContents(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	reload := func(text string) error {
+		t.Helper()
+		cfg := mustDecode(t, text)
+		cfg.StateDir = d.engine.serving().config.StateDir
+		err := d.Reload(cfg)
+		d.see()
+		return err
+	}
+	want := func(state, reply string, former, absent bool) {
+		t.Helper()
+		if got := brief(d.talk("198.51.100.9", message.UDP, question("web.mail.example.org.", dns.TypeA), "")); got != reply {
+			t.Errorf("%s: web is answered with %s, want %s", state, got, reply)
+		}
+		if z := d.Zones()[0]; z.Role != "secondary" || z.Former != former || z.Absent != absent {
+			t.Errorf("%s: the status is %+v", state, z)
+		}
+	}
+	secondary := secondaryFile("{address: 192.0.2.53:53}")
+	for _, state := range []string{"at once", "after another reload"} {
+		if err := reload(secondary); err != nil {
+			t.Fatal(err)
+		}
+		want(state, "NOERROR web/A", true, false)
+		if got := d.moves.expire(d.engine.serving().zones.Zones()[0], time.Now()); got != soaExpire {
+			t.Errorf("%s: it stays good for %d s", state, got)
+		}
+	}
+	taken := strings.Replace(secondary, "domains: [smtp.mail.example.org, ", "domains: [web.mail.example.org, smtp.mail.example.org, ", 1)
+	if err := reload(taken); err == nil || !strings.Contains(err.Error(), "as it is served now, does not go with the rules: web.mail.example.org. has A records") {
+		t.Errorf("a rule for a name that it has records of gives %v", err)
+	}
+	for _, good := range []bool{true, false} {
+		if err := d.install("mail.example.org.", transfer.Content{Zone: secondaryZone(t, "7", ""), Good: good}); err != nil {
+			t.Fatal(err)
+		}
+		d.see()
+		want("transferred", map[bool]string{true: "NOERROR web/A", false: "SERVFAIL"}[good], false, !good)
+	}
+	if err := reload(secondary); err != nil {
+		t.Fatal(err)
+	}
+	want("expired, after a reload", "SERVFAIL", false, true)
 }

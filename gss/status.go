@@ -75,6 +75,7 @@ type ZoneStatus struct {
 
 	Role      string    `json:"role"`               // primary or secondary; the rest is of a secondary
 	Absent    bool      `json:"absent,omitempty"`   // nothing has been transferred yet, or it has expired: names that are no rule's get SERVFAIL
+	Former    bool      `json:"former,omitempty"`   // nothing has been transferred yet: it is served as before it had primaries
 	Refreshed time.Time `json:"refreshed,omitzero"` // last known to be like the primaries' version
 	Next      time.Time `json:"next,omitzero"`      // when they are asked again
 	Expires   time.Time `json:"expires,omitzero"`
@@ -229,6 +230,7 @@ func (g *GSS) Zones() []ZoneStatus {
 		}
 		if f, ok := now.moves.follower.Status(z.Origin()); ok {
 			s.Role, s.Absent, s.Why = "secondary", now.absent[z.Origin()], text(f.Err)
+			s.Former = now.contents[z.Origin()].Former
 			s.Refreshed, s.Next, s.Expires = f.Refreshed, f.Next, f.Expires
 		}
 		if now.contents[z.Origin()].Zone == nil && s.Role == "secondary" {

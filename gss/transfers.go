@@ -116,9 +116,9 @@ func (t *transfers) announce(now *serving) {
 	t.announced = told
 }
 
-// expire is how many seconds a zone stays good (RFC 7314).
+// expire is how many seconds a zone stays good (RFC 7314). One that no primary has given yet does so as long as at a primary.
 func (t *transfers) expire(z *zone.Zone, now time.Time) uint32 {
-	if s, ok := t.follower.Status(z.Origin()); ok {
+	if s, ok := t.follower.Status(z.Origin()); ok && !s.Refreshed.IsZero() {
 		return uint32(max(s.Expires.Sub(now)/time.Second, 0))
 	}
 	return z.SOA().Expire

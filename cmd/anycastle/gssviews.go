@@ -64,8 +64,11 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 		head: []string{"ZONE", "SERIAL", "RECORDS", "NAMES OF RULES", "FILE", "ROLE", "REFRESHED", "NEXT", "EXPIRES", "WHY"},
 		rows: one(func(z gss.ZoneStatus) []string {
 			role := z.Role
-			if z.Absent {
+			switch {
+			case z.Absent:
 				role += ", absent"
+			case z.Former:
+				role += ", as before it had primaries"
 			}
 			return []string{
 				z.Zone, strconv.FormatUint(uint64(z.Serial), 10), strconv.Itoa(z.Records), strconv.Itoa(z.Dynamic), cmp.Or(z.File, "-"),

@@ -29,6 +29,9 @@ type Secondary struct {
 type Content struct {
 	Zone *zone.Zone // without dynamic names; nil: nothing has been transferred yet
 	Good bool       // not expired
+
+	// Former says that it is from no primary: it was served before the zone came from them, and none has given it yet.
+	Former bool
 }
 
 // SecondaryStatus is how a zone stands.
@@ -185,7 +188,7 @@ func (f *Follower) Contents() map[string]Content {
 	defer f.mu.Unlock()
 	all := map[string]Content{}
 	for origin, z := range f.zones {
-		all[origin] = Content{z.zone, z.good}
+		all[origin] = Content{Zone: z.zone, Good: z.good}
 	}
 	return all
 }

@@ -58,7 +58,7 @@ func (f *Follower) begin(z *followed, now time.Time) time.Duration {
 	z.serving.Lock()
 	defer z.serving.Unlock()
 	f.mu.Lock()
-	c := Content{z.zone, z.good}
+	c := Content{Zone: z.zone, Good: z.good}
 	z.next = now
 	if c.Good {
 		z.next = now.Add(time.Duration(f.o.Random() * float64(time.Second)))
@@ -115,7 +115,7 @@ func (f *Follower) expire(z *followed, now time.Time) time.Duration {
 	if over {
 		z.good = false
 	}
-	c, refreshed, good := Content{z.zone, false}, z.schedule.refreshed, z.good
+	c, refreshed, good := Content{Zone: z.zone}, z.schedule.refreshed, z.good
 	f.mu.Unlock()
 	if over {
 		f.o.Log.Error("zone expired: no primary could be asked for too long", "zone", bare(z.Origin), "refreshed", refreshed)
@@ -209,7 +209,7 @@ func (f *Follower) slotsOf(p Peer) chan struct{} {
 func (f *Follower) install(z *followed, from Peer, u Update) error {
 	z.serving.Lock()
 	defer z.serving.Unlock()
-	if err := f.o.Install(z.Origin, Content{u.Zone, true}); err != nil {
+	if err := f.o.Install(z.Origin, Content{Zone: u.Zone, Good: true}); err != nil {
 		return err
 	}
 	refreshed := time.Now().Add(-u.Age)
@@ -264,7 +264,7 @@ func (f *Follower) after(z *followed, refreshed time.Time, failed error) {
 	}
 	z.next = now.Add(z.schedule.wait(f.o.Random()))
 	again := z.good && !z.installed
-	c := Content{z.zone, z.good}
+	c := Content{Zone: z.zone, Good: z.good}
 	f.mu.Unlock()
 	if again { // it had expired
 		f.settle(z, f.o.Install(z.Origin, c), true)
