@@ -52,7 +52,7 @@ type Update struct {
 
 // Errors of primaries.
 var (
-	ErrOlder   = errors.New("its serial is older than ours; raise it")
+	ErrOlder   = errors.New("its serial is older than ours; it lags behind, or its serial was set back and has to be raised")
 	ErrRefused = errors.New("it refuses")
 	ErrTooBig  = errors.New("the transfer is too big")
 )

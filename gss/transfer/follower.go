@@ -88,6 +88,7 @@ type followed struct {
 	good      bool
 	installed bool // that it is or is not good is what is served
 	err       error
+	behind    map[netip.AddrPort]uint32 // older serials that primaries were found to have, since each last had ours
 }
 
 // NewFollower follows nothing yet.
@@ -147,7 +148,9 @@ func samePeers(a, b []Peer) bool {
 
 // fresh begins to follow a zone.
 func (f *Follower) fresh(s Secondary) *followed {
-	z := &followed{Secondary: s, notified: make(chan struct{}, 1), renewed: make(chan struct{}, 1)}
+	z := &followed{
+		Secondary: s, notified: make(chan struct{}, 1), renewed: make(chan struct{}, 1), behind: map[netip.AddrPort]uint32{},
+	}
 	got, refreshed, err := load(f.o.Dir, s.Origin)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

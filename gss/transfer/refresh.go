@@ -161,8 +161,10 @@ func (f *Follower) refresh(ctx context.Context, z *followed) {
 			err = f.install(z, from, u)
 		}
 		f.o.Observe(Outcome{z.Origin, cmp.Or(u.Kind, None), err})
-		if err != nil {
+		if f.news(z, from, u, err) {
 			f.o.Log.Warn("no refresh of a zone", "zone", bare(z.Origin), "primary", from.Addr, "err", err)
+		}
+		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
@@ -203,6 +205,21 @@ func (f *Follower) slotsOf(p Peer) chan struct{} {
 		f.slots[p.Addr] = make(chan struct{}, maxIncoming)
 	}
 	return f.slots[p.Addr]
+}
+
+// news says whether somebody is to read of what came of asking a primary: of one that lags behind, once for each of its serials.
+func (f *Follower) news(z *followed, from Peer, u Update, err error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		delete(z.behind, from.Addr)
+	}
+	if !errors.Is(err, ErrOlder) {
+		return err != nil
+	}
+	told, known := z.behind[from.Addr]
+	z.behind[from.Addr] = u.Serial
+	return !known || told != u.Serial
 }
 
 // install has a new version served and keeps it.

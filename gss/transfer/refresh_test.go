@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"anycastle/gss/zone"
 )
 
 // A fault that a zone's transfer brings out costs that attempt, and neither the zone nor the others.
@@ -120,4 +125,68 @@ func TestSetWhileAVersionIsInstalled(t *testing.T) {
 			t.Errorf("files are left: %v, %v", left, err)
 		}
 	})
+}
+
+// A primary that lags behind is told of once for each serial that it has, and only where none is current is its serial at fault.
+func TestPrimaryLagsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		f := follow(t, t.TempDir(), version(t, 7))
+		defer f.end()
+		f.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		behind := &primary{t: t, now: func() *zone.Zone { return version(t, 6) }, past: NewHistory()}
+		defer behind.wg.Wait()
+		other := netip.MustParseAddrPort("192.0.2.54:53")
+		f.o.Client.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == other.String() {
+				return behind.dial(ctx, network, addr)
+			}
+			return f.dial(ctx, network, addr)
+		}
+		f.Set([]Secondary{{"example.org.", []Peer{{Addr: other}, peer(nil)}}})
+		f.after(5 * time.Hour)
+		if got := log.with("192.0.2.54:53"); len(got) != 1 || !strings.Contains(got[0], "it lags behind, or its serial was set back and has to be raised") {
+			t.Errorf("it is told of by %q", got)
+		}
+		if s := f.status(); s.Err != nil || !s.Good {
+			t.Errorf("the status is %+v", s)
+		}
+		behind.set(func() { behind.now = func() *zone.Zone { return version(t, 5) } })
+		f.after(5 * time.Hour)
+		if got := log.with("192.0.2.54:53"); len(got) != 2 {
+			t.Errorf("with another serial it is told of by %q", got)
+		}
+		behind.set(func() { behind.now = func() *zone.Zone { return version(t, 7) } })
+		f.after(time.Hour)
+		behind.set(func() { behind.now = func() *zone.Zone { return version(t, 5) } })
+		f.after(5 * time.Hour)
+		if got := log.with("192.0.2.54:53"); len(got) != 3 {
+			t.Errorf("after it had caught up it is told of by %q", got)
+		}
+		f.want("7")
+	})
+}
+
+// lines are those of a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// with gives the lines that have a text in them.
+func (l *lines) with(part string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, part) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
