@@ -12,6 +12,7 @@ import (
 	"anycastle/gss/decide"
 	"anycastle/gss/limit"
 	"anycastle/gss/message"
+	"anycastle/gss/transfer"
 	"anycastle/gss/zone"
 	"anycastle/internal/config"
 	"anycastle/internal/mesh"
@@ -59,6 +60,7 @@ type Zone struct {
 	DNSSEC  *DNSSEC       `yaml:"dnssec"`  // with any of the above; default unsigned
 
 	Primaries []Peer   `yaml:"primaries"` // where the zone is transferred from; instead of a file and records
+	MaxSize   int      `yaml:"max_size"`  // bytes that its records may take if so, with names in full, up to 1 GiB; default 67108864
 	Transfer  Transfer `yaml:"transfer"`  // who may have it transferred from here
 	Notify    []Peer   `yaml:"notify"`    // who is told of new versions
 }
@@ -138,7 +140,9 @@ func (c *Config) SetDefaults() {
 }
 
 // SetDefaults implements config.Defaulter.
-func (z *Zone) SetDefaults() { *z = Zone{TTL: 5 * time.Second, Serial: 1} }
+func (z *Zone) SetDefaults() {
+	*z = Zone{TTL: 5 * time.Second, Serial: 1, MaxSize: transfer.DefaultMaxSize}
+}
 
 // SetDefaults implements config.Defaulter.
 func (a *Answer) SetDefaults() { *a = Answer{Weight: 100, FailBack: 10 * time.Second} }

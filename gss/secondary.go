@@ -30,7 +30,7 @@ func (s *serving) share(was *serving) error {
 	s.shared = map[string]*sharing{}
 	for i, z := range s.zones.Zones() {
 		c := &s.config.Zones[i]
-		s.shared[z.Origin()] = &sharing{c.Transfer.To, peersOf(c.Primaries, s.keys), peersOf(c.Notify, s.keys), map[string][]uint16{}}
+		s.shared[z.Origin()] = &sharing{c.Transfer.To, c.primaries(s.keys), peersOf(c.Notify, s.keys), map[string][]uint16{}}
 	}
 	for name, types := range s.rules.names {
 		origin := s.zones.Find(name, dns.TypeA).Origin()

@@ -18,6 +18,12 @@ import (
 // minSecret is how many bytes the secret of a key has at least: RFC 8945 section 8 wants as many as its hash, or so.
 const minSecret = 16
 
+// Bounds of Zone.MaxSize: what is beyond is a slip.
+const (
+	minMaxSize = 1 << 10
+	maxMaxSize = 1 << 30
+)
+
 // TSIGKey is a secret that this server shares with others (RFC 8945).
 type TSIGKey struct {
 	Name       string `yaml:"name"`        // a domain name, the same at both servers, such as east-west.example.org
@@ -132,6 +138,13 @@ func (c *Config) checkTransfer(z *Zone, at config.Cursor) {
 	if at.Has("primaries") && len(z.Primaries) == 0 {
 		at.Key("primaries").Errorf("none; give at least one, such as [{address: 192.0.2.53:53}], or a file or records")
 	}
+	switch size := at.Key("max_size"); {
+	case !at.Has("max_size"):
+	case len(z.Primaries) == 0:
+		size.Errorf("is taken only with primaries; remove it")
+	case z.MaxSize < minMaxSize || z.MaxSize > maxMaxSize:
+		size.Errorf("%d is not from %d to %d bytes; %d suits most", z.MaxSize, minMaxSize, maxMaxSize, transfer.DefaultMaxSize)
+	}
 }
 
 func (c *Config) checkKey(at config.Cursor, name string) {
@@ -159,7 +172,16 @@ func (c *Config) checkPeers(at config.Cursor, peers []Peer) {
 	}
 }
 
-// peers gives what package transfer is to know of peers.
+// primaries gives what package transfer is to know of who a zone is taken from.
+func (z *Zone) primaries(keys transfer.Keys) []transfer.Peer {
+	peers := peersOf(z.Primaries, keys)
+	for i := range peers {
+		peers[i].MaxSize = z.MaxSize
+	}
+	return peers
+}
+
+// peersOf gives what package transfer is to know of peers.
 func peersOf(list []Peer, keys transfer.Keys) (peers []transfer.Peer) {
 	for _, p := range list {
 		peers = append(peers, transfer.Peer{Addr: p.Address, Key: keys[dns.CanonicalName(p.Key)]})

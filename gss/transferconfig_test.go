@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"anycastle/gss/transfer"
 )
 
 // keysHere is where the node file takes keys, at its line 16.
@@ -38,6 +40,8 @@ func TestTransferComplaints(t *testing.T) {
 		"no primaries":       {name, zone("primaries: []"), `6: gss.zones[0].primaries: none; give at least one, such as [{address: 192.0.2.53:53}]`},
 		"primary and record": {name, zone("primaries: [{address: 192.0.2.53:53}]"), `9: gss.zones[0].records: is not taken beside primaries, which has it; keep one of them`},
 		"primary and file":   {name, zone("primaries: [{address: 192.0.2.53:53}]\n      file: x"), `7: gss.zones[0].file: is not taken beside primaries`},
+		"size and records":   {name, zone("max_size: 4096"), `6: gss.zones[0].max_size: is taken only with primaries; remove it`},
+		"size too small":     {name, zone("primaries: [{address: 192.0.2.53:53}]\n      max_size: 64"), `7: gss.zones[0].max_size: 64 is not from 1024 to 1073741824 bytes; 67108864 suits most`},
 		"primary's address":  {name, zone("primaries: [{address: 192.0.2.53}]"), `6: gss.zones[0].primaries[0].address: "192.0.2.53" is not an address and port`},
 	})
 }
@@ -60,6 +64,20 @@ func TestTransfersWithoutANodeFile(t *testing.T) {
 		c.Zones[0].Transfer.To = []Secondary{{}}
 		if _, err := New(c, Options{}); err == nil || !strings.Contains(err.Error(), "everybody may have the zone") {
 			t.Errorf("a zone for everybody gives %v", err)
+		}
+	}
+}
+
+// What a zone may take is said to who takes it.
+func TestMaxSizeOfAZone(t *testing.T) {
+	text := secondaryFile("{address: 192.0.2.53:53}")
+	for size, want := range map[string]int{"": transfer.DefaultMaxSize, "max_size: 4096, ": 4096} {
+		s, err := newServing(mustDecode(t, strings.Replace(text, "primaries:", size+"primaries:", 1)), newDeciding(t, nodeFile).GSS, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.secondaries()[0].Primaries[0].MaxSize; got != want {
+			t.Errorf("with %q it is %d, want %d", size, got, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -27,10 +28,16 @@ const (
 	maxBytes  = 1 << 30          // of one
 )
 
+// DefaultMaxSize is how many bytes the records of a zone may take where nothing else is said: those of more than a million names.
+const DefaultMaxSize = 64 << 20
+
 // Peer is a server that zones are taken from, or that is told of changes.
 type Peer struct {
 	Addr netip.AddrPort
 	Key  *Key // nil: messages are not signed
+
+	// MaxSize is how many bytes the records of a zone may take that it sends, with names in full; 0: DefaultMaxSize.
+	MaxSize int
 }
 
 // Client asks primaries.
@@ -54,7 +61,7 @@ type Update struct {
 var (
 	ErrOlder   = errors.New("its serial is older than ours; it lags behind, or its serial was set back and has to be raised")
 	ErrRefused = errors.New("it refuses")
-	ErrTooBig  = errors.New("the transfer is too big")
+	ErrTooBig  = errors.New("the zone is too big to be taken")
 )
 
 // Update asks a primary for a zone, of which have is the version we have (nil: none). It asks for the serial first, and if
@@ -285,7 +292,7 @@ func ageOf(m *dns.Msg, soa *dns.SOA) time.Duration {
 // more memory is needed than the zone takes.
 func (s *session) transfer(have *zone.Zone) (u Update, err error) {
 	rrtype := uint16(dns.TypeAXFR)
-	in := incoming{origin: s.origin}
+	in := incoming{origin: s.origin, max: cmp.Or(s.peer.MaxSize, DefaultMaxSize)}
 	if have != nil {
 		rrtype = dns.TypeIXFR
 		in.incremental, in.serial = true, have.Serial()
@@ -305,7 +312,7 @@ func (s *session) transfer(have *zone.Zone) (u Update, err error) {
 		}
 		var records iter.Seq[dns.RR]
 		if records, failed = apply(have, in.deltas); failed == nil {
-			records(yield)
+			failed = upTo(in.max, records, yield)
 		}
 	})
 	if failed != nil {
@@ -317,6 +324,24 @@ func (s *session) transfer(have *zone.Zone) (u Update, err error) {
 	}
 	u.Zone = made
 	return u, err
+}
+
+// upTo yields records, unless they take more bytes.
+func upTo(bytes int, records iter.Seq[dns.RR], yield func(dns.RR) bool) error {
+	size := 0
+	for rr := range records {
+		if size += dns.Len(rr); size > bytes {
+			return tooBig(bytes)
+		}
+		if !yield(rr) {
+			break
+		}
+	}
+	return nil
+}
+
+func tooBig(bytes int) error {
+	return fmt.Errorf("its records take more than %d bytes: %w; raise max_size if it is to be that big", bytes, ErrTooBig)
 }
 
 // receive takes the messages of a transfer.

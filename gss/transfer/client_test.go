@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -179,6 +180,44 @@ func TestPrimaryRestartsInAnIncrement(t *testing.T) {
 			t.Errorf("it gives %+v, %v", u, err)
 		}
 	})
+}
+
+// A zone is taken up to a size, whole or by increments.
+func TestMaxSize(t *testing.T) {
+	hosts := many(5000) // each record of which takes 34 bytes
+	old, fresh := version(t, 1, hosts[:4000]...), version(t, 2, hosts...)
+	for name, tc := range map[string]struct {
+		have  *zone.Zone
+		max   int
+		kind  Kind
+		err   error
+		asked []string
+	}{
+		"whole":            {nil, 5001*34 + 200, Whole, nil, []string{"SOA", "AXFR"}},
+		"too big":          {nil, 4999 * 34, None, ErrTooBig, []string{"SOA", "AXFR"}},
+		"parts":            {old, 5001*34 + 200, Incremental, nil, []string{"SOA", "IXFR"}},
+		"too big by parts": {old, 4999 * 34, None, ErrTooBig, []string{"SOA", "IXFR"}},
+		"too big parts":    {old, 999 * 34, None, ErrTooBig, []string{"SOA", "IXFR", "AXFR"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &primary{t: t, now: func() *zone.Zone { return fresh }, past: history(t, old, fresh)}
+				from := peer(nil)
+				from.MaxSize = tc.max
+				u, err := (&Client{Dial: p.dial}).Update(t.Context(), from, "example.org.", tc.have)
+				p.wg.Wait()
+				if !errors.Is(err, tc.err) || !slices.Equal(p.asked, tc.asked) || (u.Zone != nil) != (err == nil) {
+					t.Fatalf("after %v it gives %+v, %v", p.asked, u, err)
+				}
+				if err == nil && u.Kind != tc.kind {
+					t.Errorf("it gives %s, want %s", u.Kind, tc.kind)
+				}
+				if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("its records take more than %d bytes", tc.max)) {
+					t.Errorf("it says %v", err)
+				}
+			})
+		})
+	}
 }
 
 func isTimeout(err error) bool {

@@ -141,9 +141,15 @@ func (f *Follower) Set(zones []Secondary) {
 
 func samePeers(a, b []Peer) bool {
 	return slices.EqualFunc(a, b, func(x, y Peer) bool {
-		return x.Addr == y.Addr && (x.Key == nil) == (y.Key == nil) && (x.Key == nil || x.Key.Name == y.Key.Name &&
-			x.Key.Algorithm == y.Key.Algorithm && slices.Equal(x.Key.Secret, y.Key.Secret))
+		return x.Addr == y.Addr && x.MaxSize == y.MaxSize && sameKey(x.Key, y.Key)
 	})
+}
+
+func sameKey(a, b *Key) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Name == b.Name && a.Algorithm == b.Algorithm && slices.Equal(a.Secret, b.Secret)
 }
 
 // fresh begins to follow a zone.

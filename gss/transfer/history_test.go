@@ -66,7 +66,7 @@ func TestHistory(t *testing.T) {
 	}
 	for _, from := range []uint32{1, 2, 3} {
 		base := map[uint32]*zone.Zone{1: v(1, "a 192.0.2.1"), 2: v(2, "a 192.0.2.1", "b 192.0.2.2"), 3: v(3, "b 192.0.2.3")}[from]
-		in := incoming{origin: "example.org.", incremental: true, serial: from}
+		in := incoming{origin: "example.org.", max: DefaultMaxSize, incremental: true, serial: from}
 		_, seq := h.Answer(last, nil, from)
 		for rr := range seq {
 			if err := in.take(rr); err != nil {

@@ -31,6 +31,7 @@ type incoming struct {
 	incremental bool   // was asked for
 	serial      uint32 // that we have, if so
 
+	max   int          // bytes that the records may take
 	whole func(dns.RR) // is given the records of a whole transfer as they come, the SOA record once
 
 	at      place
@@ -38,6 +39,7 @@ type incoming struct {
 	soa     *dns.SOA // of the new version
 	deltas  []Delta
 	changes int // records in them
+	size    int // bytes of records, so far
 }
 
 // take takes the next record.
@@ -80,6 +82,9 @@ func (in *incoming) second(rr dns.RR, soa *dns.SOA) error {
 func (in *incoming) ofWhole(rr dns.RR, soa *dns.SOA) error {
 	switch {
 	case soa == nil:
+		if in.size += dns.Len(rr); in.size > in.max {
+			return tooBig(in.max)
+		}
 		in.whole(rr)
 	case soa.Serial != in.soa.Serial:
 		return fmt.Errorf("%w: it begins with serial %d and ends with %d", ErrBroken, in.soa.Serial, soa.Serial)
@@ -93,7 +98,7 @@ func (in *incoming) deleted(rr dns.RR, soa *dns.SOA) error {
 	d := &in.deltas[len(in.deltas)-1]
 	if soa == nil {
 		d.Del = append(d.Del, rr)
-		return in.change()
+		return in.change(rr)
 	}
 	if !Newer(soa.Serial, d.From.Serial) {
 		return fmt.Errorf("%w: it leads from serial %d to %d", ErrBroken, d.From.Serial, soa.Serial)
@@ -107,7 +112,7 @@ func (in *incoming) added(rr dns.RR, soa *dns.SOA) error {
 	switch {
 	case soa == nil:
 		d.Add = append(d.Add, rr)
-		return in.change()
+		return in.change(rr)
 	case soa.Serial != d.To.Serial:
 		return fmt.Errorf("%w: an increment from serial %d follows one to %d", ErrBroken, soa.Serial, d.To.Serial)
 	case soa.Serial == in.soa.Serial:
@@ -120,9 +125,10 @@ func (in *incoming) added(rr dns.RR, soa *dns.SOA) error {
 }
 
 // change counts a record of an increment, since they have to be held until all are there.
-func (in *incoming) change() error {
-	if in.changes++; in.changes > maxIncrement {
-		return fmt.Errorf("%w: they have more than %d records", ErrMismatch, maxIncrement)
+func (in *incoming) change(rr dns.RR) error {
+	in.changes++
+	if in.size += dns.Len(rr); in.changes > maxIncrement || in.size > in.max {
+		return fmt.Errorf("%w: they have more than %d records or %d bytes", ErrMismatch, maxIncrement, in.max)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func TestIncoming(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rrs := recordsOf(t, tc.records)
 			whole := 0
-			in := incoming{origin: "example.org.", incremental: tc.serial != 0, serial: tc.serial, whole: func(dns.RR) { whole++ }}
+			in := incoming{origin: "example.org.", max: DefaultMaxSize, incremental: tc.serial != 0, serial: tc.serial, whole: func(dns.RR) { whole++ }}
 			var err error
 			for _, rr := range rrs {
 				if err = in.take(rr); err != nil {
@@ -111,7 +111,7 @@ func TestApply(t *testing.T) {
 		"there, comes, goes":  {"3 1 2 a 2 a 3 3", "mismatch"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := incoming{origin: "example.org.", incremental: true, serial: 1}
+			in := incoming{origin: "example.org.", max: DefaultMaxSize, incremental: true, serial: 1}
 			for _, rr := range recordsOf(t, tc.records) {
 				if err := in.take(rr); err != nil {
 					t.Fatal(err)
@@ -162,6 +162,7 @@ func FuzzIncoming(f *testing.F) {
 		}
 		var whole []dns.RR
 		in := incoming{
+			max:    DefaultMaxSize,
 			origin: "example.org.", incremental: serial != 0, serial: serial, whole: func(rr dns.RR) { whole = append(whole, rr) },
 		}
 		for _, rr := range m.Answer {

@@ -209,4 +209,4 @@ func (p *primary) dials() (n int) {
 }
 
 // peer is where primary is asked.
-func peer(key *Key) Peer { return Peer{netip.MustParseAddrPort("192.0.2.53:53"), key} }
+func peer(key *Key) Peer { return Peer{Addr: netip.MustParseAddrPort("192.0.2.53:53"), Key: key} }
