@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -331,3 +332,28 @@ func manyHosts(origin string, serial int) string {
 }
 
 func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
+
+// The largest record that a zone may have goes into a message of a transfer, beside a signature and what EDNS asks for.
+func TestTransferOfALargeRecord(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "zone")
+	text := manyHosts("mail.example.org.", 1) + "big TXT" + strings.Repeat(` "`+strings.Repeat("x", 255)+`"`, 222) + "\n"
+	if err := writeFile(path, text); err != nil {
+		t.Fatal(err)
+	}
+	d := newDeciding(t, primaryOf(path))
+	records := 0
+	for i, m := range d.talk("198.51.100.9", message.TCP, withEDNS(question("mail.example.org.", dns.TypeAXFR)), peerSecret) {
+		if records += len(m.Answer); m.Truncated || len(m.Answer) == 0 {
+			t.Errorf("message %d has %d records, truncated: %v", i, len(m.Answer), m.Truncated)
+		}
+	}
+	if z := d.Zones()[0]; records < z.Records+1 {
+		t.Errorf("%d records are sent of %d", records, z.Records)
+	}
+	if err := writeFile(path, text+"big TXT"+strings.Repeat(` "`+strings.Repeat("y", 255)+`"`, 2)+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(d.engine.serving().config); err == nil || !strings.Contains(err.Error(), "too many for one message; remove some") {
+		t.Errorf("with more than that the zone gives %v", err)
+	}
+}
