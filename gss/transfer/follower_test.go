@@ -33,8 +33,11 @@ type following struct {
 }
 
 // follow starts to follow; dir has what was kept before.
-func follow(t *testing.T, dir string, z *zone.Zone) *following {
+func follow(t *testing.T, dir string, z *zone.Zone, changes ...func(*following)) *following {
 	f := &following{t: t, dir: dir, version: z, ended: make(chan struct{})}
+	for _, change := range changes {
+		change(f)
+	}
 	f.primary = &primary{t: t, now: func() *zone.Zone { return f.version }, past: NewHistory()}
 	f.Follower = NewFollower(Options{
 		Log: quiet, Dir: dir, Client: &Client{Dial: f.dial}, Random: func() float64 { return 0 },

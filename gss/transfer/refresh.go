@@ -55,6 +55,7 @@ func (f *Follower) watch(ctx context.Context, z *followed) {
 
 // begin serves what was in the zone's file, and says when to ask the primaries first.
 func (f *Follower) begin(z *followed, now time.Time) time.Duration {
+	defer f.contain(z)
 	z.serving.Lock()
 	defer z.serving.Unlock()
 	f.mu.Lock()
@@ -107,6 +108,7 @@ func (f *Follower) wake(z *followed, now time.Time) time.Duration {
 
 // expire has a zone served no more when its time is over, and gives how long it has not to look again.
 func (f *Follower) expire(z *followed, now time.Time) time.Duration {
+	defer f.contain(z)
 	z.serving.Lock()
 	defer z.serving.Unlock()
 	f.mu.Lock()
@@ -127,19 +129,24 @@ func (f *Follower) expire(z *followed, now time.Time) time.Duration {
 	return left
 }
 
-// ErrFault says that an attempt to refresh a zone came to an end by a fault of our own.
+// ErrFault says that something about a zone came to an end by a fault of our own.
 var ErrFault = errors.New("a fault of this server")
 
-// contain has a fault that was met while a zone was refreshed cost no more than the attempt. It is deferred.
+// contain has a fault that was met while a zone was followed cost no more than that step: the primaries are asked again as after
+// an attempt that failed. It is deferred.
 func (f *Follower) contain(z *followed) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	err := fmt.Errorf("%w: %v", ErrFault, p)
-	f.o.Log.Error("refresh of a zone lost to a fault", "zone", bare(z.Origin), "err", err, "stack", string(debug.Stack()))
+	f.o.Log.Error("a zone met a fault", "zone", bare(z.Origin), "err", err, "stack", string(debug.Stack()))
 	f.o.Observe(Outcome{z.Origin, None, err})
-	f.after(z, time.Time{}, err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	z.err = err
+	z.schedule.failures++
+	z.next = time.Now().Add(z.schedule.wait(f.o.Random()))
 }
 
 // refresh asks the primaries, one after the other until one has a newer version.

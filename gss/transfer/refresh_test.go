@@ -38,6 +38,37 @@ func TestPanicOfARefresh(t *testing.T) {
 	})
 }
 
+// So does one when a zone is begun to be followed, expires, or is good again.
+func TestPanicOfOtherSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const retry = 700 * time.Second
+		dir, z := t.TempDir(), versionOf(t, "1 3600 700 86400 5")
+		follow(t, dir, z).end()
+		f := follow(t, dir, z, func(f *following) { f.faulty = true })
+		defer f.end()
+		f.after(time.Second)
+		f.want()
+		faulted := func(step string) {
+			t.Helper()
+			if s := f.status(); !errors.Is(s.Err, ErrFault) {
+				t.Errorf("%s: the status is %+v", step, s)
+			}
+		}
+		f.set(func() { f.down = true })
+		f.after(24 * time.Hour)
+		faulted("it expires")
+		f.set(func() { f.down = false })
+		f.after(retry)
+		faulted("it is good again")
+		f.panics(false)
+		f.after(retry)
+		f.want("1")
+		if s := f.status(); !s.Good || s.Err != nil {
+			t.Errorf("the status is %+v", s)
+		}
+	})
+}
+
 // A zone expires when its time is over, also while a primary sends a new version ever so slowly.
 func TestExpiresInATransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
