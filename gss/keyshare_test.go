@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -219,5 +220,33 @@ func TestSharedKeysThatMakeNoSense(t *testing.T) {
 	})
 	if _, err := sign.DecodeKey([]byte("x")); err == nil {
 		t.Error("one part is a key")
+	}
+}
+
+// Site selectors with a mesh have the keys of all their zones in common, those of the first config and those that a reload signs.
+func TestKeysAreShared(t *testing.T) {
+	dir := t.TempDir()
+	config := func(dnssec string) Config {
+		cfg := mustDecode(t, strings.Replace(nodeFile, "      primary:", dnssec, 1))
+		cfg.checked, cfg.StateDir = nil, dir
+		cfg.Mesh = &mesh.Config{Listen: netip.MustParseAddrPort("127.0.0.1:7946"), Key: make(mesh.Key, 32)}
+		cfg.Mesh.Key[0] = 1
+		return cfg
+	}
+	for _, first := range []string{signedZone, "      primary:"} {
+		g, err := New(config(first), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Reload(config(signedZone)); err != nil {
+			t.Fatal(err)
+		}
+		is := g.engine.serving().signed["mail.example.org."]
+		if is.shared == nil || is.shared.node != "gss-east" || is.shared.data != g.engine.data {
+			t.Errorf("the keys are shared by %+v", is.shared)
+		}
+		if err := is.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
