@@ -132,9 +132,11 @@ type Load struct {
 	Fresh time.Duration `yaml:"fresh"` // how long a report of a balancer counts; default 3s
 }
 
+const defaultStateDir = "/var/lib/anycastle/gss"
+
 // SetDefaults implements config.Defaulter.
 func (c *Config) SetDefaults() {
-	*c = Config{StateDir: "/var/lib/anycastle/gss", Load: defaultLoad()}
+	*c = Config{StateDir: defaultStateDir, Load: defaultLoad()}
 	c.EDNS.SetDefaults()
 	c.Limits.SetDefaults()
 }

@@ -93,3 +93,20 @@ func askServer(ctx context.Context, q *dns.Msg, server string) (*dns.Msg, error)
 	}
 	return m, err
 }
+
+// DefaultKeys is the directory of keys of a node file that says nothing about it.
+const DefaultKeys = defaultStateDir + "/keys"
+
+// AdoptKey takes over a zone that was signed elsewhere with one key alone, whose ID is that of its files in the directory, and whose
+// DS record the parent has.
+func AdoptKey(dir, zone, id string) error {
+	name, err := canonical(zone)
+	if err != nil {
+		return err
+	}
+	store, err := sign.OpenStore(dir, name)
+	if err != nil {
+		return err
+	}
+	return store.Adopt(id, time.Now())
+}
