@@ -24,7 +24,8 @@
 //
 // Counting is in a table of fixed size, of sets of eight buckets in one cache line, chosen by a keyed hash. A bucket is one
 // word, changed by compare-and-swap: no lock, no allocation, and no goroutine. It holds the time at which its debt is
-// paid: each reply adds 1/rate seconds, and time pays them off.
+// paid: each reply adds 1/rate seconds, and time pays them off. The times wrap: every 61 hours who comes first to a part of
+// the table empties the buckets there that owe nothing.
 //
 // When all eight buckets of a set are taken, a new network takes the one with the least debt, and takes over the debt with
 // it. So no bucket ever shows less than its network owes: what is evicted had the least debt of the set, the debts of the

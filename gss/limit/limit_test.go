@@ -263,20 +263,6 @@ func TestFullTableHoldsBack(t *testing.T) {
 	}
 }
 
-// Ticks wrap after 20 days.
-func TestTicksWrap(t *testing.T) {
-	l := newLimiter(t, func(c *Config) { c.Slip = 0 })
-	wrap := testStart.Add(tick << tickBits)
-	r := Reply{To: victim}
-	flood(l, r, wrap.Add(-time.Second), 1000, time.Second)
-	if v := l.Decide(wrap.Add(time.Second), r); v != Drop {
-		t.Errorf("a second after the wrap: %v", v)
-	}
-	if v := l.Decide(wrap.Add(time.Minute), r); v != Send {
-		t.Errorf("a minute after it: %v", v)
-	}
-}
-
 // Callers look at the clock once in a batch: one is always a little behind another.
 func TestClocksOfCallersDiffer(t *testing.T) {
 	l := newLimiter(t, nil)

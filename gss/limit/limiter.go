@@ -150,7 +150,8 @@ func (l *Limiter) Query(now time.Time, from netip.Addr, stream bool) bool {
 	return l.cfg.LogOnly
 }
 
-func (l *Limiter) ticks(now time.Time) uint64 { return uint64(now.Sub(l.start) / tick) }
+// ticks counts from the start; a batch of queries may have been read a moment before.
+func (l *Limiter) ticks(now time.Time) uint64 { return uint64(max(now.Sub(l.start), 0) / tick) }
 
 // notIPv6 marks the number of an IPv4 network. As IPv6 it would be multicast, which sends nothing.
 const notIPv6 = 0xffff_ffff << 32

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"math/bits"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,9 +16,15 @@ const (
 	slipMask = 1<<slipBits - 1
 	tagShift = tickBits + slipBits
 
-	// tick is the unit of debts. The ticks wrap after 20 days; a bucket that nobody has touched for as long shows a debt
-	// for a few minutes that it does not have.
+	// tick is the unit of debts. The ticks wrap after 20 days.
 	tick = 100 * time.Nanosecond
+
+	// epochBits gives the ticks after which buckets are swept, 61 hours: an eighth of those that wrap, so that what is in
+	// a bucket is always clearly past or clearly to come.
+	epochBits = tickBits - 3
+
+	// stretchSize is how many sets are swept at once, in some 10 µs.
+	stretchSize = 1 << 10
 
 	// maxSkew is by how much the clocks of callers may differ, each of which looks at its own once in a batch.
 	maxSkew = time.Minute
@@ -41,21 +48,32 @@ func perSecond(n int, penalty time.Duration) rate {
 
 // table holds the debts. It is safe for concurrent use.
 type table struct {
-	sets []set
-	mask uint64
+	sets      []set
+	mask      uint64
+	stretches []stretch
 }
 
 // set is one cache line.
 type set [setSize]atomic.Uint64
 
+// stretch is a part of the sets, which is swept by who comes first in an epoch.
+type stretch struct {
+	epoch atomic.Uint64 // that it has been swept for
+	mu    sync.Mutex    // held while it is
+}
+
 func newTable(size int) *table {
 	n := size / setSize
-	return &table{sets: make([]set, n), mask: uint64(n - 1)}
+	return &table{sets: make([]set, n), mask: uint64(n - 1), stretches: make([]stretch, (n+stretchSize-1)/stretchSize)}
 }
 
 // use books one use of the key's bucket at the tick, and says whether it is over the rate, and then whether it is told.
 func (t *table) use(key, now uint64, r *rate) (over, told bool) {
-	s := &t.sets[key&t.mask]
+	i := key & t.mask
+	if epoch := now >> epochBits; t.stretches[i/stretchSize].epoch.Load() < epoch {
+		t.sweep(i/stretchSize, epoch, now)
+	}
+	s := &t.sets[i]
 	tag := key >> tagShift
 	for {
 		at, word, debt := s.find(tag, now, r)
@@ -83,14 +101,39 @@ func (t *table) use(key, now uint64, r *rate) (over, told bool) {
 	}
 }
 
+// sweep empties the buckets of a stretch that owe nothing. Who is late by no more than maxSkew finds all that it needs.
+func (t *table) sweep(number, epoch, now uint64) {
+	st := &t.stretches[number]
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	was := st.epoch.Load()
+	if was >= epoch {
+		return // somebody else has done it meanwhile
+	}
+	first := number * stretchSize
+	for i := first; i < min(first+stretchSize, uint64(len(t.sets))); i++ {
+		for j := range t.sets[i] {
+			w := t.sets[i][j].Load()
+			// what nobody has used for a whole epoch was paid long ago, and what it holds may look like anything
+			if epoch-was > 1 || past(w-now+uint64(maxSkew/tick)) {
+				t.sets[i][j].CompareAndSwap(w, 0)
+			}
+		}
+	}
+	st.epoch.Store(epoch)
+}
+
+// past says whether the difference of two ticks is below 0.
+func past(d uint64) bool { return d&tickMask > tickMask/2 }
+
 // find gives the bucket of the tag, or the one that it takes over: that with the least debt. The debt is as of now.
 func (s *set) find(tag, now uint64, r *rate) (at int, word, debt uint64) {
 	debt = 1 << 63
 	for i := range s {
 		w := s[i].Load()
 		d := (w - now) & tickMask
-		if d > r.most {
-			d = r.overdue(d)
+		if d > r.most || w == 0 {
+			d = r.unusual(w, d)
 		}
 		if w>>tagShift == tag {
 			return i, w, d
@@ -102,13 +145,13 @@ func (s *set) find(tag, now uint64, r *rate) (at int, word, debt uint64) {
 	return at, word, debt
 }
 
-// overdue gives the debt where the difference of two ticks is larger than any: there is none, unless the caller's clock
-// is behind that of who booked it.
-func (r *rate) overdue(d uint64) uint64 {
-	if d <= r.most+uint64(maxSkew/tick) {
-		return r.most
+// unusual gives the debt of a bucket that is empty, or where the difference of two ticks is larger than any debt: there is
+// none, unless the caller's clock is behind that of who booked it.
+func (r *rate) unusual(word, d uint64) uint64 {
+	if word == 0 || past(d) {
+		return 0
 	}
-	return 0
+	return r.most
 }
 
 // Seed is what the hashes of a Limiter depend on, so that nobody outside can choose names and networks that share a bucket.
