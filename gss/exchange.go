@@ -31,10 +31,11 @@ type exchange struct {
 	signature *transfer.Signature // nil: the query has none
 	more      func([]byte) bool   // sends a message of the reply that is not its last, and says whether to go on; nil over UDP
 	now       time.Time
-	zone      string // that answered
+	zone      string // whose transfer it is
+	judged    bool   // the limits have been asked
 }
 
-// run gives the last message of the reply.
+// run gives the last message of the reply; nil if limits hold it back.
 func (x *exchange) run() ([]byte, error) {
 	q := x.query
 	if q.TSIG != nil {
@@ -52,9 +53,11 @@ func (x *exchange) run() ([]byte, error) {
 	}
 	a := &answerer{now: x.served, client: q.Client().Addr()}
 	m, extras := a.answer(q)
-	x.zone = a.zone
-	if a.unsigned != nil {
-		x.metrics.unsigned.Inc()
+	if instead, held := x.hold(a.like); held {
+		return instead, a.failed
+	}
+	if a.secure(m, q, &extras) != nil {
+		x.metrics.unsigned.Inc() // the reply is good without
 	}
 	reply, err := x.finish(m, extras)
 	return reply, errors.Join(err, a.failed)

@@ -1,15 +1,11 @@
 package gss
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
 	"time"
-
-	"github.com/miekg/dns"
 
 	"anycastle/gss/cookie"
 	"anycastle/gss/limit"
@@ -84,44 +80,4 @@ func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (n int, v udp.Verdic
 // Slow implements udp.Handler.
 func (g *GSS) Slow(dst, query []byte, from netip.AddrPort) int {
 	return copy(dst, g.respond(query, message.UDP, from))
-}
-
-// nameHash is what names are equal by for limits: a hash of the wire form in lower case.
-func (g *GSS) nameHash(wire []byte) uint64 { return maphash.Bytes(g.seed, wire) }
-
-// limitReply says what becomes of a reply of the slow path over UDP: it may be held back, or replaced.
-func (g *GSS) limitReply(served *snapshot, q *message.Query, reply []byte, zone string, now time.Time) []byte {
-	if q == nil || q.Via != message.UDP || reply == nil {
-		return reply
-	}
-	r := limit.Reply{To: q.From.Addr(), Kind: kindOf(reply), Trusted: q.Trusted()}
-	name := q.Name
-	if r.Kind == limit.NameError {
-		name = zone // each name that does not exist is another one
-	}
-	var wire [256]byte
-	if n, err := dns.PackDomainName(name, wire[:], 0, nil, false); err == nil {
-		r.Name = g.nameHash(wire[:n])
-	}
-	switch served.limiter.Decide(now, r) {
-	case limit.Drop:
-		return nil
-	case limit.Slip:
-		return served.edge.Slip(q)
-	}
-	return reply
-}
-
-// kindOf says by what a reply is equal to others.
-func kindOf(reply []byte) limit.Kind {
-	switch message.Rcode(reply) {
-	case dns.RcodeSuccess:
-		if binary.BigEndian.Uint16(reply[6:]) == 0 && reply[2]&4 == 0 {
-			return limit.Referral
-		}
-		return limit.Answer
-	case dns.RcodeNameError:
-		return limit.NameError
-	}
-	return limit.Failure
 }

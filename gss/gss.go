@@ -230,12 +230,10 @@ func (g *GSS) respondStream(wire []byte, via message.Transport, from netip.AddrP
 	if why != "" {
 		return nil
 	}
-	zone := ""
+	x := &exchange{GSS: g, served: served, query: q, more: more, now: now}
 	if reply == nil {
-		x := &exchange{GSS: g, served: served, query: q, more: more, now: now}
 		var err error
-		reply, err = x.run()
-		switch zone = x.zone; {
+		switch reply, err = x.run(); {
 		case errors.Is(err, errAborted):
 			why = aborted
 			return nil
@@ -245,7 +243,12 @@ func (g *GSS) respondStream(wire []byte, via message.Transport, from netip.AddrP
 			return nil
 		}
 	}
-	if reply = g.limitReply(served, q, reply, zone, now); reply == nil {
+	if !x.judged {
+		if instead, held := x.hold(likenessOfOther(q, reply)); held {
+			reply = instead
+		}
+	}
+	if reply == nil {
 		why = limited
 	}
 	return reply

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"anycastle/gss/decide"
+	"anycastle/gss/limit"
 	"anycastle/gss/message"
 	"anycastle/gss/table"
 	"anycastle/gss/zone"
@@ -28,11 +29,11 @@ type answerer struct {
 	client netip.Addr // by which rules decide
 
 	used   []part
-	zone   string // that answered
-	scope  int    // bits of the client's address that counted
+	zone   *zone.Zone  // that answered; nil: none
+	result zone.Result // what it says; of a query for it
+	like   likeness
+	scope  int // bits of the client's address that counted
 	failed error
-
-	unsigned error // what could not be signed; the reply is good without
 }
 
 // part is a rule that had one in an answer.
@@ -42,21 +43,21 @@ type part struct {
 	variant int
 }
 
-// answer gives the reply to a query that no other layer has answered, and what goes with it.
+// answer gives the reply to a query that no other layer has answered, and what goes with it. It is not signed yet.
 func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 	m := &dns.Msg{}
+	a.like.kind = limit.Failure
 	z := a.now.zones.Find(q.Name, q.Question.Qtype)
 	if z == nil {
 		m.Rcode = dns.RcodeRefused
 		return m, message.Extras{Errors: []message.ExtendedError{{Code: dns.ExtendedErrorCodeNotAuthoritative}}}
 	}
-	a.zone = z.Origin()
 	if q.Question.Qtype == dns.TypeNXNAME {
 		m.Rcode = dns.RcodeFormatError // RFC 9824 section 3.5
 		return m, message.Extras{Errors: []message.ExtendedError{{Code: dns.ExtendedErrorCodeInvalidQueryType}}}
 	}
 	r := z.Lookup(q.Question.Name, q.Question.Qtype, a.live)
-	if a.now.absent[a.zone] { // RFC 1034 section 4.3.5
+	if a.now.absent[z.Origin()] { // RFC 1034 section 4.3.5
 		if !a.now.ofRules(&r, q.Question.Qtype) {
 			m.Rcode = dns.RcodeServerFailure
 			return m, message.Extras{Errors: []message.ExtendedError{expired}}
@@ -64,11 +65,8 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 		r.Additional = nil
 	}
 	m = newReply(r)
+	a.zone, a.result, a.like = z, r, likenessOf(z, q, &r)
 	x := message.Extras{Glue: r.Glue, Scope: a.scope}
-	if is := a.now.signed[z.Origin()]; is != nil && q.DO {
-		a.unsigned = is.secure(m, r, q.Question.Qtype, q.CO)
-		x.CO = q.CO && r.Kind == zone.NXDomain && len(m.Ns) > len(r.Authority) // there is a denial
-	}
 	if q.Expire {
 		left := a.now.moves.expire(z, time.Now())
 		x.Expire = &left
@@ -86,6 +84,20 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 		}
 	}
 	return m, x
+}
+
+// secure signs the reply that answer has given, where its zone is signed and the client wants that.
+func (a *answerer) secure(m *dns.Msg, q *message.Query, x *message.Extras) error {
+	if a.zone == nil || !q.DO {
+		return nil
+	}
+	is := a.now.signed[a.zone.Origin()]
+	if is == nil {
+		return nil
+	}
+	err := is.secure(m, a.result, q.Question.Qtype, q.CO)
+	x.CO = q.CO && a.result.Kind == zone.NXDomain && len(m.Ns) > len(a.result.Authority) // there is a denial
+	return err
 }
 
 // staleError tells a resolver's people that nothing of a rule works.

@@ -14,7 +14,7 @@ type Kind uint8
 // The kinds.
 const (
 	Answer    Kind = iota // by the name that was asked for, or the wildcard that matched it
-	NoData                // by the name
+	NoData                // likewise
 	Referral              // by the delegated name
 	NameError             // by the zone: each name that does not exist is another one
 	Failure               // FORMERR, REFUSED and the like: all alike, whatever was asked

@@ -1,0 +1,103 @@
+package gss
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"anycastle/gss/message"
+	"anycastle/gss/udp"
+)
+
+// udpReply gives the reply over UDP of the path that a query takes.
+func (d *deciding) udpReply(l udp.Lane, query []byte, from netip.AddrPort) []byte {
+	dst := make([]byte, udp.MaxReply)
+	n, v := l.Fast(dst, query, from)
+	if v == udp.Slow {
+		n = d.Slow(dst, query, from)
+	}
+	return dst[:n]
+}
+
+// Random names get no more replies than one name does, whatever they lie below.
+func TestFloodOfRandomNamesIsLimited(t *testing.T) {
+	text := strings.Replace(nodeFile, "        web ", "        sub NS ns.sub\n        ns.sub A 192.0.2.77\n        *.w TXT wide\n"+
+		"        *.c CNAME web\n        old DNAME other.example.org.\n        web ", 1)
+	for _, signed := range []bool{false, true} {
+		for what, tc := range map[string]struct {
+			name string // with %d for a number
+			t    uint16
+		}{
+			"one name":                {"other", dns.TypeMX},
+			"no such name":            {"r%d", dns.TypeTXT},
+			"below a delegation":      {"r%d.sub", dns.TypeTXT},
+			"wildcard":                {"r%d.w", dns.TypeTXT},
+			"wildcard, other type":    {"r%d.w", dns.TypeA},
+			"wildcard of an alias":    {"r%d.c", dns.TypeA},
+			"wildcard of a rule":      {"r%d.pop", dns.TypeA},
+			"below a DNAME":           {"r%d.old", dns.TypeA},
+			"no data":                 {"web", dns.TypeAAAA},
+			"refused, in other zones": {"r%d.example.net.", dns.TypeA},
+		} {
+			t.Run(fmt.Sprintf("%s, signed %v", what, signed), func(t *testing.T) {
+				d := newDeciding(t, text)
+				if signed {
+					d = newDeciding(t, strings.Replace(text, "      primary:", signedZone, 1))
+					if err := d.openKeys(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					d.see()
+				}
+				l, whole := d.Lane(0), 0
+				l.Begin(time.Now())
+				is := d.engine.serving().signed["mail.example.org."]
+				var before uint64
+				if signed {
+					before = is.signer.Signed()
+				}
+				for i := range 1000 {
+					name := strings.Replace(tc.name, "%d", fmt.Sprint(i), 1)
+					if !strings.HasSuffix(name, ".") {
+						name += ".mail.example.org."
+					}
+					m := question(name, tc.t)
+					m.SetEdns0(1232, true)
+					if r := d.udpReply(l, packed(t, m), netip.MustParseAddrPort("192.0.2.9:53")); r[2]&2 == 0 {
+						whole++
+					}
+				}
+				if whole < 190 || whole > 230 {
+					t.Errorf("of 1000 replies %d are whole, want some 200", whole)
+				}
+				if signed {
+					if n := is.signer.Signed() - before; n > 500 {
+						t.Errorf("%d signatures were made for 200 replies", n)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Names that are not random are counted apart, and so are those below two delegations or wildcards.
+func TestOtherNamesAreNotLimited(t *testing.T) {
+	text := strings.Replace(nodeFile, "        web ", "        s1 NS ns.s1\n        ns.s1 A 192.0.2.77\n        s2 NS ns.s1\n"+
+		"        *.w1 TXT wide\n        *.w2 TXT wide\n        web ", 1)
+	for _, pair := range [][2]string{{"other", "alias"}, {"a.s1", "a.s2"}, {"a.w1", "a.w2"}, {"a.w1", "deep"}, {"nope", "a.s1"}} {
+		d := newDeciding(t, text)
+		ask := func(name string) []byte {
+			wire := packed(t, question(name+".mail.example.org.", dns.TypeTXT))
+			return d.respond(wire, message.UDP, netip.MustParseAddrPort("198.51.100.9:53"))
+		}
+		for range 300 {
+			ask(pair[0])
+		}
+		if r := ask(pair[1]); r[2]&2 != 0 {
+			t.Errorf("%s is limited by a flood of %s", pair[1], pair[0])
+		}
+	}
+}
