@@ -18,6 +18,7 @@ func (g *GSS) Status() map[string]func() any {
 		"/v1/vantage":      func() any { return g.Vantages() },
 		"/v1/answer-order": func() any { return g.Orders() },
 		"/v1/balancer":     func() any { return g.Balancers() },
+		"/v1/limit":        func() any { return g.Limits() },
 	}
 }
 

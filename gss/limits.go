@@ -2,6 +2,8 @@ package gss
 
 import (
 	"hash/maphash"
+	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -70,4 +72,32 @@ func (x *exchange) hold(l likeness) (instead []byte, held bool) {
 		return x.served.edge.Slip(q), true
 	}
 	return nil, false
+}
+
+// topNetworks is how many networks are shown.
+const topNetworks = 20
+
+// LimitStatus is how often something was beyond a limit, for `show limit`.
+type LimitStatus struct {
+	Limit   string       `json:"limit"`
+	Network netip.Prefix `json:"network,omitzero"` // missing: of all networks, since the start
+	Held    uint64       `json:"held"`             // back; of a network roughly
+	Logged  uint64       `json:"logged"`           // and let go (log_only)
+	Last    time.Time    `json:"last,omitzero"`    // of a network
+}
+
+// Limits gives all limits, and then the networks that were beyond them most in the last minutes.
+func (g *GSS) Limits() []LimitStatus {
+	list, l := []LimitStatus{}, g.engine.serving().limiter
+	for _, c := range l.Counts() {
+		list = append(list, LimitStatus{Limit: c.Reason.String(), Held: c.Held, Logged: c.Logged})
+	}
+	for _, n := range l.Top(time.Now(), topNetworks) {
+		s := LimitStatus{Limit: n.Reason.String(), Network: n.Network, Held: n.Count, Last: n.Last}
+		if !n.Held {
+			s.Held, s.Logged = 0, n.Count
+		}
+		list = append(list, s)
+	}
+	return list
 }

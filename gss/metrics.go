@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"anycastle/gss/decide"
+	"anycastle/gss/limit"
 	"anycastle/gss/message"
 	"anycastle/gss/transfer"
 	"anycastle/gss/udp"
@@ -17,6 +18,7 @@ import (
 type metrics struct {
 	queries    *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
+	limited    *prometheus.CounterVec
 	faults     prometheus.Counter
 	place      *prometheus.GaugeVec
 	headroom   *prometheus.GaugeVec
@@ -34,16 +36,19 @@ type metrics struct {
 	mu       sync.Mutex            // guards the rest
 	counters func() []udp.Counters // of the sockets; nil until they are open
 	taken    udp.Counters          // the sum of what is in queries and dropped of them
+	limits   func() []limit.Count  // likewise
+	told     map[limit.Reason]limit.Count
 }
 
-// traffic is the counts of messages. Those that the sockets count for themselves are added when they are asked for, so that a
-// query does not have to.
+// traffic is the counts of messages. Those that the sockets and the limits count for themselves are added when they are asked
+// for, so that a query does not have to.
 type traffic metrics
 
 // Describe implements prometheus.Collector.
 func (t *traffic) Describe(to chan<- *prometheus.Desc) {
 	t.queries.Describe(to)
 	t.dropped.Describe(to)
+	t.limited.Describe(to)
 }
 
 // Collect implements prometheus.Collector.
@@ -51,9 +56,10 @@ func (t *traffic) Collect(to chan<- prometheus.Metric) {
 	t.take()
 	t.queries.Collect(to)
 	t.dropped.Collect(to)
+	t.limited.Collect(to)
 }
 
-// take adds what the sockets have counted since it was last added.
+// take adds what the sockets and the limits have counted since it was last added.
 func (t *traffic) take() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,35 +77,49 @@ func (t *traffic) take() {
 	udpLabel := message.UDP.String()
 	t.queries.WithLabelValues(udpLabel, dns.RcodeToString[dns.RcodeSuccess]).Add(float64(sum.Fast - t.taken.Fast))
 	for i := range udp.Reasons {
-		if i == udp.Unanswered {
+		why := i.String()
+		switch i {
+		case udp.Unanswered:
 			continue // respond knows why
+		case udp.Unwanted:
+			why = string(limited) // or lost to a fault, which faults counts
 		}
 		if n := sum.Dropped[i] - t.taken.Dropped[i]; n > 0 {
-			t.dropped.WithLabelValues(udpLabel, i.String()).Add(float64(n))
+			t.dropped.WithLabelValues(udpLabel, why).Add(float64(n))
 		}
 	}
 	if n := sum.Overflowed - t.taken.Overflowed; n > 0 {
 		t.dropped.WithLabelValues(udpLabel, "overflow").Add(float64(n))
 	}
 	t.taken = sum
+	for _, c := range t.limits() {
+		was := t.told[c.Reason]
+		t.limited.WithLabelValues(c.Reason.String(), "held").Add(float64(c.Held - was.Held))
+		t.limited.WithLabelValues(c.Reason.String(), "logged").Add(float64(c.Logged - was.Logged))
+		t.told[c.Reason] = c
+	}
 }
 
-// serve has the counts of the sockets be counted too.
-func (m *metrics) serve(counters func() []udp.Counters) {
+// serve has the counts of the sockets and the limits be counted too.
+func (m *metrics) serve(counters func() []udp.Counters, limits func() []limit.Count) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.counters = counters
+	m.counters, m.limits = counters, limits
 }
 
 // newMetrics makes the metrics and registers them, unless reg is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		told: map[limit.Reason]limit.Count{},
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "anycastle_gss_queries_total", Help: "DNS queries answered, by transport and response code.",
 		}, []string{"transport", "rcode"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "anycastle_gss_dropped_total", Help: "Messages that were given no reply, by transport and reason.",
 		}, []string{"transport", "reason"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "anycastle_gss_limited_total", Help: "What was beyond a limit, by limit and effect: held back, or only logged (log_only).",
+		}, []string{"limit", "effect"}),
 		faults: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "anycastle_gss_faults_total", Help: "Queries lost to a fault of the server itself; anything but 0 is a bug.",
 		}),

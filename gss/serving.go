@@ -64,6 +64,9 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 		s.limiter = was.limiter
 	} else {
 		s.limiter = limit.New(cfg.Limits, limit.Random(), time.Now())
+		if was != nil {
+			s.limiter.Succeed(was.limiter)
+		}
 	}
 	s.tables = table.Config{
 		Key: hashKey(), Cookies: tableCookies{g.cookies}, NoSubnets: !cfg.EDNS.ClientSubnet,

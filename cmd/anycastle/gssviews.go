@@ -118,6 +118,17 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			}
 		}),
 	})
+	addView(cmd, e, f, view[gss.LimitStatus]{
+		noun: "limit", short: "What was beyond the limits of queries and replies, and the networks that were so most", roles: onGSS,
+		head: []string{"LIMIT", "NETWORK", "HELD BACK", "LOGGED ONLY", "LAST"},
+		rows: one(func(l gss.LimitStatus) []string {
+			network, last := "all", "-"
+			if l.Network.IsValid() {
+				network, last = l.Network.String(), ago(l.Last)+" ago"
+			}
+			return []string{l.Limit, network, strconv.FormatUint(l.Held, 10), strconv.FormatUint(l.Logged, 10), last}
+		}),
+	})
 	addView(cmd, e, f, view[gss.OrderStatus]{
 		noun: "answer-order", short: "Orders about answers and their sites that stand, and how far drains are", roles: onGSS,
 		head: []string{"ABOUT", "ORDER", "FOR", "HOW FAR", "BY", "WHY"},

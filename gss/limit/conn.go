@@ -30,10 +30,8 @@ func (l *Limiter) Open(now time.Time, from netip.Addr) (*Conn, Reason) {
 	case l.networks[network] >= l.cfg.NetworkConnections:
 		why = NetworkConnection
 	}
-	// the bound on all is that of this machine's memory and descriptors, and so holds for everyone
 	if why == Connection || why == NetworkConnection && !l.exempt(from) {
-		l.note(now, number, number, why)
-		if why == Connection || !l.cfg.LogOnly {
+		if l.note(now, number, number, why) {
 			return nil, why
 		}
 	}

@@ -39,45 +39,70 @@ const (
 	topMemory = 5 * time.Minute // and for how long after the last time
 )
 
+// counters are of a Limiter and those that succeed it.
+type counters [stripes]stripe
+
 // stripe is a part of the counters, on cache lines of its own.
 type stripe struct {
-	n [reasons]atomic.Uint64
-	_ [128 - 8*reasons]byte
+	held, logged [reasons]atomic.Uint64
+	_            [128 - 2*8*reasons]byte
 }
 
-// Counts gives how many things each limit has held back so far.
-func (l *Limiter) Counts() map[Reason]uint64 {
-	m := make(map[Reason]uint64, reasons)
-	for r := range reasons {
+// Count is how often something was beyond a limit.
+type Count struct {
+	Reason Reason
+	Held   uint64 // back
+	Logged uint64 // and let go, as the Limiter was LogOnly
+}
+
+// Counts gives a Count for each Reason, in their order, with those of the Limiters before this one.
+func (l *Limiter) Counts() []Count {
+	list := make([]Count, reasons)
+	for r := range list {
+		list[r].Reason = Reason(r)
 		for i := range l.counts {
-			m[r] += l.counts[i].n[r].Load()
+			list[r].Held += l.counts[i].held[r].Load()
+			list[r].Logged += l.counts[i].logged[r].Load()
 		}
 	}
-	return m
+	return list
 }
 
-// note counts something that was held back.
-func (l *Limiter) note(now time.Time, key, network uint64, why Reason) {
-	n := l.counts[key%stripes].n[why].Add(1)
-	if n%sampled == 1 {
+// Succeed has the Limiter count on where the one before it has come to. It is called before the Limiter is used.
+func (l *Limiter) Succeed(was *Limiter) { l.counts = was.counts }
+
+// held says whether what is beyond a limit is held back. The bound on all connections is that of this machine's memory and
+// descriptors, and so holds whatever the config says.
+func (l *Limiter) held(why Reason) bool { return why == Connection || !l.cfg.LogOnly }
+
+// note counts something that is beyond a limit, and says whether it is held back.
+func (l *Limiter) note(now time.Time, key, network uint64, why Reason) bool {
+	held, c := l.held(why), &l.counts[key%stripes]
+	n := &c.logged[why]
+	if held {
+		n = &c.held[why]
+	}
+	if n.Add(1)%sampled == 1 {
 		l.top.add(now, network, why, sampled)
 	}
+	return held
 }
 
-// Limited is a network that a limit holds back.
+// Limited is a network that is beyond a limit.
 type Limited struct {
 	Network netip.Prefix
 	Reason  Reason
+	Held    bool   // back; else only counted
 	Count   uint64 // how often, roughly: it is sampled
 	Last    time.Time
 }
 
-// Top gives the networks that were held back most in the last minutes, at most n, the most first. Their order is that of
-// samples: a network that was held back a few times only may be missing.
+// Top gives the networks that were beyond limits most in the last minutes, at most n, the most first. Their order is that of
+// samples: a network that was so a few times only may be missing.
 func (l *Limiter) Top(now time.Time, n int) []Limited {
 	var out []Limited
 	for _, e := range l.top.entries(now) {
-		out = append(out, Limited{Network: l.prefix(e.network), Reason: e.why, Count: e.count, Last: e.last})
+		out = append(out, Limited{Network: l.prefix(e.network), Reason: e.why, Held: l.held(e.why), Count: e.count, Last: e.last})
 	}
 	return out[:min(len(out), max(n, 0))]
 }

@@ -55,7 +55,7 @@ type Limiter struct {
 	replies, udp, tcp           *table // nil for no limit
 	replyRate, udpRate, tcpRate rate
 	wholeRate                   rate // of all replies to a network; without cost for no limit
-	counts                      [stripes]stripe
+	counts                      *counters
 	top                         top
 	connMu                      sync.Mutex
 	conns                       int
@@ -75,7 +75,7 @@ func Random() Seed {
 
 // New gives a Limiter. The config must have passed Validate; now is any time before the first that a method is given.
 func New(cfg Config, seed Seed, now time.Time) *Limiter {
-	l := &Limiter{cfg: cfg, seed: seed, start: now, networks: map[netip.Prefix]int{}}
+	l := &Limiter{cfg: cfg, seed: seed, start: now, counts: new(counters), networks: map[netip.Prefix]int{}}
 	if cfg.ResponsesPerSecond > 0 || cfg.NetworkResponsesPerSecond > 0 {
 		l.replies = newTable(cfg.TableSize)
 	}
@@ -124,8 +124,7 @@ func (l *Limiter) Decide(now time.Time, r Reply) Verdict {
 	if told {
 		v, why = Slip, Slipped
 	}
-	l.note(now, key, network, why)
-	if l.cfg.LogOnly {
+	if !l.note(now, key, network, why) {
 		return Send
 	}
 	return v
@@ -146,8 +145,7 @@ func (l *Limiter) Query(now time.Time, from netip.Addr, stream bool) bool {
 	if over, _ := t.use(key, l.ticks(now), r); !over || l.exempt(from) {
 		return true
 	}
-	l.note(now, key, network, why)
-	return l.cfg.LogOnly
+	return !l.note(now, key, network, why)
 }
 
 // ticks counts from the start; a batch of queries may have been read a moment before.

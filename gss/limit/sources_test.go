@@ -52,8 +52,8 @@ func TestQuery(t *testing.T) {
 			t.Fatal("held back")
 		}
 	}
-	if got := logOnly.Counts()[UDPQuery]; got != 9 {
-		t.Errorf("counted %d, want 9", got)
+	if diff := cmp.Diff(Count{UDPQuery, 0, 9}, logOnly.Counts()[UDPQuery]); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 }
 
@@ -91,8 +91,15 @@ func TestOpen(t *testing.T) {
 	if l.conns != 0 || len(l.networks) != 0 {
 		t.Errorf("%d connections, networks %v are left", l.conns, l.networks)
 	}
-	want := map[Reason]uint64{Dropped: 0, Slipped: 0, UDPQuery: 0, TCPQuery: 0, Connection: 3, NetworkConnection: 1}
-	if diff := cmp.Diff(want, l.Counts()); diff != "" {
+	next := newLimiter(t, func(c *Config) { c.NetworkConnections, c.Connections, c.LogOnly = 1, 2, true })
+	next.Succeed(l)
+	for _, want := range []Reason{fine, fine, Connection} {
+		if c, why := next.Open(testStart, victim); c == nil && why != want || c != nil && want != fine {
+			t.Errorf("of its successor, which only logs: %v, %v; want %v", c != nil, why, want)
+		}
+	}
+	want := []Count{{Reason: Dropped}, {Reason: Slipped}, {Reason: UDPQuery}, {Reason: TCPQuery}, {Connection, 4, 0}, {NetworkConnection, 1, 1}}
+	if diff := cmp.Diff(want, next.Counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 }
@@ -143,7 +150,7 @@ func TestTop(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 	for i, w := range want {
-		if g := got[i]; g.Network.String() != w.network || g.Reason != w.why || g.Count < w.count*9/10 || g.Count > w.count*11/10 {
+		if g := got[i]; g.Network.String() != w.network || g.Reason != w.why || !g.Held || g.Count < w.count*9/10 || g.Count > w.count*11/10 {
 			t.Errorf("%d: %+v, want %+v", i, g, w)
 		}
 	}
