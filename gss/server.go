@@ -163,7 +163,9 @@ func (s *server) pause(ctx context.Context, err error) error {
 }
 
 // serveConn answers the connection's queries one after the other (RFC 7766 section 6.2) until the client closes it,
-// is idle or slow, or sends what deserves no reply. known is what the set of connections knows it by.
+// is idle or slow, or sends what deserves no reply. A reply waits for nothing but the processor, so that another order would
+// gain a client nothing; and one who sends many queries and reads no reply takes the memory of one. known is what the set of
+// connections knows it by.
 func (s *server) serveConn(conn, known net.Conn, via message.Transport, from netip.AddrPort) {
 	buf := make([]byte, 2+64<<10)
 	for {

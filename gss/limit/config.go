@@ -16,7 +16,6 @@ const (
 	maxTableSize = 1 << 26
 	maxExempt    = 256
 	maxConns     = 100_000
-	maxInFlight  = 1024
 )
 
 // Config is how much one source may ask for. A network is a source address cut to the prefix lengths.
@@ -35,7 +34,6 @@ type Config struct {
 	TCPQueriesPerSecond int `yaml:"tcp_queries_per_second"` // of a network over TCP and TLS; default 2000, 0 for no limit
 	Connections         int `yaml:"connections"`            // open at a time; default 1024
 	NetworkConnections  int `yaml:"network_connections"`    // of these from a network; default 128
-	InFlight            int `yaml:"in_flight"`              // queries of a connection that have no reply yet; default 32
 
 	IPv4Prefix int `yaml:"ipv4_prefix"` // default 24, 8 to 32
 	IPv6Prefix int `yaml:"ipv6_prefix"` // default 56, 16 to 64
@@ -50,7 +48,7 @@ type Config struct {
 func (c *Config) SetDefaults() {
 	*c = Config{
 		ResponsesPerSecond: 200, Window: 15 * time.Second, Slip: 1,
-		TCPQueriesPerSecond: 2000, Connections: 1024, NetworkConnections: 128, InFlight: 32,
+		TCPQueriesPerSecond: 2000, Connections: 1024, NetworkConnections: 128,
 		IPv4Prefix: 24, IPv6Prefix: 56, TableSize: 1 << 19,
 	}
 }
@@ -68,7 +66,6 @@ func (c *Config) Validate(at config.Cursor) {
 		{"tcp_queries_per_second", c.TCPQueriesPerSecond, 0, maxRate},
 		{"connections", c.Connections, 1, maxConns},
 		{"network_connections", c.NetworkConnections, 1, maxConns},
-		{"in_flight", c.InFlight, 1, maxInFlight},
 		{"ipv4_prefix", c.IPv4Prefix, 8, 32},
 		{"ipv6_prefix", c.IPv6Prefix, 16, 64},
 		{"table_size", c.TableSize, minTableSize, maxTableSize},

@@ -11,9 +11,8 @@ type Conn struct {
 	limiter *Limiter
 	network netip.Prefix
 
-	mu       sync.Mutex
-	inFlight int
-	closed   bool
+	mu     sync.Mutex
+	closed bool
 }
 
 // Open gives a connection from the address its place, or nil and the limit that it is beyond. Who gets nil closes the
@@ -38,25 +37,6 @@ func (l *Limiter) Open(now time.Time, from netip.Addr) (*Conn, Reason) {
 	l.conns++
 	l.networks[network]++
 	return &Conn{limiter: l, network: network}, 0
-}
-
-// Begin says whether a query that was read from the connection may be worked on. While it says no, who reads the
-// connection waits for an End before it goes on: the client feels that through TCP.
-func (c *Conn) Begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.inFlight >= c.limiter.cfg.InFlight {
-		return false
-	}
-	c.inFlight++
-	return true
-}
-
-// End says that a query that Begin let pass has its reply, or will get none.
-func (c *Conn) End() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.inFlight = max(c.inFlight-1, 0)
 }
 
 // Close gives the place back. It may be called more than once.

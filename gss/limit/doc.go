@@ -8,8 +8,8 @@
 // path for every reply, errors included. Replies to who has shown its address (message.Query.Trusted: a valid cookie, or
 // TCP) always go out.
 //
-// Per source: Query bounds the queries a second of a network, Open the connections of a network and of all, and Conn the
-// queries that a connection has in flight. The servers of UDP, TCP and TLS call these, before they read a query further.
+// Per source: Query bounds the queries a second of a network, and Open the connections of a network and of all. The servers
+// of UDP, TCP and TLS call these, before they read a query further.
 //
 // # On by default
 //
