@@ -276,7 +276,7 @@ func TestPipelinedQueriesOverTCP(t *testing.T) {
 
 func TestIdleConnectionsLockNobodyOut(t *testing.T) {
 	const most = 40
-	r := startRunning(t, 1, 1, func(c *Config) { c.Limits.Connections, c.Limits.NetworkConnections = most, most })
+	r := startRunning(t, 1, 1, func(c *Config) { c.Limits.NetworkConnections = most })
 	for i := range most + 10 {
 		conn, err := net.Dial("tcp", r.addr)
 		if err != nil {

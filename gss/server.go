@@ -133,13 +133,14 @@ func (s *server) serveListener(ctx context.Context, l listener) error {
 	}
 }
 
-// open gives a connection its place among those that are open. When there is none left, the one that has been quiet longest
-// makes room: clients that hold connections without using them cannot lock others out.
+// open gives a connection its place among those that are open. When there is none left, of all or for its network, the one
+// of these that has been quiet longest makes room: clients that hold connections without using them cannot lock others out.
 func (s *server) open(from netip.Addr) *limit.Conn {
-	place, why := s.limiter().Open(time.Now(), from)
-	if place == nil && why == limit.Connection && s.conns.evict() {
+	l := s.limiter()
+	place, why := l.Open(time.Now(), from)
+	if place == nil && s.conns.evict(func(c *limit.Conn) bool { return l.MakesRoom(c, from, why) }) {
 		s.metrics.evicted.Inc()
-		place, _ = s.limiter().Open(time.Now(), from)
+		place, _ = l.Open(time.Now(), from)
 	}
 	return place
 }
@@ -225,13 +226,13 @@ func (c *connSet) add(conn net.Conn, place *limit.Conn) {
 	c.used[conn] = &use{time.Now(), place}
 }
 
-// evict closes the connection that has been quiet longest, and says whether there was one.
-func (c *connSet) evict() bool {
+// evict closes the connection that has been quiet longest of those that would make room, and says whether there was one.
+func (c *connSet) evict(makesRoom func(*limit.Conn) bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var quiet net.Conn
 	for other, u := range c.used {
-		if quiet == nil || u.at.Before(c.used[quiet].at) {
+		if makesRoom(u.place) && (quiet == nil || u.at.Before(c.used[quiet].at)) {
 			quiet = other
 		}
 	}

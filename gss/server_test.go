@@ -122,3 +122,38 @@ func TestLongestQuietConnectionMakesRoom(t *testing.T) {
 		s.conns.closeAll()
 	})
 }
+
+// Who fills the places of a network locks its neighbours out no more than others.
+func TestQuietConnectionOfTheNetworkMakesRoom(t *testing.T) {
+	limits := testLimiter(t, func(c *limit.Config) { c.Connections, c.NetworkConnections = 10, 3 })
+	s := &server{metrics: newMetrics(nil), limiter: limits}
+	open := func(from string) net.Conn {
+		place := s.open(netip.MustParseAddr(from))
+		if place == nil {
+			t.Fatalf("a connection from %s is refused", from)
+		}
+		a, b := net.Pipe()
+		t.Cleanup(func() { a.Close(); b.Close() })
+		s.conns.add(a, place)
+		return a
+	}
+	isOpen := func(c net.Conn) bool { return c.SetDeadline(time.Time{}) == nil }
+	elsewhere := open("198.51.100.1")
+	first, second := open("192.0.2.1"), open("192.0.2.1")
+	open("192.0.2.1")
+	s.conns.touch(first)
+	open("192.0.2.200")
+	if isOpen(second) || !isOpen(first) || !isOpen(elsewhere) {
+		t.Errorf("open are the first: %v, the second: %v, one of another network: %v; want the second closed", isOpen(first), isOpen(second), isOpen(elsewhere))
+	}
+	if n := testutil.ToFloat64(s.metrics.evicted); n != 1 || len(s.conns.used) != 4 {
+		t.Errorf("%v are evicted and %d are left", n, len(s.conns.used))
+	}
+	// those of other limits, before a reload, would make no room
+	s.limiter = testLimiter(t, func(c *limit.Config) { c.Connections, c.NetworkConnections = 1, 1 })
+	open("192.0.2.1")
+	open("192.0.2.1")
+	if n := testutil.ToFloat64(s.metrics.evicted); n != 2 || !isOpen(first) {
+		t.Errorf("%v are evicted; the first of old is open: %v", n, isOpen(first))
+	}
+}

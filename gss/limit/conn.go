@@ -16,7 +16,7 @@ type Conn struct {
 }
 
 // Open gives a connection from the address its place, or nil and the limit that it is beyond. Who gets nil closes the
-// connection, or, for Connection, one that has been quiet for long, and asks again.
+// connection, or one that makes room, and asks again.
 func (l *Limiter) Open(now time.Time, from netip.Addr) (*Conn, Reason) {
 	number := l.network(from)
 	network := l.prefix(number)
@@ -37,6 +37,11 @@ func (l *Limiter) Open(now time.Time, from netip.Addr) (*Conn, Reason) {
 	l.conns++
 	l.networks[network]++
 	return &Conn{limiter: l, network: network}, 0
+}
+
+// MakesRoom says whether a connection from the address, which is beyond the limit, could be opened if this one were closed.
+func (l *Limiter) MakesRoom(c *Conn, from netip.Addr, beyond Reason) bool {
+	return c.limiter == l && (beyond == Connection || c.network == l.prefix(l.network(from)))
 }
 
 // Close gives the place back. It may be called more than once.
