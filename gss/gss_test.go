@@ -178,7 +178,7 @@ func TestNoAnswerBeforeTheFirstRound(t *testing.T) {
 func TestAddressThatCannotBeListenedOn(t *testing.T) {
 	taken := site(t, "127.0.0.1:0").Addr().String()
 	for listen, mend := range map[string]string{
-		taken:               "another program answers there",
+		taken:               "another program, or another user's, answers there",
 		"198.51.100.7:5353": "no interface of this node has it",
 	} {
 		cfg := mustDecode(t, strings.Replace(nodeFile, "198.51.100.7:53", listen, 1))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +24,12 @@ import (
 const (
 	idleTime   = 10 * time.Second       // for the next query of a connection, and for the client to take a reply
 	errorPause = 100 * time.Millisecond // after an error of a socket that is not closed, such as no free descriptor
+
+	// At the end: for what the kernel has of connections and queries already, and at most for the replies to those.
+	lastLook    = 100 * time.Millisecond
+	lastReplies = time.Second
+
+	usualQuery = 512 // octets; a connection keeps that much
 )
 
 // server moves messages between connections and respond.
@@ -44,7 +51,8 @@ type listener struct {
 	tls *tls.Config // nil: plain TCP
 }
 
-// bind opens TCP on every address, or none.
+// bind opens TCP on every address, or none. A successor, of the same user, may listen on them too, so that no query is lost
+// in a restart.
 func bind(ctx context.Context, addrs []netip.AddrPort, secure *tls.Config) (_ []listener, err error) {
 	var list []listener
 	defer func() {
@@ -52,7 +60,7 @@ func bind(ctx context.Context, addrs []netip.AddrPort, secure *tls.Config) (_ []
 			closeAll(list)
 		}
 	}()
-	var lc net.ListenConfig
+	lc := net.ListenConfig{Control: sharePort}
 	for _, a := range addrs {
 		ln, err := lc.Listen(ctx, "tcp", a.String())
 		if err != nil {
@@ -63,12 +71,20 @@ func bind(ctx context.Context, addrs []netip.AddrPort, secure *tls.Config) (_ []
 	return list, nil
 }
 
+// sharePort lets several sockets listen on one port.
+func sharePort(_, _ string, conn syscall.RawConn) (err error) {
+	failed := conn.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return errors.Join(failed, err)
+}
+
 func bindError(protocol string, err error) error {
 	switch {
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		err = fmt.Errorf("%w: no interface of this node has it; mend gss.listen or give the node the address", err)
 	case errors.Is(err, unix.EADDRINUSE):
-		err = fmt.Errorf("%w: another program answers there; stop it or mend gss.listen", err)
+		err = fmt.Errorf("%w: another program, or another user's, answers there; stop it or mend gss.listen", err)
 	}
 	return fmt.Errorf("answer on %s: %w", protocol, err)
 }
@@ -84,7 +100,8 @@ func closeAll(list []listener) {
 	}
 }
 
-// serve answers on the listeners until ctx is done, then closes them and every connection.
+// serve answers on the listeners until ctx is done. Then it takes the connections that are there, answers what has come on
+// all, and closes them.
 func (s *server) serve(ctx context.Context, list []listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range list {
@@ -92,7 +109,10 @@ func (s *server) serve(ctx context.Context, list []listener) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		closeAll(list)
+		for _, l := range list {
+			_ = l.SetDeadline(time.Now().Add(lastLook)) // no error, but where it is closed already
+		}
+		s.conns.stop(time.Now().Add(2 * lastLook)) // who is taken last gets lastLook too
 		return ctx.Err()
 	})
 	return g.Wait()
@@ -100,8 +120,12 @@ func (s *server) serve(ctx context.Context, list []listener) error {
 
 func (s *server) serveListener(ctx context.Context, l listener) error {
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer s.conns.closeAll()
+	defer func() {
+		l.Close()
+		cut := time.AfterFunc(lastReplies, s.conns.closeAll)
+		defer cut.Stop()
+		wg.Wait()
+	}()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -168,16 +192,21 @@ func (s *server) pause(ctx context.Context, err error) error {
 // gain a client nothing; and one who sends many queries and reads no reply takes the memory of one. known is what the set of
 // connections knows it by.
 func (s *server) serveConn(conn, known net.Conn, via message.Transport, from netip.AddrPort) {
-	buf := make([]byte, 2+64<<10)
+	buf := make([]byte, usualQuery)
 	for {
 		// one deadline for all of a query: a client that sends a byte now and then gains no time by it
-		if conn.SetDeadline(time.Now().Add(idleTime)) != nil {
+		if !s.conns.await(conn, time.Now().Add(idleTime)) {
 			return
 		}
 		if _, err := io.ReadFull(conn, buf[:2]); err != nil {
 			return
 		}
-		wire := buf[:binary.BigEndian.Uint16(buf)]
+		wire := buf
+		if n := int(binary.BigEndian.Uint16(buf)); n <= len(buf) {
+			wire = buf[:n]
+		} else {
+			wire = make([]byte, n)
+		}
 		if _, err := io.ReadFull(conn, wire); err != nil {
 			return
 		}
@@ -193,7 +222,7 @@ func (s *server) serveConn(conn, known net.Conn, via message.Transport, from net
 
 // send sends one message, and says whether the client has taken it.
 func (s *server) send(conn, known net.Conn, reply []byte) bool {
-	if conn.SetDeadline(time.Now().Add(idleTime)) != nil {
+	if conn.SetWriteDeadline(time.Now().Add(idleTime)) != nil {
 		return false
 	}
 	// length and message in one segment: RFC 7766 section 8
@@ -209,6 +238,7 @@ func (s *server) send(conn, known net.Conn, reply []byte) bool {
 type connSet struct {
 	mu   sync.Mutex
 	used map[net.Conn]*use
+	end  time.Time // when the last query may come; zero: it is not known yet
 }
 
 // use is what is known of an open connection.
@@ -224,6 +254,26 @@ func (c *connSet) add(conn net.Conn, place *limit.Conn) {
 		c.used = map[net.Conn]*use{}
 	}
 	c.used[conn] = &use{time.Now(), place}
+}
+
+// await gives a connection until a time for its next query, and says whether it is open.
+func (c *connSet) await(conn net.Conn, until time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.end.IsZero() {
+		until = c.end
+	}
+	return conn.SetDeadline(until) == nil
+}
+
+// stop has no connection wait for queries after the time.
+func (c *connSet) stop(end time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end = end
+	for conn := range c.used {
+		_ = conn.SetReadDeadline(end) // no error, but where it is closed already
+	}
 }
 
 // evict closes the connection that has been quiet longest of those that would make room, and says whether there was one.
