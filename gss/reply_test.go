@@ -172,6 +172,17 @@ func TestLastGoodIsAnswered(t *testing.T) {
 	}
 }
 
+// Reverse zones of less than a /24 have a slash in their names (RFC 2317).
+func TestClasslessReverseZone(t *testing.T) {
+	d := newDeciding(t, strings.Replace(nodeFile, "    - name: mail.example.org\n", "    - {name: 0/25.2.0.192.in-addr.arpa, "+
+		"primary: ns.example.net, contact: h.example.net, records: \"@ NS ns.example.net.\\n7 PTR web.mail.example.org.\"}\n"+
+		"    - name: mail.example.org\n", 1))
+	want := "NOERROR aa\n7.0/25.2.0.192.in-addr.arpa. 5 IN PTR web.mail.example.org."
+	if diff := cmp.Diff(want, d.ask("198.51.100.99", question("7.0/25.2.0.192.in-addr.arpa.", dns.TypePTR))); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // Each balance method gives clients their shares.
 func TestSharesOfClients(t *testing.T) {
 	const ask = 2000

@@ -76,7 +76,7 @@ func (c *Config) compile(at config.Cursor) *zone.Set {
 
 // read makes the zone, or complains and gives nil.
 func (z *Zone) read(at config.Cursor) *zone.Zone {
-	origin, err := hostname(z.Name)
+	origin, err := canonical(z.Name) // no host: a reverse zone of less than a /24 has a slash (RFC 2317)
 	if err != nil {
 		at.Key("name").Errorf("%v", err)
 		return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -52,7 +53,8 @@ func save(dir string, z *zone.Zone, refreshed time.Time, replace func(temporary,
 	return err
 }
 
-func fileOf(dir, origin string) string { return filepath.Join(dir, bare(origin)) }
+// fileOf gives a file's path; what means something in paths is escaped.
+func fileOf(dir, origin string) string { return filepath.Join(dir, url.PathEscape(bare(origin))) }
 
 func write(w io.Writer, z *zone.Zone) error {
 	if _, err := io.WriteString(w, magic); err != nil {

@@ -53,6 +53,24 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// A zone's name is no path: reverse zones of less than a /24 have a slash in it (RFC 2317).
+func TestKeepZoneWithSlash(t *testing.T) {
+	const origin = "0/25.2.0.192.in-addr.arpa."
+	z, err := zone.Parse(origin, "zone", strings.NewReader("$TTL 60\n@ SOA ns.example.org. h.example.org. 7 3600 600 86400 5\n@ NS ns.example.org.\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := save(dir, z, time.Now(), os.Rename); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := load(dir, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameZone(t, got, z)
+}
+
 // A file that lacks its end is no zone, nor is one with more.
 func TestCutFile(t *testing.T) {
 	z := version(t, 1, "a 192.0.2.1", "b 192.0.2.2")
