@@ -180,12 +180,14 @@ func (m *metrics) count(via message.Transport, reply []byte, why message.Reason)
 		m.dropped.WithLabelValues(via.String(), string(why)).Inc()
 		return
 	}
-	rcode := message.Rcode(reply)
-	name := dns.RcodeToString[rcode]
+	m.queries.WithLabelValues(via.String(), rcodeName(message.Rcode(reply))).Inc()
+}
+
+func rcodeName(rcode int) string {
 	if rcode == dns.RcodeBadVers {
-		name = "BADVERS" // the library calls it by its other name, BADSIG
+		return "BADVERS" // the library calls it by its other name, BADSIG
 	}
-	m.queries.WithLabelValues(via.String(), name).Inc()
+	return dns.RcodeToString[rcode]
 }
 
 // show shows a decision.

@@ -22,6 +22,8 @@ import (
 const (
 	logRoom  = 1024        // queries that wait to be written; those beyond are counted, not waited for
 	logFlush = time.Second // what was written is in the file after that
+	logUsual = 512         // octets of a reply that there is room for at first
+	logKept  = 4096        // and at most while the entry is not used
 )
 
 // QueryLog is a file with a line of JSON for each query, or for some; it is opened anew by each reload, so that it can be moved away.
@@ -81,7 +83,7 @@ type logEntry struct {
 func newQueryLog(cfg *QueryLog, log *slog.Logger) *queryLog {
 	q := &queryLog{log: log, config: cfg, free: make(chan *logEntry, logRoom), full: make(chan *logEntry, logRoom), reopen: make(chan struct{}, 1)}
 	for range logRoom {
-		q.free <- &logEntry{wire: make([]byte, 0, 512)}
+		q.free <- &logEntry{wire: make([]byte, 0, logUsual)}
 	}
 	return q
 }
@@ -159,6 +161,9 @@ func (q *queryLog) write(w *bufio.Writer, e *logEntry) {
 		}
 	}
 	e.served = nil
+	if cap(e.wire) > logKept {
+		e.wire = make([]byte, 0, logUsual)
+	}
 	q.free <- e
 }
 
@@ -168,7 +173,7 @@ func (e *logEntry) line() (LogLine, error) {
 	if err := m.Unpack(e.wire); err != nil {
 		return LogLine{}, err
 	}
-	l := LogLine{At: e.at.UTC(), From: e.from, Via: e.via.String(), RCode: dns.RcodeToString[m.Rcode], Truncated: m.Truncated}
+	l := LogLine{At: e.at.UTC(), From: e.from, Via: e.via.String(), RCode: rcodeName(m.Rcode), Truncated: m.Truncated}
 	client := e.from.Addr().Unmap()
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
@@ -185,16 +190,29 @@ func (e *logEntry) line() (LogLine, error) {
 	}
 	q := m.Question[0]
 	l.Name, l.Type = bare(dns.CanonicalName(q.Name)), dns.Type(q.Qtype).String()
-	owner := dns.CanonicalName(q.Name)
 	for _, rr := range m.Answer {
 		if h := rr.Header(); h.Rrtype == q.Qtype {
 			l.Answers = append(l.Answers, strings.TrimPrefix(rr.String(), h.String()))
-			owner = dns.CanonicalName(h.Name)
 		}
 	}
-	class, _ := e.served.rules.classes.lookup(client)
-	if rule, o, ok := e.served.find(owner, q.Qtype, class); ok {
+	if rule, o, ok := e.served.ruleFor(q, client); ok {
 		l.Rule, l.Basis, l.Generation = rule.Name, string(o.basis), e.served.generation
 	}
 	return l, nil
+}
+
+// ruleFor finds the rule that answers a question of a client, by way of aliases and wildcards, and with what; false if none does.
+func (s *snapshot) ruleFor(q dns.Question, client netip.Addr) (rule *compiledRule, o outcome, ok bool) {
+	z := s.zones.Find(dns.CanonicalName(q.Name), q.Qtype)
+	if z == nil {
+		return nil, outcome{}, false
+	}
+	class, _ := s.rules.classes.lookup(client)
+	z.Lookup(q.Name, q.Qtype, func(name string, rrtype uint16) []dns.RR {
+		if !ok {
+			rule, o, ok = s.find(name, rrtype, class)
+		}
+		return nil // the zone is asked for the way only
+	})
+	return rule, o, ok
 }

@@ -1,9 +1,11 @@
 package gss
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,6 +21,22 @@ import (
 	"anycastle/gss/udp"
 )
 
+// logLines gives what is in a query log; none if there is no file.
+func logLines(t *testing.T, path string) (list []LogLine) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	for line := range bytes.Lines(text) {
+		var l LogLine
+		if err := json.Unmarshal(line, &l); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
 func TestQueryLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queries")
 	d := newDeciding(t, strings.Replace(nodeFile, "  listen:", "  query_log: {file: "+path+"}\n  listen:", 1), "smtp-east")
@@ -30,23 +48,15 @@ func TestQueryLog(t *testing.T) {
 	d.fast(packed(t, question("SMTP.mail.example.org.", dns.TypeA)), from)
 	ask(withSubnet(question("alias.mail.example.org.", dns.TypeA), "198.51.100.0/24"))
 	ask(question("nope.mail.example.org.", dns.TypeTXT))
+	ask(question("a.POP.mail.example.org.", dns.TypeA))
+	ask(question("mail.example.org.", dns.TypeMX))
+	ask(question("elsewhere.example.net.", dns.TypeA))
+	newer := question("web.mail.example.org.", dns.TypeA).SetEdns0(1232, false)
+	newer.IsEdns0().SetVersion(1)
+	ask(newer)
 
 	// moved away, and opened anew
-	lines := func(path string) (list []LogLine) {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil
-		}
-		for line := range bytes.Lines(text) {
-			var l LogLine
-			if err := json.Unmarshal(line, &l); err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, l)
-		}
-		return list
-	}
-	waitFor(t, "the lines", func() bool { return len(lines(path)) == 3 })
+	waitFor(t, "the lines", func() bool { return len(logLines(t, path)) == 7 })
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -64,9 +74,16 @@ func TestQueryLog(t *testing.T) {
 			Rule: "smtp", Basis: "health", Generation: 1,
 		},
 		{From: from, Via: "tcp", Name: "nope.mail.example.org", Type: "TXT", RCode: "NXDOMAIN"},
+		{From: from, Via: "tcp", Name: "a.pop.mail.example.org", Type: "A", RCode: "NOERROR", Answers: []string{west}, Rule: "smtp", Basis: "health", Generation: 1},
+		{
+			From: from, Via: "tcp", Name: "mail.example.org", Type: "MX", RCode: "NOERROR", Answers: []string{"10 mx-west.example.org."},
+			Rule: "mx", Basis: "health", Generation: 1,
+		},
+		{From: from, Via: "tcp", Name: "elsewhere.example.net", Type: "A", RCode: "REFUSED"},
+		{From: from, Via: "tcp", Name: "web.mail.example.org", Type: "A", RCode: "BADVERS"},
 		{From: from, Via: "tcp", Name: "web.mail.example.org", Type: "A", RCode: "NOERROR", Answers: []string{"192.0.2.80"}},
 	}
-	got := append(lines(path+".1"), lines(path)...)
+	got := append(logLines(t, path+".1"), logLines(t, path)...)
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(LogLine{}, "At"), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -86,6 +103,14 @@ func TestQueryLogIsFull(t *testing.T) {
 	if n := d.queries.lost.Load(); n != 10 {
 		t.Errorf("%d are lost", n)
 	}
+	// a reply that is large takes no room for longer than it is looked at
+	e := <-d.queries.full
+	e.wire = make([]byte, 1<<16)
+	d.queries.write(bufio.NewWriter(io.Discard), e)
+	if cap(e.wire) > logKept {
+		t.Errorf("an entry keeps %d octets", cap(e.wire))
+	}
+	d.queries.full <- <-d.queries.free
 	l, dst := d.Lane(0), make([]byte, udp.MaxReply)
 	l.Begin(time.Now())
 	for range logRoom {
