@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -102,11 +103,18 @@ func (q *queryLog) add(at time.Time, from netip.AddrPort, via message.Transport,
 	}
 }
 
-// run writes until ctx is done, and then what is left.
+// nowhere stands for a file that cannot be opened.
+type nowhere struct{ io.Writer }
+
+// Close implements io.Closer.
+func (nowhere) Close() error { return nil }
+
+// run writes until ctx is done, and then what is left. Queries are answered without a log too.
 func (q *queryLog) run(ctx context.Context) error {
 	f, err := q.open()
 	if err != nil {
-		return err
+		q.log.Warn("there is no query log until a reload", "err", err)
+		f = nowhere{io.Discard}
 	}
 	w := bufio.NewWriter(f)
 	tick := time.NewTicker(logFlush)
@@ -145,7 +153,7 @@ func (q *queryLog) run(ctx context.Context) error {
 	}
 }
 
-func (q *queryLog) open() (*os.File, error) {
+func (q *queryLog) open() (io.WriteCloser, error) {
 	f, err := os.OpenFile(q.config.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open the query log: %w", err)

@@ -120,3 +120,32 @@ func TestQueryLogIsFull(t *testing.T) {
 		t.Errorf("a logged query costs %v allocations", n)
 	}
 }
+
+// Without its log a GSS answers all the same, and logs once the file can be opened and a reload says so.
+func TestQueryLogThatCannotBeOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "queries")
+	d := newDeciding(t, strings.Replace(nodeFile, "  listen:", "  query_log: {file: "+path+"}\n  listen:", 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- d.queries.run(ctx) }()
+	ask := func() {
+		d.respond(packed(t, question("web.mail.example.org.", dns.TypeA)), message.TCP, netip.MustParseAddrPort("192.0.2.3:5353"))
+	}
+	for range logRoom + 1 {
+		ask()
+	}
+	waitFor(t, "the entries", func() bool { return len(d.queries.free) == logRoom })
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.queries.reopen <- struct{}{}
+	waitFor(t, "the file", func() bool { _, err := os.Stat(path); return err == nil })
+	ask()
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || bytes.Count(text, []byte("\n")) != 1 {
+		t.Errorf("the log is %s, %v", text, err)
+	}
+}
