@@ -15,6 +15,8 @@ import (
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
 	"github.com/miekg/dns"
+
+	"anycastle/gss/table"
 )
 
 // The class of an address says exactly which lists have it.
@@ -60,6 +62,35 @@ func TestClasses(t *testing.T) {
 }
 
 // writeMMDB writes a database with the country of networks.
+// A name with more classes of clients than a table takes is answered one by one; others are as fast as ever.
+func TestNameOfManyClasses(t *testing.T) {
+	var lists, names strings.Builder
+	for i := range 9 { // each combination is a class
+		fmt.Fprintf(&lists, "    - {name: l%d, prefixes: [", i)
+		for j := range 1 << 9 {
+			if j&(1<<i) != 0 {
+				fmt.Fprintf(&lists, "10.%d.%d.0/24, ", j>>8, j&255)
+			}
+		}
+		fmt.Fprintf(&lists, "10.9.%d.0/24]}\n", i)
+		fmt.Fprintf(&names, "l%d, ", i)
+	}
+	text := strings.Replace(nodeFile, "  rules:\n", lists.String()+"  rules:\n    - {name: many, domains: [many.mail.example.org], sources: ["+
+		strings.TrimSuffix(names.String(), ", ")+"], clauses: [{group: west}]}\n    - {name: any, domains: [any.mail.example.org], clauses: [{group: west}]}\n", 1)
+	d := newDeciding(t, text)
+	if n := len(d.engine.serving().rules.classes.lists); n <= table.MaxEntries {
+		t.Fatalf("there are only %d classes", n)
+	}
+	from := netip.MustParseAddrPort("10.1.7.9:53")
+	if d.fast(packed(t, question("any.mail.example.org.", dns.TypeA)), from) == nil {
+		t.Error("a name with one class is not answered fast")
+	}
+	want := "NOERROR aa\nmany.mail.example.org. 5 IN A 203.0.113.210"
+	if got := d.ask("10.1.7.9", question("many.mail.example.org.", dns.TypeA)); got != want {
+		t.Errorf("the reply is\n%s\nwant\n%s", got, want)
+	}
+}
+
 func writeMMDB(t *testing.T, countries map[string]string) string {
 	t.Helper()
 	w, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "test", RecordSize: 24, IncludeReservedNetworks: true})

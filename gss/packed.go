@@ -116,10 +116,14 @@ func (s *snapshot) packLive() (*table.Table, error) {
 			if len(types[t]) == 0 {
 				continue
 			}
-			for class := range s.rules.classes.lists {
-				if class > 0 && !s.rules.depends(name, t) {
-					break
-				}
+			classes := 1
+			if s.rules.depends(name, t) {
+				classes = len(s.rules.classes.lists)
+			}
+			if classes > table.MaxEntries {
+				continue // its replies are made one by one
+			}
+			for class := range classes {
 				e, err := s.entry(z, name, t, class)
 				if err != nil {
 					return nil, err

@@ -43,6 +43,9 @@ func (c Config) With(nsid []byte) Config {
 // ErrConfig says that a Config is not as it must be.
 var ErrConfig = errors.New("table")
 
+// MaxEntries is how many classes may have an entry of one name and type.
+const MaxEntries = math.MaxUint8
+
 // Builder collects entries. It is for one goroutine at a time. It may be kept: Build leaves it as it is, so the next table
 // needs only the entries that differ, to be removed and added again.
 type Builder struct {
@@ -98,8 +101,8 @@ func (b *Builder) add(name string, qtype uint16, class int, e *Entry) error {
 			return ErrDuplicate
 		}
 	}
-	if len(set) == math.MaxUint8 {
-		return fmt.Errorf("%w: more than %d classes", ErrClass, math.MaxUint8)
+	if len(set) == MaxEntries {
+		return fmt.Errorf("%w: more than %d classes", ErrClass, MaxEntries)
 	}
 	if err := e.check(); err != nil {
 		return err
