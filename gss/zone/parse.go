@@ -22,7 +22,7 @@ const (
 
 // Load reads the zone file of a zone. See Parse.
 func Load(origin, file string) (*Zone, error) {
-	f, err := os.Open(file)
+	f, err := openRegular(file)
 	if err != nil {
 		return nil, fmt.Errorf("open zone file: %w", err)
 	}
@@ -57,7 +57,7 @@ func Build(origin string, records iter.Seq[dns.RR]) (*Zone, error) {
 	return b.finish()
 }
 
-// openRegular opens a file that is included. A device or a pipe could keep the caller waiting forever.
+// openRegular opens a zone file, or one that is included. A device or a pipe could keep the caller waiting forever.
 func openRegular(file string) (io.ReadCloser, error) {
 	info, err := os.Stat(file)
 	if err != nil {

@@ -148,6 +148,9 @@ func TestParseWholeFileErrors(t *testing.T) {
 	if !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("reading fails: %v", err)
 	}
+	if _, err := Load("example.org", "/dev/zero"); err == nil || err.Error() != "open zone file: /dev/zero is no regular file" {
+		t.Errorf("a device gives %v", err)
+	}
 	if _, err := Load("example.org", "testdata/nowhere.zone"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
