@@ -127,6 +127,10 @@ func (f *source) generate(text []byte) {
 			f.errorf("$GENERATE: %v", err)
 			return
 		}
+		if entry[0] == '$' { // the library would take it for a directive
+			f.errorf("$GENERATE: %s is no record; it begins with $", entry)
+			return
+		}
 		f.record(append(entry, '\n'))
 	}
 }

@@ -100,6 +100,8 @@ func TestParseErrors(t *testing.T) {
 		{"range without record", "$GENERATE 1-2\n", "4: $GENERATE: no record after the range; write such as $GENERATE 1-100 host$ A 192.0.2.$"},
 		{"first error of a range only", "$GENERATE 250-300 a$ A 192.0.2.$\n", "4: bad A A: \"192.0.2.256\"; write it such as `www A 192.0.2.1`"},
 		{"base", "$GENERATE 1-2 a${0,1,z} A 192.0.2.1\n", "4: $GENERATE: ${0,1,z} is none of ${OFFSET}, ${OFFSET,WIDTH} and ${OFFSET,WIDTH,BASE} with a base of d, o, x, X, n or N"},
+		{"directive of a range", "$GENERATE 1-1 $$GENERATE 1-1 h$ A 192.0.2.$\n", "4: $GENERATE: $GENERATE 1-1 h1 A 192.0.2.1 is no record; it begins with $"},
+		{"escaped directive of a range", "$GENERATE 1-2 \\$TTL 5\n", "4: $GENERATE: $TTL 5 is no record; it begins with $"},
 		{"below zero", "$GENERATE 1-2 a${-2} A 192.0.2.1\n", "4: $GENERATE: ${-2} makes a number below 0; begin the range later"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
