@@ -146,6 +146,8 @@ func TestReplies(t *testing.T) {
 		"near west, IPv6":      {"2001:db8:1::9", question(smtp, dns.TypeA), "", "NOERROR aa\n" + smtp + " 5 IN A 203.0.113.210"},
 		"subnet near west":     {plain, withSubnet(question(smtp, dns.TypeA), "192.0.2.0/25"), "", "NOERROR aa\n" + smtp + " 5 IN A 203.0.113.210\nsubnet 192.0.2.0/25/25"},
 		"subnet elsewhere":     {"192.0.2.3", withSubnet(question(smtp, dns.TypeA), "203.0.113.0/24"), "", "NOERROR aa\n" + smtp + " 5 IN A 203.0.113.110\nsubnet 203.0.113.0/24/5"},
+		"subnet, IPv4 in IPv6": {plain, withSubnet(question(smtp, dns.TypeA), "::ffff:192.0.2.0/121"), "", "NOERROR aa\n" + smtp + " 5 IN A 203.0.113.210\nsubnet 192.0.2.0/121/121"},
+		"subnet, all of IPv4":  {plain, withSubnet(question(smtp, dns.TypeA), "::ffff:0:0/96"), "", "NOERROR aa\n" + smtp + " 5 IN A 203.0.113.110\nsubnet 0.0.0.0/96/97"},
 		"subnet, no matter":    {plain, withSubnet(question("web.mail.example.org.", dns.TypeA), "192.0.2.0/24"), "", "NOERROR aa\nweb.mail.example.org. 5 IN A 192.0.2.80\nsubnet 192.0.2.0/24/0"},
 		"MX":                   {plain, question("mail.example.org.", dns.TypeMX), "", "NOERROR aa\nmail.example.org. 5 IN MX 10 mx-east.example.org.\nmail.example.org. 5 IN MX 20 mx-west.example.org."},
 		"MX, east is out":      {plain, question("mail.example.org.", dns.TypeMX), "smtp-east", "NOERROR aa\nmail.example.org. 2 IN MX 10 mx-west.example.org."},

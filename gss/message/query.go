@@ -76,13 +76,22 @@ type Query struct {
 	subnetMax int    // bits of an address of the family
 }
 
-// Client is the address or network that rules decide by: the subnet that the resolver names, or the resolver itself.
+// Client is the address or network that rules decide by: the subnet that the resolver names, or the resolver itself. One of
+// IPv4 in IPv6 form is given as IPv4.
 func (q *Query) Client() netip.Prefix {
 	if q.Subnet.IsValid() {
-		return q.Subnet
+		return netip.PrefixFrom(q.Subnet.Addr().Unmap(), q.Subnet.Bits()-q.mapped())
 	}
 	addr := q.From.Addr().Unmap().WithZone("")
 	return netip.PrefixFrom(addr, addr.BitLen())
+}
+
+// mapped is how many bits of the subnet say no more than that it is IPv4 in IPv6 form.
+func (q *Query) mapped() int {
+	if q.Subnet.Addr().Is4In6() {
+		return 96
+	}
+	return 0
 }
 
 // Trusted says that the sender has shown that it receives at its address: by a connection or a valid cookie.

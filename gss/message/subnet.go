@@ -48,15 +48,16 @@ func (q *Query) takeSubnet(body []byte) bool {
 }
 
 // subnetOption gives the content of the reply's option, nil for none. The reply has one whenever the query has, with a
-// scope of 0 where the answer is the same for all, and for who opted out: RFC 7871 sections 7.1.2 and 7.2.1.
+// scope of 0 where the answer is the same for all, and for who opted out: RFC 7871 sections 7.1.2 and 7.2.1. The scope is
+// that of Client.
 func (q *Query) subnetOption(scope int) []byte {
 	if q.subnet == nil {
 		return nil
 	}
 	out := slices.Clone(q.subnet)
 	out[3] = 0
-	if q.Subnet.IsValid() {
-		out[3] = byte(min(max(scope, 0), q.subnetMax))
+	if q.Subnet.IsValid() && scope > 0 {
+		out[3] = byte(min(scope+q.mapped(), q.subnetMax))
 	}
 	return out
 }
