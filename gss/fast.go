@@ -67,11 +67,7 @@ func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (n int, v udp.Verdic
 	case limit.Drop:
 		return 0, udp.Dropped
 	case limit.Slip:
-		q, reply, _ := served.edge.Read(query, message.UDP, from, l.now)
-		if reply == nil && q != nil {
-			reply = served.edge.Slip(q)
-		}
-		n = copy(dst, reply)
+		n = served.packed.Slip(dst, query, &l.client)
 	}
 	g.queries.add(l.now, from, message.UDP, served, dst[:n])
 	return n, udp.Answered

@@ -162,21 +162,53 @@ func TestFloodIsLimited(t *testing.T) {
 }
 
 func TestFastPathDoesNotAllocate(t *testing.T) {
-	d := newDeciding(t, nodeFile)
-	l := d.Lane(0)
 	dst, from := make([]byte, udp.MaxReply), netip.MustParseAddrPort("198.51.100.99:53")
-	for name, m := range map[string]*dns.Msg{
-		"rule":   question("smtp.mail.example.org.", dns.TypeA),
-		"record": withSubnet(question("web.mail.example.org.", dns.TypeA), "192.0.2.0/24"),
-	} {
-		wire := packed(t, m)
-		if n := testing.AllocsPerRun(100, func() {
+	for _, limits := range []string{"0", "1, slip: 1", "1, slip: 0"} {
+		d := newDeciding(t, strings.Replace(nodeFile, "  listen:", "  limits: {responses_per_second: "+limits+"}\n  listen:", 1))
+		l := d.Lane(0)
+		want := udp.Answered
+		if limits == "1, slip: 0" {
+			want = udp.Dropped
+		}
+		for name, m := range map[string]*dns.Msg{
+			"rule":   question("smtp.mail.example.org.", dns.TypeA),
+			"record": withSubnet(question("web.mail.example.org.", dns.TypeA), "192.0.2.0/24"),
+		} {
+			wire := packed(t, m)
 			l.Begin(clock)
-			if _, v := l.Fast(dst, wire, from); v != udp.Answered {
-				t.Fatalf("%s: %v", name, v)
+			l.Fast(dst, wire, from) // within the limit
+			if n := testing.AllocsPerRun(100, func() {
+				l.Begin(clock)
+				if _, v := l.Fast(dst, wire, from); v != want || dst[2]&2 != 0 != (limits == "1, slip: 1") {
+					t.Fatalf("%s, with limits of %s: %v, truncated %v", name, limits, v, dst[2]&2 != 0)
+				}
+			}); n > 0 {
+				t.Errorf("%s, with limits of %s: %v allocations", name, limits, n)
 			}
-		}); n > 0 {
-			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// A reply that is truncated as there were too many is the same on both paths.
+func TestBothPathsSlipAlike(t *testing.T) {
+	d := newDeciding(t, strings.Replace(nodeFile, "  listen:", "  edns: {id: gss-east}\n  limits: {responses_per_second: 1}\n  listen:", 1))
+	from := netip.MustParseAddrPort("192.0.2.3:53")
+	for _, m := range variations("SmTp.mail.example.org.", dns.TypeA) {
+		wire := packed(t, m)
+		for range 2 {
+			d.fast(wire, from)
+			d.respond(wire, message.UDP, from)
+		}
+		fast := d.fast(wire, from)
+		if fast == nil {
+			continue
+		}
+		slow := d.respond(wire, message.UDP, from)
+		if fast[2]&2 == 0 || slow[2]&2 == 0 {
+			t.Fatalf("replies to %v are whole", m)
+		}
+		if diff := cmp.Diff(unpacked(t, slow), unpacked(t, fast)); diff != "" {
+			t.Errorf("to %v (-slow +fast):\n%s", m, diff)
 		}
 	}
 }

@@ -116,7 +116,17 @@ func (t *Table) options(extra []byte, c *Client, scope int) []byte {
 	if q.cookie == nil && q.subnet.data == nil && !q.nsid {
 		return extra
 	}
-	out := c.options[:0]
+	out := t.necessary(c.options[:0], c, scope)
+	if q.nsid && len(t.cfg.NSID) > 0 {
+		out = be.AppendUint16(be.AppendUint16(out, optionNSID), uint16(len(t.cfg.NSID)))
+		out = append(out, t.cfg.NSID...)
+	}
+	return append(out, extra...)
+}
+
+// necessary appends the options that the client's next query hangs on, and says in Known whether its cookie was good.
+func (t *Table) necessary(out []byte, c *Client, scope int) []byte {
+	be, q := binary.BigEndian, &c.query
 	if q.cookie != nil && t.cfg.Cookies != nil {
 		out = be.AppendUint16(be.AppendUint16(out, optionCookie), 0)
 		at := len(out)
@@ -131,11 +141,18 @@ func (t *Table) options(extra []byte, c *Client, scope int) []byte {
 			out[at+3] = byte(scope)
 		}
 	}
-	if q.nsid && len(t.cfg.NSID) > 0 {
-		out = be.AppendUint16(be.AppendUint16(out, optionNSID), uint16(len(t.cfg.NSID)))
-		out = append(out, t.cfg.NSID...)
+	return out
+}
+
+// Slip puts the least reply to a query that Answer has just answered into dst in place of that one, and gives its length: it
+// is truncated, so that a client which is who it seems asks again over TCP. dst should have room for 512 octets.
+func (t *Table) Slip(dst, query []byte, c *Client) int {
+	var options []byte
+	if c.query.opt {
+		options = t.necessary(c.options[:0], c, 0)
 	}
-	return append(out, extra...)
+	n, _ := c.query.reply(dst, query, message{flags: [2]byte{bitTC, 0}}, nil, options, false)
+	return n
 }
 
 const optHead = 11 // octets of an OPT before its options
