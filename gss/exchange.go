@@ -64,12 +64,17 @@ func (x *exchange) run() ([]byte, error) {
 }
 
 func (x *exchange) finish(m *dns.Msg, extras message.Extras) ([]byte, error) {
-	extras.Idle, extras.Reserve = idleTime, x.signature.Size()
-	reply, err := x.served.edge.Finish(x.query, m, extras)
+	reply, err := x.served.edge.Finish(x.query, m, x.complete(extras))
 	if err != nil {
 		return nil, err
 	}
 	return x.signature.Sign(reply, time.Now()), nil // a transfer may take longer than clocks may be apart
+}
+
+// complete adds what all replies have.
+func (x *exchange) complete(extras message.Extras) message.Extras {
+	extras.Idle, extras.Reserve, extras.Version = idleTime, x.signature.Size(), x.served.generation
+	return extras
 }
 
 func (x *exchange) refuse(rcode int, code uint16, text string) ([]byte, error) {
@@ -156,8 +161,7 @@ func (x *exchange) datagram(z *zone.Zone, kind transfer.Kind, records iter.Seq[d
 			}
 		}
 		if len(m.Answer) <= maxDatagram {
-			extras.Idle, extras.Reserve = idleTime, x.signature.Size()
-			reply, err := x.served.edge.Finish(x.query, m, extras)
+			reply, err := x.served.edge.Finish(x.query, m, x.complete(extras))
 			if err != nil {
 				return nil, err
 			}

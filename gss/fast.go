@@ -54,7 +54,7 @@ func (l *lane) Fast(dst, query []byte, from netip.AddrPort) (n int, v udp.Verdic
 	if !served.limiter.Query(l.now, from.Addr(), false) {
 		return 0, udp.Dropped
 	}
-	l.client.Addr = from.Addr()
+	l.client.Addr, l.client.NSID = from.Addr(), served.nsid
 	n, ok := served.live.Answer(dst, query, &l.client)
 	if !ok {
 		n, ok = served.packed.Answer(dst, query, &l.client)

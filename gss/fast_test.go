@@ -30,11 +30,14 @@ func (d *deciding) fast(wire []byte, from netip.AddrPort) []byte {
 func TestBothPathsAnswerAlike(t *testing.T) {
 	for _, failing := range []string{"", "smtp-east", "smtp-west", "smtp-east smtp-west"} {
 		text := strings.Replace(nodeFile, "  listen:", "  edns: {id: gss-east}\n  listen:", 1)
+		text = strings.Replace(text, "  rules:\n", "  rules:\n"+
+			"    - {name: lab-only, domains: [lab.mail.example.org], sources: [lab], clauses: [{group: west}]}\n", 1)
 		d := newDeciding(t, text, strings.Fields(failing)...)
 		fast := 0
 		for _, name := range []string{
 			"smtp.mail.example.org.", "SmTp.mail.EXAMPLE.org.", "web.mail.example.org.", "ns-east.mail.example.org.", "mail.example.org.",
 			"alias.mail.example.org.", "a.pop.mail.example.org.", "nope.mail.example.org.", "deep.mail.example.org.", "example.net.",
+			"lab.mail.example.org.",
 		} {
 			for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeANY} {
 				for _, from := range []string{"198.51.100.99:53", "192.0.2.3:53", "192.0.2.200:53", "[2001:db8:1::9]:53"} {

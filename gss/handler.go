@@ -74,9 +74,6 @@ func (a *answerer) answer(q *message.Query) (*dns.Msg, message.Extras) {
 	if r.Kind == zone.Refused {
 		x.Errors = append(x.Errors, message.ExtendedError{Code: dns.ExtendedErrorCodeNotSupported})
 	}
-	if len(a.used) > 0 {
-		x.Version = a.now.generation
-	}
 	for _, u := range a.used {
 		if !u.outcome.basis.Works() {
 			x.Errors = append(x.Errors, staleError(u.rule.Name, u.outcome.basis))

@@ -27,7 +27,7 @@ func (s *serving) packStatic() (t *table.Table, err error) {
 }
 
 func (s *serving) packAll() (*table.Table, error) {
-	b, err := table.NewBuilder(s.tables.With(s.config.EDNS.NSID(0)))
+	b, err := table.NewBuilder(s.tables)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func wireOf(m *dns.Msg, name string, rrtype uint16) ([]byte, error) {
 
 // packLive packs the replies of names that rules answer for, by the decision of a snapshot.
 func (s *snapshot) packLive() (*table.Table, error) {
-	cfg := s.tables.With(s.config.EDNS.NSID(s.generation))
+	cfg := s.tables
 	cfg.Classes = s.rules.classes.of
 	b, err := table.NewBuilder(cfg)
 	if err != nil {

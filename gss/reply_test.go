@@ -231,7 +231,7 @@ func FuzzQuery(f *testing.F) {
 	f.Add(packed(f, new(dns.Msg).SetTsig("key.example.org.", dns.HmacSHA256, 300, 1)))
 	f.Add([]byte("\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\xc0\x0c\x00\x01\x00\x01"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
-	d := newDeciding(f, strings.Replace(nodeFile, "  listen:", "  limits: {responses_per_second: 0}\n  listen:", 1))
+	d := newDeciding(f, strings.Replace(nodeFile, "  listen:", "  limits: {responses_per_second: 0}\n  edns: {id: gss-east}\n  listen:", 1))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		for _, via := range []message.Transport{message.UDP, message.TCP, message.TLS} {
 			reply := d.respond(wire, via, netip.MustParseAddrPort("192.0.2.3:53"))

@@ -18,6 +18,7 @@ type snapshot struct {
 	generation uint64
 	outcomes   [][]outcome  // by rule, as in the config, and place
 	live       *table.Table // replies of names that rules answer for
+	nsid       []byte       // which tells of the generation
 }
 
 // outcome is what the clients of one place are answered with by a rule.
@@ -36,7 +37,7 @@ type variant struct {
 }
 
 func newSnapshot(ctx context.Context, from *serving, d decide.Decision) (*snapshot, error) {
-	s := &snapshot{serving: from, generation: d.Generation}
+	s := &snapshot{serving: from, generation: d.Generation, nsid: from.config.EDNS.NSID(d.Generation)}
 	for _, r := range s.rules.rules {
 		decided := d.Rules[r.Name]
 		var places []outcome

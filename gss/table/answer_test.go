@@ -36,7 +36,7 @@ const (
 // smallTable knows mx.example.org, whose reply has an extended error among its options.
 func smallTable(t testing.TB) *Table {
 	t.Helper()
-	b := newBuilder(t, Config{NSID: []byte("gss1"), Cookies: stamp{}})
+	b := newBuilder(t, Config{Cookies: stamp{}})
 	head := "0000 8400 0001 0001 0000 0000 " + askedName + " 0001 0001 "
 	signed := "0000 8400 0001 0002 0000 0000 " + askedName + " 0001 0001 "
 	check(t, b.Add("mx.example.org", dns.TypeA, 0, Entry{Variants: []Variant{{

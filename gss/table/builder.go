@@ -22,22 +22,15 @@ var (
 	ErrTooLarge = errors.New("table too large")
 )
 
-// Config is what all entries of a table share. The zero value answers everybody alike, without NSID and cookies.
+// Config is what all entries of a table share. The zero value answers everybody alike, without cookies.
 type Config struct {
 	Classes       *Classes     // of clients; nil: class 0 only
 	Key           flowhash.Key // of Hashed; the same at all servers, so that they send a client to the same variant
 	MaxUDP        int          // octets of the largest reply, 512 to 4096; 0: 1232
-	NSID          []byte       // at most MaxOptions octets; empty: none
 	Cookies       Cookies      // nil: none
 	RequireCookie bool         // leave a query without a good cookie to the slow path
 	NoSubnets     bool         // take client subnets for an option that is not known
 	Lanes         int          // how many readers there are, each with a Client of its own lane; 0: 1
-}
-
-// With is the same with another NSID.
-func (c Config) With(nsid []byte) Config {
-	c.NSID = nsid
-	return c
 }
 
 // ErrConfig says that a Config is not as it must be.
@@ -67,9 +60,6 @@ type classEntry struct {
 
 // NewBuilder gives a builder without entries. Errors wrap ErrConfig.
 func NewBuilder(cfg Config) (*Builder, error) {
-	if len(cfg.NSID) > MaxOptions {
-		return nil, fmt.Errorf("%w: NSID of %d octets, at most %d", ErrConfig, len(cfg.NSID), MaxOptions)
-	}
 	if cfg.MaxUDP = cmp.Or(cfg.MaxUDP, defaultSize); cfg.MaxUDP < plainSize || cfg.MaxUDP > largestSize {
 		return nil, fmt.Errorf("%w: replies of %d octets, not within %d and %d", ErrConfig, cfg.MaxUDP, plainSize, largestSize)
 	}
@@ -152,7 +142,6 @@ func (b *Builder) key(name string, qtype uint16) (setKey, error) {
 // Build gives the table of the entries. Rotations begin anywhere.
 func (b *Builder) Build() (*Table, error) {
 	t := &Table{cfg: b.cfg, seed: maphash.MakeSeed()}
-	t.cfg.NSID = append([]byte(nil), b.cfg.NSID...)
 	size, counters := 0, 0
 	for k, set := range b.sets {
 		size += setSize(k, set)

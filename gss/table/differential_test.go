@@ -26,7 +26,7 @@ var worldTypes = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT}
 func newWorld(t testing.TB, r *rand.Rand) *world {
 	t.Helper()
 	w := &world{replies: map[string]reply{}, signed: map[string]reply{}}
-	b := newBuilder(t, Config{NSID: []byte("gss1"), Cookies: stamp{}})
+	b := newBuilder(t, Config{Cookies: stamp{}})
 	for i := range 40 {
 		name := fmt.Sprintf("host%d.%sexample.org.", i, strings.Repeat("sub.", r.IntN(4)))
 		w.names = append(w.names, name)

@@ -46,7 +46,7 @@ type Variant struct {
 	Key     string // of Hashed: what the variant is known by, in each entry and table in which it is
 }
 
-// MaxOptions is how long a variant's options may be, and a table's NSID: short, since they must fit where nothing else does.
+// MaxOptions is how long a variant's options may be, and a client's NSID: short, since they must fit where nothing else does.
 const MaxOptions = 128
 
 // check says what is wrong with an entry.

@@ -123,7 +123,7 @@ func ask(t testing.TB, table *Table, c *Client, query []byte) *dns.Msg {
 }
 
 func client(addr string) *Client {
-	return &Client{Addr: netip.MustParseAddr(addr), Now: 1_700_000_000, Random: *rand.NewPCG(1, 2)}
+	return &Client{Addr: netip.MustParseAddr(addr), NSID: []byte("gss1"), Now: 1_700_000_000, Random: *rand.NewPCG(1, 2)}
 }
 
 // stamp is a stand-in for real cookies: a server cookie is the client's with each octet inverted.

@@ -22,6 +22,7 @@ type Cookies interface {
 type Client struct {
 	Addr   netip.Addr
 	Now    uint32   // the Unix time, modulo 2^32; for cookies
+	NSID   []byte   // of the server, for who asks; at most MaxOptions octets; empty: none
 	Lane   int      // the number of the reader, less than Config.Lanes
 	Random rand.PCG // for Weighted
 
@@ -117,9 +118,9 @@ func (t *Table) options(extra []byte, c *Client, scope int) []byte {
 		return extra
 	}
 	out := t.necessary(c.options[:0], c, scope)
-	if q.nsid && len(t.cfg.NSID) > 0 {
-		out = be.AppendUint16(be.AppendUint16(out, optionNSID), uint16(len(t.cfg.NSID)))
-		out = append(out, t.cfg.NSID...)
+	if q.nsid && len(c.NSID) > 0 {
+		out = be.AppendUint16(be.AppendUint16(out, optionNSID), uint16(len(c.NSID)))
+		out = append(out, c.NSID...)
 	}
 	return append(out, extra...)
 }
