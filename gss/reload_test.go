@@ -3,6 +3,7 @@ package gss
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/gss/transfer"
+	"anycastle/gss/udp"
 )
 
 func TestReload(t *testing.T) {
@@ -156,5 +158,72 @@ func TestReloadLosesNoQuery(t *testing.T) {
 	wg.Wait()
 	if asked[0] < 100 || asked[1] < 100 {
 		t.Errorf("only %d queries were asked over UDP and %d over TCP", asked[0], asked[1])
+	}
+}
+
+// cookie asks with a cookie, and gives that of the reply and whether the one of the query was good.
+func (d *deciding) cookie(sent string) (given string, good bool) {
+	d.t.Helper()
+	m := question("smtp.mail.example.org.", dns.TypeA).SetEdns0(1232, false)
+	m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: sent}}
+	l := d.Lane(0).(*lane)
+	l.Begin(time.Now())
+	dst := make([]byte, 512)
+	n, v := l.Fast(dst, packed(d.t, m), netip.MustParseAddrPort("198.51.100.99:53"))
+	var reply dns.Msg
+	if err := reply.Unpack(dst[:n]); err != nil || v != udp.Answered {
+		d.t.Fatal(v, err)
+	}
+	return reply.IsEdns0().Option[0].(*dns.EDNS0_COOKIE).Cookie, l.client.Known
+}
+
+// Secrets of cookies that are replaced in their file count from the next reload on.
+func TestCookieSecretsByReload(t *testing.T) {
+	const first, second = "00112233445566778899aabbccddeeff\n", "ffeeddccbbaa99887766554433221100\n"
+	path := filepath.Join(t.TempDir(), "secrets")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first)
+	cfg := mustDecode(t, strings.Replace(nodeFile, "  listen:", "  cookie_secrets: "+path+"\n  listen:", 1))
+	g, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deciding{g, t}
+	d.see()
+	reload := func(secrets string) {
+		t.Helper()
+		write(secrets)
+		if err := d.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, _ := d.cookie("0102030405060708")
+	if _, good := d.cookie(old); !good {
+		t.Error("its own cookie is not good")
+	}
+	reload(second + first)
+	if _, good := d.cookie(old); !good {
+		t.Error("a cookie of the secret before is not good while that is in the file")
+	}
+	reload(second)
+	if _, good := d.cookie(old); good {
+		t.Error("a cookie of the secret before is good without that")
+	}
+	fresh, _ := d.cookie("0102030405060708")
+	reload(first + second)
+	if _, good := d.cookie(fresh); !good {
+		t.Error("a cookie of the new secret is not good beside the old")
+	}
+	write("no secret")
+	if err := d.Reload(cfg); err == nil {
+		t.Error("a file without secrets is taken")
+	}
+	if _, good := d.cookie(fresh); !good {
+		t.Error("after a reload that was refused the secrets are others")
 	}
 }
