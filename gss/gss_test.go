@@ -6,10 +6,12 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -332,5 +334,17 @@ func TestDNSOverTLS(t *testing.T) {
 	}
 	if got := r.ask(t, "tcp"); got != "NOERROR 127.0.0.1" {
 		t.Errorf("over TCP beside it: %s", got)
+	}
+	dig, err := exec.LookPath("dig")
+	if err != nil {
+		if os.Getenv("ANYCASTLE_TEST_ROOT") != "" {
+			t.Fatal("dig is not here; .ci/packages installs it")
+		}
+		t.Skip("dig is not here")
+	}
+	out, err := exec.CommandContext(t.Context(), dig, "@127.0.0.1", "-p", fmt.Sprint(r.Server().ListenTLS[0].Port()), "+tls-ca="+files.CA,
+		"+tls-hostname=mx.example.org", "+short", "smtp.mail.example.org", "A").CombinedOutput()
+	if err != nil || string(out) != "127.0.0.1\n" {
+		t.Errorf("dig over TLS says %q, %v", out, err)
 	}
 }
