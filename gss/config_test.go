@@ -187,6 +187,16 @@ func TestSteeringComplaints(t *testing.T) {
 	})
 }
 
+// The answers of every clause count for what records are made of.
+func TestTargetMissingInALaterClause(t *testing.T) {
+	text := strings.Replace(nodeFile, "      target: mx-east.example.org\n", "", 1)
+	text = strings.Replace(text, "clauses: [{group: smtp, count: 2}]", "clauses: [{group: west}, {group: smtp}]", 1)
+	const want = `41: gss.rules[2].records.MX: smtp-east has no target; give it one, such as mx-east.example.org`
+	if _, err := decode(text); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("complaint is\n%v\nwant\n%s", err, want)
+	}
+}
+
 func TestProbeWithoutAPort(t *testing.T) {
 	c, err := decode(strings.Replace(nodeFile, "{port: 25, interval: 500ms, timeout: 400ms, fail: 3}", "{type: icmp}", 1))
 	if err != nil || c.Answers[1].Probes[0].Type != "icmp" {

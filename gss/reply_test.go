@@ -185,6 +185,24 @@ func TestClasslessReverseZone(t *testing.T) {
 	}
 }
 
+// A reload that moves a rule to another group leaves nothing of the former: an answer without a target would make a record that
+// says that there is no mail (RFC 7505).
+func TestLastGoodIsOfTheRule(t *testing.T) {
+	d := newDeciding(t, nodeFile, "smtp-west")
+	text := strings.Replace(nodeFile, "target: mx-east.example.org", "weight: 100", 1)
+	text = strings.Replace(text, "clauses: [{group: smtp, count: 2}]", "clauses: [{group: west, count: 2}]", 1)
+	cfg := mustDecode(t, text)
+	cfg.StateDir = d.engine.serving().config.StateDir
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	d.see("smtp-west")
+	got := d.ask("198.51.100.99", question("mail.example.org.", dns.TypeMX))
+	if want := "NOERROR aa\nmail.example.org. 2 IN MX 10 mx-west.example.org."; got != want {
+		t.Errorf("the reply is\n%s\nwant\n%s", got, want)
+	}
+}
+
 // Each balance method gives clients their shares.
 func TestSharesOfClients(t *testing.T) {
 	const ask = 2000

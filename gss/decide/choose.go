@@ -44,11 +44,11 @@ func (d *decider) at(group string, p Place) (names []string) {
 	return names
 }
 
-// lastResort is the choice when nothing works: what was given when something last did, without what is suspended since; else
-// the whole first group.
+// lastResort is the choice when nothing works: what was given when something last did, as far as it is in the rule's groups
+// still and not suspended; else the whole first group.
 func (d *decider) lastResort(r *Rule, old RuleState) Choice {
 	c := Choice{Method: Ordered, Basis: LastGood}
-	names := d.allowed(old.LastGood)
+	names := slices.DeleteFunc(d.allowed(old.LastGood), func(name string) bool { return !d.gives(r, name) })
 	c.Why = "nothing works; what was answered when something last did: "
 	if len(names) == 0 {
 		c.Basis, c.Why = WholeGroup, "nothing works, and nothing is known to have: "
@@ -60,6 +60,11 @@ func (d *decider) lastResort(r *Rule, old RuleState) Choice {
 	c.Count, c.Shares = len(names), even(names)
 	c.Why += d.list(r)
 	return c
+}
+
+// gives says whether a rule may be answered with an answer.
+func (d *decider) gives(r *Rule, answer string) bool {
+	return slices.ContainsFunc(r.Clauses, func(c Clause) bool { return slices.Contains(d.in.Config.group(c.Group).Answers, answer) })
 }
 
 // allowed are those of the answers that exist and are not suspended.

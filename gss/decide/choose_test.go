@@ -99,6 +99,24 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+// What was given last counts only as far as the rule may still give it.
+func TestLastGoodOfAnotherGroup(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.in.Config.Rules[0].Clauses[0].Count = 2
+	r.next(0)
+	r.expect("all serve", ByHealth, "east", "west")
+	r.in.Config.Groups = append(r.in.Config.Groups, Group{"new", []string{"south", "west"}})
+	r.in.Config.Rules[0].Clauses[0].Group = "new"
+	for _, a := range []string{"east", "west", "south"} {
+		r.see("gss-a", a, Failing)
+	}
+	r.next(time.Second)
+	r.expect("of what was given only west is in the group", LastGood, "west")
+	r.in.Config.Groups[1].Answers = []string{"south"}
+	r.next(time.Second)
+	r.expect("nothing of what was given is", WholeGroup, "south")
+}
+
 // The generation grows by each change of what clients are given, and by nothing else.
 func TestGeneration(t *testing.T) {
 	r := newRig(t, Ordered)

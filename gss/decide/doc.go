@@ -27,8 +27,8 @@
 // # What a rule is answered with
 //
 // The clauses of a rule are tried in order, first for answers that serve, then for those that are hot, that wait, that
-// drain; if none of any clause works, the answers that were given last when one did; if there never was one, the whole first
-// group. So a rule always has an answer, whatever happens: a resolver that gets none keeps the address of the dead
+// drain; if none of any clause works, those of its answers that were given last when one did; if there never was one, the
+// whole first group. So a rule always has an answer, whatever happens: a resolver that gets none keeps the address of the dead
 // site.
 //
 // The balance methods: ordered gives the first, round-robin all in turn, weighted by their weights, least-loaded by weight and
