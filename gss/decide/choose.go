@@ -45,21 +45,28 @@ func (d *decider) at(group string, p Place) (names []string) {
 }
 
 // lastResort is the choice when nothing works: what was given when something last did, as far as it is in the rule's groups
-// still and not suspended; else the whole first group.
+// still and not suspended; else the whole of the first group that has more than suspended ones.
 func (d *decider) lastResort(r *Rule, old RuleState) Choice {
 	c := Choice{Method: Ordered, Basis: LastGood}
 	names := slices.DeleteFunc(d.allowed(old.LastGood), func(name string) bool { return !d.gives(r, name) })
 	c.Why = "nothing works; what was answered when something last did: "
 	if len(names) == 0 {
 		c.Basis, c.Why = WholeGroup, "nothing works, and nothing is known to have: "
-		names = d.in.Config.group(r.Clauses[0].Group).Answers
-		if some := d.allowed(names); len(some) > 0 {
-			names = some
-		}
+		c.Clause, names = d.wholeGroup(r)
 	}
 	c.Count, c.Shares = len(names), even(names)
 	c.Why += d.list(r)
 	return c
+}
+
+// wholeGroup gives the first clause with answers that are not suspended, and those; if all are, the whole first group.
+func (d *decider) wholeGroup(r *Rule) (clause int, names []string) {
+	for i := range r.Clauses {
+		if names = d.allowed(d.in.Config.group(r.Clauses[i].Group).Answers); len(names) > 0 {
+			return i, names
+		}
+	}
+	return 0, d.in.Config.group(r.Clauses[0].Group).Answers
 }
 
 // gives says whether a rule may be answered with an answer.

@@ -117,6 +117,29 @@ func TestLastGoodOfAnotherGroup(t *testing.T) {
 	r.expect("nothing of what was given is", WholeGroup, "south")
 }
 
+// What is suspended is given only when no clause has anything else.
+func TestSuspendedClause(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.in.Config.Groups = []Group{{"main", []string{"east"}}, {"spare", []string{"south", "west"}}}
+	r.in.Config.Rules[0].Clauses = []Clause{
+		{Group: "main", Method: Ordered, TTL: time.Minute, ShortTTL: time.Minute},
+		{Group: "spare", Method: Ordered, TTL: baseTTL, ShortTTL: time.Second},
+	}
+	for _, a := range []string{"west", "south"} {
+		r.see("gss-a", a, Failing)
+	}
+	r.in.Orders["east"] = Order{Kind: KindSuspend}
+	r.in.Orders["south"] = Order{Kind: KindSuspend}
+	r.next(0)
+	r.expect("west is out, and not suspended", WholeGroup, "west")
+	if c, ttl := r.choice().Clause, r.last.Rules["smtp"].TTL; c != 1 || ttl != time.Second {
+		t.Errorf("by clause %d with a TTL of %v", c, ttl)
+	}
+	r.in.Orders["west"] = Order{Kind: KindSuspend}
+	r.next(0)
+	r.expect("all are suspended", WholeGroup, "east")
+}
+
 // The generation grows by each change of what clients are given, and by nothing else.
 func TestGeneration(t *testing.T) {
 	r := newRig(t, Ordered)

@@ -28,8 +28,8 @@
 //
 // The clauses of a rule are tried in order, first for answers that serve, then for those that are hot, that wait, that
 // drain; if none of any clause works, those of its answers that were given last when one did; if there never was one, the
-// whole first group. So a rule always has an answer, whatever happens: a resolver that gets none keeps the address of the dead
-// site.
+// whole of the first group that has more than suspended ones. So a rule always has an answer, whatever happens: a resolver
+// that gets none keeps the address of the dead site.
 //
 // The balance methods: ordered gives the first, round-robin all in turn, weighted by their weights, least-loaded by weight and
 // headroom, hashed by the client's address, nearest the first by the order for the client's place. Headroom is what is left
