@@ -51,6 +51,25 @@ func TestOrdersAreObeyed(t *testing.T) {
 	})
 }
 
+// The drain of a site that is dead for long is done at once, and says so.
+func TestDrainOfADeadSite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		p.sites.set(east)
+		p.after(time.Hour)
+		if _, err := p.engine.order(Order{Kind: decide.KindDrain, Site: "east"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		all := p.Orders()
+		if len(all) != 1 || len(all[0].Answers) != 1 || !all[0].Answers[0].Done {
+			t.Errorf("orders are %+v", all)
+		}
+	})
+}
+
 func TestOrdersThatAreRefused(t *testing.T) {
 	d := newDeciding(t, nodeFile)
 	for _, tc := range []struct {

@@ -254,7 +254,8 @@ func (g *GSS) Orders() []OrderStatus {
 			if o.Answer != "" && o.Answer != a.Name || o.Site != "" && o.Site != a.site() {
 				continue
 			}
-			if d, ok := e.last.Drains[a.Name]; ok && o.Kind == decide.KindDrain {
+			// what is known of an older order says nothing of this one
+			if d, ok := e.last.Drains[a.Name]; ok && o.Kind == decide.KindDrain && !d.Order.Before(o.Since) {
 				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(time.Now())})
 			}
 		}

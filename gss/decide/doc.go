@@ -38,9 +38,11 @@
 //
 // # How long
 //
-// The TTL is short (Clause.ShortTTL) while any answer of the rule is not serving, or its last probe failed at any vantage, as then
-// the next change is near. A drain by order takes effect once the answers that were given before it have expired: until then the TTL shrinks
-// so that all end together. Decision.Drains says when no resolver that honours TTLs can hold the old answer any more.
+// The TTL is short (Clause.ShortTTL) while any answer of the rule is not serving, or its last probe failed at any vantage, as
+// then the next change is near. A drain by order takes effect once the answers that were given before it have expired: until
+// then the TTL shrinks so that all end together. The State remembers how long resolvers may hold what they were given of each
+// answer, whatever the config says since. From that Decision.Drains says when no resolver that honours TTLs can hold the old
+// answer any more.
 //
 // A Decision has a generation, which grows by each change of what clients are given.
 package decide

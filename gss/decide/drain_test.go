@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -70,6 +71,106 @@ func TestDrainOfTheOnlyOne(t *testing.T) {
 	r.expect("it is given on", ByDraining, "east")
 	if d := r.last.Drains["east"]; d.Done(r.now.Add(time.Hour)) || !slices.Equal(d.Only, []string{"smtp"}) {
 		t.Errorf("the drain: %+v", d)
+	}
+}
+
+// What was given on because nothing else worked is held by resolvers after something else does again; also by those that asked
+// just before a restart.
+func TestDrainThatWasGivenOn(t *testing.T) {
+	r := newRig(t, Ordered)
+	c := &r.in.Config.Rules[0].Clauses[0]
+	c.TTL, c.ShortTTL = time.Minute, 30*time.Second
+	r.see("gss-a", "west", Failing)
+	r.see("gss-a", "south", Failing)
+	r.next(0)
+	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now}
+	r.next(10 * time.Minute)
+	r.expect("it is given on", ByDraining, "east")
+	r.restart()
+	r.see("gss-a", "west", Passing)
+	r.next(time.Minute)
+	r.expect("west is back", ByWaiting, "west")
+	r.drained("east", r.now.Add(30*time.Second))
+}
+
+// An answer that was given before a reload lowered the TTL is held for as long as it said.
+func TestDrainAfterTheTTLWasLowered(t *testing.T) {
+	r := newRig(t, Ordered)
+	c := &r.in.Config.Rules[0].Clauses[0]
+	c.TTL = 5 * time.Minute
+	r.next(0)
+	held := r.now.Add(time.Second + c.TTL) // who asked just before the reload
+	c.TTL = baseTTL
+	r.next(time.Second)
+	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now}
+	r.next(time.Second)
+	r.restart()
+	r.next(time.Minute)
+	r.expect("drained", ByHealth, "west")
+	r.drained("east", held)
+}
+
+// An answer that does not work has a drain too, which says whether it is given all the same.
+func TestDrainOfWhatIsOut(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.next(0)
+	r.see("gss-a", "east", Failing)
+	r.next(0)
+	r.next(time.Minute)
+	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now}
+	r.next(0)
+	r.expect("east is out", ByHealth, "west")
+	if d := r.last.Drains["east"]; !d.Done(r.now) {
+		t.Errorf("nobody can hold it, and the drain is %+v", d)
+	}
+	r.see("gss-a", "east", Passing)
+	r.in.Config.Answers[0].FailBack = 0
+	r.next(time.Second)
+	r.expect("east works again, and drains", ByHealth, "west")
+	for _, a := range []string{"east", "west", "south"} {
+		r.see("gss-a", a, Failing)
+	}
+	r.next(time.Second)
+	r.in.Orders["west"] = Order{Kind: KindDrain, Since: r.now}
+	r.next(time.Minute)
+	r.expect("nothing works", LastGood, "west")
+	if d := r.last.Drains["west"]; d.Done(r.now.Add(time.Hour)) || !slices.Equal(d.Only, []string{"smtp"}) {
+		t.Errorf("the drain of what is given as the last good: %+v", d)
+	}
+}
+
+// A second order to drain, such as one about the site, does not have an answer be given anew.
+func TestDrainOrderedAgain(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.next(0)
+	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now}
+	r.next(time.Minute)
+	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now}
+	r.next(0)
+	r.expect("ordered again", ByHealth, "west")
+	r.now = r.now.Add(time.Second)
+	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now, Start: r.now.Add(time.Minute)}
+	r.next(0)
+	r.expect("it is to begin later", ByHealth, "east")
+}
+
+// restart has the state be written down and read again.
+func (r *rig) restart() {
+	r.t.Helper()
+	text, err := json.Marshal(r.state)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if r.state, err = DecodeState(text); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// drained checks when the drain of an answer is done.
+func (r *rig) drained(answer string, want time.Time) {
+	r.t.Helper()
+	if d := r.last.Drains[answer]; d.Done(want.Add(-1)) || !d.Done(want) {
+		r.t.Errorf("the drain of %s is done at %v, want %v: %+v", answer, d.Clear.Sub(r.now), want.Sub(r.now), d)
 	}
 }
 

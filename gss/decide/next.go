@@ -41,6 +41,8 @@ func Next(was State, in Inputs, now time.Time) (State, Decision) {
 	if changed {
 		d.state.Generation++
 	}
+	d.hold(was.Rules)
+	d.hold(d.state.Rules)
 	for name, order := range d.draining {
 		out.Drains[name] = d.drain(name, order)
 	}
@@ -83,8 +85,8 @@ func (d *decider) ttl(r *Rule, ttl time.Duration) time.Duration {
 					ttl = min(ttl, c.ShortTTL)
 				}
 			}
-			if order, ok := d.draining[name]; ok {
-				ttl = d.untilDrain(d.drainFrom(name, order), ttl)
+			if _, ok := d.draining[name]; ok {
+				ttl = d.untilDrain(d.state.Answers[name].DrainFrom, ttl)
 			}
 		}
 	}
@@ -107,22 +109,38 @@ func (d *decider) untilDrain(from time.Time, ttl time.Duration) time.Duration {
 	return whole
 }
 
-// drain says how far the drain of an answer is.
-func (d *decider) drain(answer string, o Order) Drain {
-	from := d.drainFrom(answer, o)
-	drain := Drain{From: from, Clear: from, Why: o.String()}
-	d.each(answer, func(r *Rule, _ *Clause) {
-		state := d.state.Rules[r.Name]
-		for _, c := range state.Choices {
-			if !d.now.Before(from) && slices.Contains(c.Names(), answer) && !slices.Contains(drain.Only, r.Name) {
-				drain.Only = append(drain.Only, r.Name)
+// hold remembers how long resolvers may hold what rules give until or from this moment.
+func (d *decider) hold(rules map[string]RuleState) {
+	for _, r := range rules {
+		for _, c := range r.Choices {
+			for _, share := range c.Shares {
+				s, ok := d.state.Answers[share.Answer]
+				if ok && !d.now.Add(r.TTL).Before(s.held()) {
+					s.Given, s.GivenTTL = d.now, r.TTL
+					d.state.Answers[share.Answer] = s
+				}
 			}
 		}
-	})
-	// what was given in the last moment before it has a TTL of a second; what is given on has no end
-	drain.Clear = from.Add(time.Second)
-	if len(drain.Only) > 0 {
-		drain.Clear = time.Time{}
+	}
+}
+
+// drain says how far the drain of an answer is.
+func (d *decider) drain(answer string, o Order) Drain {
+	s := d.state.Answers[answer]
+	drain := Drain{Order: o.Since, From: s.DrainFrom, Clear: s.held(), Why: o.String()}
+	var rules []string
+	for i := range d.in.Config.Rules {
+		name := d.in.Config.Rules[i].Name
+		if slices.ContainsFunc(d.state.Rules[name].Choices, func(c Choice) bool { return slices.Contains(c.Names(), answer) }) {
+			rules = append(rules, name)
+		}
+	}
+	drain.Given = len(rules) > 0
+	switch {
+	case d.now.Before(drain.From): // what is given in the last moment before it has a TTL of a second
+		drain.Clear = later(drain.Clear, drain.From.Add(time.Second))
+	case drain.Given: // and has no end
+		drain.Only, drain.Clear = rules, time.Time{}
 	}
 	return drain
 }

@@ -43,7 +43,7 @@ func (d *decider) judge(a *Answer) {
 		v.Loaded, v.Headroom = true, max(0, 1-said.used/said.capacity)
 	}
 	d.heat(&s, &v)
-	d.obey(a, said, &v)
+	d.obey(a, said, &s, &v)
 	if s.Place != v.Place {
 		s.Place, s.Since = v.Place, d.now
 	}
@@ -100,27 +100,36 @@ func (d *decider) heat(s *AnswerState, v *AnswerVerdict) {
 }
 
 // obey has orders and drains of balancers count.
-func (d *decider) obey(a *Answer, said balancers, v *AnswerVerdict) {
-	order := d.in.Orders[a.Name]
+func (d *decider) obey(a *Answer, said balancers, s *AnswerState, v *AnswerVerdict) {
+	order, pending := d.in.Orders[a.Name], false
+	if order.Kind == KindDrain {
+		d.draining[a.Name] = order
+		s.DrainFrom = d.drainFrom(a.Name, order, s, v.Place)
+		s.DrainOf, pending = order.Since, d.pending(s.DrainFrom)
+	} else {
+		s.DrainOf, s.DrainFrom = time.Time{}, time.Time{}
+	}
 	switch {
 	case order.Kind == KindSuspend:
 		v.Place, v.Why = Suspended, order.String()
 	case v.Place == Out || v.Place == Unknown:
-	case order.Kind == KindDrain:
-		d.draining[a.Name] = order
-		if !d.pending(d.drainFrom(a.Name, order)) {
-			v.Place, v.Why = Draining, order.String()
-		}
-	case said.draining:
+	case order.Kind == KindDrain && !pending:
+		v.Place, v.Why = Draining, order.String()
+	case order.Kind != KindDrain && said.draining:
 		v.Place, v.Why = Draining, "its balancers drain"
 	}
 }
 
-// drainFrom is when an answer is no longer given: when the answers that were given before the order have expired everywhere.
-func (d *decider) drainFrom(answer string, o Order) time.Time {
-	from := o.Since.Add(d.longest(answer))
-	if o.Start.After(from) {
-		return o.Start
+// drainFrom is when an answer is no longer given: when the answers that were given before the order, or before it went out, have
+// expired everywhere. What was said once stands unless it can be sooner, so that nobody is given it anew.
+func (d *decider) drainFrom(answer string, o Order, s *AnswerState, p Place) time.Time {
+	last := o.Since
+	if p == Out {
+		last = earlier(last, s.OutSince)
+	}
+	from := later(o.Start, last.Add(d.longest(answer)))
+	if !s.DrainFrom.IsZero() && (s.DrainOf.Equal(o.Since) || o.Start.IsZero()) {
+		from = earlier(from, s.DrainFrom)
 	}
 	return from
 }
@@ -129,6 +138,20 @@ func (d *decider) drainFrom(answer string, o Order) time.Time {
 func (d *decider) longest(answer string) (ttl time.Duration) {
 	d.each(answer, func(_ *Rule, c *Clause) { ttl = max(ttl, c.TTL) })
 	return ttl
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05") }

@@ -24,7 +24,15 @@ type AnswerState struct {
 	OutSince time.Time `json:"out_since,omitzero"` // the last time that it went out
 	Back     time.Time `json:"back,omitzero"`      // since when it is healthy, while it waits
 	Hot      bool      `json:"hot,omitempty"`
+
+	Given     time.Time     `json:"given,omitzero"`      // when a rule gave it so that resolvers hold it the longest
+	GivenTTL  time.Duration `json:"given_ttl,omitempty"` // that it was given with then
+	DrainOf   time.Time     `json:"drain_of,omitzero"`   // when the order to drain was given that stands
+	DrainFrom time.Time     `json:"drain_from,omitzero"` // when it takes effect
 }
+
+// held is until when a resolver may hold it; zero: nobody was given it.
+func (s *AnswerState) held() time.Time { return s.Given.Add(s.GivenTTL) }
 
 // RuleState is what is remembered of a rule.
 type RuleState struct {
@@ -121,14 +129,16 @@ func (b Basis) Works() bool { return b != LastGood && b != WholeGroup }
 
 // Drain is how far an answer's drain is.
 type Drain struct {
+	Order time.Time `json:"order"`          // when it was given
 	From  time.Time `json:"from"`           // the answer is given until then
+	Given bool      `json:"given"`          // a rule gives it at this moment
 	Clear time.Time `json:"clear,omitzero"` // no resolver that honours TTLs holds it after that
 	Only  []string  `json:"only,omitempty"` // rules that have nothing else that works, and so keep giving it
 	Why   string    `json:"why"`
 }
 
 // Done says whether no resolver can hold the answer any more.
-func (d Drain) Done(now time.Time) bool { return len(d.Only) == 0 && !now.Before(d.Clear) }
+func (d Drain) Done(now time.Time) bool { return !d.Given && !now.Before(d.Clear) }
 
 // DecodeState reads a State that was written as JSON. What does not look like one is refused.
 func DecodeState(text []byte) (State, error) {
