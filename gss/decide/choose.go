@@ -34,10 +34,10 @@ func (d *decider) choose(r *Rule, place int, old RuleState, next *RuleState) Cho
 	return d.lastResort(r, old)
 }
 
-// at gives the answers of a group that stand at a place.
-func (d *decider) at(group string, p Place) (names []string) {
+// at gives the answers of a group that stand at one of some places.
+func (d *decider) at(group string, places ...Place) (names []string) {
 	for _, name := range d.in.Config.group(group).Answers {
-		if d.verdicts[name].Place == p {
+		if slices.Contains(places, d.verdicts[name].Place) {
 			names = append(names, name)
 		}
 	}
@@ -132,7 +132,8 @@ func (d *decider) balance(c *Clause, place int, names []string, old RuleState, n
 	case Weighted, Hashed:
 		out.Shares = toShares(names, d.weights(names, false))
 	case LeastLoaded:
-		out.Shares = toShares(names, d.slew(c, names, old, next))
+		out.Shares = d.leastLoaded(c, names, old, next)
+		out.Count = min(c.count(), len(out.Shares))
 	default:
 		out.Shares = first(names[:out.Count])
 	}

@@ -34,7 +34,7 @@
 // The balance methods: ordered gives the first, round-robin all in turn, weighted by their weights, least-loaded by weight and
 // headroom, hashed by the client's address, nearest the first by the order for the client's place. Headroom is what is left
 // of a balancer's capacity. The shares of least-loaded move by at most Load.Slew in the time of one TTL, so that the load
-// can answer before more of it moves; what is out loses its share at once.
+// can answer before more of it moves, also from what gets hot; what is out, drains or is suspended loses its share at once.
 //
 // # How long
 //

@@ -39,7 +39,7 @@ func (r *rig) randomize(rnd *rand.Rand) {
 }
 
 // Whatever is known, each rule is answered with something, with nothing that is out while anything works, and with nothing that
-// is suspended while anything else is there.
+// is suspended while anything else is there; but least-loaded takes clients from what is hot by and by.
 func TestAlwaysTheBestThereIs(t *testing.T) {
 	for seed := range uint64(36) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -71,6 +71,9 @@ func (r *rig) checkBest(seed uint64) {
 				Hot: {Serving}, Waiting: {Serving, Hot}, Draining: {Serving, Hot, Waiting}, Out: {Serving, Hot, Waiting, Draining},
 				Unknown: {Serving, Hot, Waiting, Draining}, Suspended: {Serving, Hot, Waiting, Draining, Out, Unknown},
 			}[p]
+			if p == Hot && c.Method == LeastLoaded {
+				worse = nil
+			}
 			if slices.ContainsFunc(worse, func(p Place) bool { return there[p] }) {
 				r.t.Fatalf("seed %d: %s is given, which is %s, while there are %v", seed, s.Answer, p, there)
 			}
@@ -93,7 +96,6 @@ func TestSharesMoveSlowly(t *testing.T) {
 	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		r := newRig(t, LeastLoaded)
-		r.in.Config.Load.Enter = 2 // nothing is hot
 		load := func() {
 			for _, a := range r.in.Config.Groups[0].Answers {
 				r.in.Reports[a] = []Report{{From: "lb", At: r.now.Add(24 * time.Hour), Used: float64(rnd.IntN(101)), Capacity: 100}}
@@ -109,7 +111,7 @@ func TestSharesMoveSlowly(t *testing.T) {
 				load()
 			}
 			r.next(time.Duration(rnd.IntN(3000)) * time.Millisecond)
-			now := point{r.now, r.choice().Shares}
+			now := point{r.now, r.shares()}
 			for _, p := range slices.Backward(trail) {
 				if r.now.Sub(p.at) >= baseTTL {
 					break
@@ -125,10 +127,24 @@ func TestSharesMoveSlowly(t *testing.T) {
 		}
 		all := r.in.Config.Groups[0].Answers
 		want := toShares(all, (&decider{in: &r.in, verdicts: r.last.Answers}).weights(all, true))
-		if moved(want, r.choice().Shares) > 0 {
+		if moved(want, r.shares()) > 0 {
 			t.Errorf("seed %d: they came to %v, not %v", seed, r.choice().Shares, want)
 		}
 	}
+}
+
+// shares are those of all answers, also of who has none.
+func (r *rig) shares() (all []Share) {
+	for _, name := range r.in.Config.Groups[0].Answers {
+		s := Share{Answer: name}
+		for _, c := range r.choice().Shares {
+			if c.Answer == name {
+				s = c
+			}
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 func moved(a, b []Share) (n int) {
@@ -136,6 +152,31 @@ func moved(a, b []Share) (n int) {
 		n += max(0, b[i].Of1000-a[i].Of1000)
 	}
 	return n
+}
+
+// What gets hot loses its share by and by, and gets it back so, also when all were hot.
+func TestWhoIsHotLosesItsShareSlowly(t *testing.T) {
+	r := newRig(t, LeastLoaded)
+	for _, step := range []struct {
+		east, others float64 // percent in use
+		want         string
+		basis        Basis
+	}{
+		{50, 50, "[{east 334} {west 333} {south 333}]", ByHealth},
+		{91, 50, "[{east 133} {west 434} {south 433}]", ByHealth},
+		{91, 50, "[{west 500} {south 500}]", ByHealth},
+		{91, 91, "[{east 200} {west 400} {south 400}]", ByHot},
+		{70, 91, "[{east 400} {west 300} {south 300}]", ByHealth},
+		{70, 91, "[{east 600} {west 200} {south 200}]", ByHealth},
+	} {
+		for a, used := range map[string]float64{"east": step.east, "west": step.others, "south": step.others} {
+			r.in.Reports[a] = []Report{{From: "lb", At: r.now.Add(baseTTL), Used: used, Capacity: 100}}
+		}
+		r.next(baseTTL)
+		if c := r.choice(); fmt.Sprint(c.Shares) != step.want || c.Basis != step.basis {
+			t.Errorf("at %v and %v: %v by %s (%s), want %s by %s", step.east, step.others, c.Shares, c.Basis, c.Why, step.want, step.basis)
+		}
+	}
 }
 
 func TestWhoIsOutLosesItsShareAtOnce(t *testing.T) {

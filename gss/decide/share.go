@@ -31,13 +31,19 @@ func even(names []string) []Share {
 	return toShares(names, normal(equal))
 }
 
-// weights gives the shares, which sum up to 1, by the weights of answers, and by their headroom where it is asked for.
+// weights gives the shares, which sum up to 1, by the weights of answers, and by their headroom where it is asked for; what is
+// hot has none then beside what serves.
 func (d *decider) weights(names []string, headroom bool) map[string]float64 {
 	shares := make(map[string]float64, len(names))
+	serves := slices.ContainsFunc(names, func(name string) bool { return d.verdicts[name].Place == Serving })
 	for _, name := range names {
 		shares[name] = float64(d.answer(name).Weight)
-		if headroom {
-			shares[name] *= max(leastHeadroom, d.verdicts[name].Headroom)
+		switch v := d.verdicts[name]; {
+		case !headroom:
+		case serves && v.Place == Hot:
+			shares[name] = 0
+		default:
+			shares[name] *= max(leastHeadroom, v.Headroom)
 		}
 	}
 	return normal(shares)
@@ -58,6 +64,17 @@ func normal(shares map[string]float64) map[string]float64 {
 	return shares
 }
 
+// leastLoaded gives shares by weights and headroom to answers of one place. Beside those that serve stand those that are hot, until
+// all of their share has moved.
+func (d *decider) leastLoaded(c *Clause, names []string, old RuleState, next *RuleState) []Share {
+	all := names
+	if d.verdicts[names[0]].Place == Serving {
+		all = d.at(c.Group, Serving, Hot)
+	}
+	shares := toShares(all, d.slew(c, all, old, next))
+	return slices.DeleteFunc(shares, func(s Share) bool { return s.Of1000 == 0 && !slices.Contains(names, s.Answer) })
+}
+
 // slew moves the shares of a rule towards what weights and headroom ask for, at most once in a TTL and by no more than the
 // config allows. Whoever is gone leaves its share to the others at once.
 func (d *decider) slew(c *Clause, names []string, old RuleState, next *RuleState) map[string]float64 {
@@ -65,15 +82,16 @@ func (d *decider) slew(c *Clause, names []string, old RuleState, next *RuleState
 		return next.Shares
 	}
 	want := d.weights(names, true)
-	have := map[string]float64{}
+	have, sum := map[string]float64{}, 0.0
 	for _, name := range names {
 		if s, ok := old.Shares[name]; ok {
 			have[name] = s
+			sum += s
 		}
 	}
 	next.SharesAt = old.SharesAt
 	switch {
-	case len(have) == 0:
+	case sum == 0:
 		have, next.SharesAt = want, d.now
 	case len(have) < len(old.Shares):
 		have = normal(have)
