@@ -31,7 +31,7 @@ func (d *decider) choose(r *Rule, place int, old RuleState, next *RuleState) Cho
 			return c
 		}
 	}
-	return d.lastResort(r, old)
+	return d.lastResort(r, old.lastGood(place))
 }
 
 // at gives the answers of a group that stand at one of some places.
@@ -46,9 +46,9 @@ func (d *decider) at(group string, places ...Place) (names []string) {
 
 // lastResort is the choice when nothing works: what was given when something last did, as far as it is in the rule's groups
 // still and not suspended; else the whole of the first group that has more than suspended ones.
-func (d *decider) lastResort(r *Rule, old RuleState) Choice {
+func (d *decider) lastResort(r *Rule, lastGood []string) Choice {
 	c := Choice{Method: Ordered, Basis: LastGood}
-	names := slices.DeleteFunc(d.allowed(old.LastGood), func(name string) bool { return !d.gives(r, name) })
+	names := slices.DeleteFunc(d.allowed(lastGood), func(name string) bool { return !d.gives(r, name) })
 	c.Why = "nothing works; what was answered when something last did: "
 	if len(names) == 0 {
 		c.Basis, c.Why = WholeGroup, "nothing works, and nothing is known to have: "

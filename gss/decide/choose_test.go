@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +98,38 @@ func TestNearest(t *testing.T) {
 	if a := r.last.Rules["smtp"].Choices[1].Shares[0].Answer; a != "west" {
 		t.Errorf("the next nearest is %s", a)
 	}
+}
+
+// When nothing works, clients keep what those of their place had, also by a state from before places were remembered.
+func TestLastGoodOfAPlace(t *testing.T) {
+	r := newRig(t, Nearest)
+	r.in.Config.Rules[0].Clauses[0].Near = [][]string{nil, {"south"}, {"west"}}
+	r.next(0)
+	for _, a := range []string{"east", "west", "south"} {
+		r.see("gss-a", a, Failing)
+	}
+	given := func(want string) {
+		t.Helper()
+		var got []string
+		for _, c := range r.last.Rules["smtp"].Choices {
+			got = append(got, strings.Join(c.Names(), "+"))
+		}
+		if strings.Join(got, " ") != want || r.choice().Basis != LastGood {
+			t.Errorf("by place it is answered with %v by %s, want %s", got, r.choice().Basis, want)
+		}
+	}
+	r.next(time.Second)
+	given("east south west")
+	r.in.Config.Rules[0].Clauses[0].Near = [][]string{nil, {"south"}, {"west"}, {"west"}}
+	r.restart()
+	r.next(time.Second)
+	given("east south west east")
+	var err error
+	if r.state, err = DecodeState([]byte(`{"rules": {"smtp": {"last_good": ["west"]}}}`)); err != nil {
+		t.Fatal(err)
+	}
+	r.next(time.Second)
+	given("west west west west")
 }
 
 // What was given last counts only as far as the rule may still give it.

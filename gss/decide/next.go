@@ -52,7 +52,7 @@ func Next(was State, in Inputs, now time.Time) (State, Decision) {
 
 // decide makes the choices of a rule.
 func (d *decider) decide(r *Rule, old RuleState) RuleState {
-	next := RuleState{LastGood: old.LastGood, Since: old.Since}
+	next := RuleState{Since: old.Since}
 	ttl := time.Duration(0)
 	for place := range r.places() {
 		c := d.choose(r, place, old, &next)
@@ -60,9 +60,15 @@ func (d *decider) decide(r *Rule, old RuleState) RuleState {
 		if t := r.Clauses[c.Clause].TTL; ttl == 0 || t < ttl {
 			ttl = t
 		}
-	}
-	if c := next.Choices[0]; c.Basis.Works() {
-		next.LastGood = c.Names()
+		good := old.lastGood(place)
+		if c.Basis.Works() {
+			good = c.Names()
+		}
+		if place == 0 {
+			next.LastGood = good
+		} else {
+			next.LastNear = append(next.LastNear, good)
+		}
 	}
 	next.TTL = d.ttl(r, ttl)
 	if !slices.EqualFunc(next.Choices, old.Choices, Choice.same) {

@@ -36,12 +36,21 @@ func (s *AnswerState) held() time.Time { return s.Given.Add(s.GivenTTL) }
 
 // RuleState is what is remembered of a rule.
 type RuleState struct {
-	LastGood []string           `json:"last_good"` // what it was answered with when something last worked
+	LastGood []string           `json:"last_good"`           // what it was answered with at place 0 when something last worked
+	LastNear [][]string         `json:"last_near,omitempty"` // the same at the others, from place 1 on
 	Shares   map[string]float64 `json:"shares,omitempty"`
 	SharesAt time.Time          `json:"shares_at,omitzero"` // when they last moved
 	Choices  []Choice           `json:"choices"`
 	TTL      time.Duration      `json:"ttl"`
 	Since    time.Time          `json:"since,omitzero"` // of the choices
+}
+
+// lastGood is what clients of a place were answered with when something last worked; those of a new one as those of place 0.
+func (r *RuleState) lastGood(place int) []string {
+	if place > 0 && place <= len(r.LastNear) {
+		return r.LastNear[place-1]
+	}
+	return r.LastGood
 }
 
 // Decision is what is answered now.
