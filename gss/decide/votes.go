@@ -68,7 +68,7 @@ func (d *decider) agree(a *AnswerState, v Votes) (view View, why string) {
 		}
 		return a.Agreed, v.say(a.Agreed)
 	}
-	if a.Agreed != NoView && d.pending(a.AgreedAt.Add(d.in.Config.Vote.Hold)) {
+	if !a.AgreedAt.IsZero() && d.pending(later(a.AgreedAt, d.lost()).Add(d.in.Config.Vote.Hold)) {
 		return a.Agreed, fmt.Sprintf("only %d of %d vantages are heard; what was agreed last holds for a moment: %s",
 			v.Heard, v.Known, a.Agreed)
 	}
@@ -76,6 +76,18 @@ func (d *decider) agree(a *AnswerState, v Votes) (view View, why string) {
 		a.Agreed = v.Own
 	}
 	return a.Agreed, fmt.Sprintf("only %d of %d vantages are heard; by the own probes: %s", v.Heard, v.Known, v.own())
+}
+
+// lost is since when too few vantages are heard: when the last of those that a majority takes fell silent.
+func (d *decider) lost() time.Time {
+	var until []time.Time
+	for name, v := range d.in.Vantages {
+		if name != d.in.Self {
+			until = append(until, v.Heard.Add(d.in.Config.Vote.Fresh))
+		}
+	}
+	slices.SortFunc(until, func(a, b time.Time) int { return b.Compare(a) })
+	return until[len(d.in.Vantages)/2-1] // this one makes up the majority
 }
 
 func (v Votes) own() string {
