@@ -19,10 +19,13 @@
 //
 // Whether it works is decided by vantages: each GSS probes the path to it and tells the others. While more than half of the
 // vantages are heard, a majority of those that have an opinion decides, and a tie changes nothing. With fewer, what was
-// agreed last holds for a while from then on (Vote.Hold), and then the own view does, as a lone GSS cannot tell a dead site from a cut
-// link, but must not stay wrong for ever. An answer is out before any majority if all of its balancers that report say so
-// and one path probe agrees: one witness of each kind, neither of which alone can take it out. A balancer that is not
+// agreed last holds for a while from then on (Vote.Hold), and then the own view does, as a lone GSS cannot tell a dead site
+// from a cut link, but must not stay wrong for ever. An answer is out before any majority if all of its balancers that report
+// say so and one path probe agrees: one witness of each kind, neither of which alone can take it out. A balancer that is not
 // heard says nothing: its report ages to the static weight and never means out.
+//
+// A clock may be set back. What was heard is compared by a clock that is never set, where the times given have one; else
+// what was heard ahead of now does not count, and what is remembered so counts as of now.
 //
 // # What a rule is answered with
 //

@@ -8,7 +8,8 @@ import (
 // decider makes the decisions of one moment.
 type decider struct {
 	in       *Inputs
-	now      time.Time
+	moment   time.Time // by the clock that is never set if the caller has one; to compare with
+	now      time.Time // the same to be written down
 	was      State
 	state    State // the next
 	verdicts map[string]AnswerVerdict
@@ -20,12 +21,12 @@ type decider struct {
 // What is no longer in the config is forgotten.
 func Next(was State, in Inputs, now time.Time) (State, Decision) {
 	d := &decider{
-		in: &in, now: now.Round(0).UTC(), was: was, verdicts: map[string]AnswerVerdict{}, draining: map[string]Order{},
+		in: &in, moment: now, now: now.Round(0).UTC(), was: was, verdicts: map[string]AnswerVerdict{}, draining: map[string]Order{},
 		state: State{was.Generation, map[string]AnswerState{}, map[string]RuleState{}},
 	}
 	for i := range in.Config.Answers {
 		a := &in.Config.Answers[i]
-		d.state.Answers[a.Name] = was.Answers[a.Name]
+		d.state.Answers[a.Name] = was.Answers[a.Name].until(d.now)
 		d.judge(a)
 	}
 	out := Decision{Answers: d.verdicts, Rules: map[string]RuleDecision{}, Drains: map[string]Drain{}}
@@ -33,7 +34,7 @@ func Next(was State, in Inputs, now time.Time) (State, Decision) {
 	for i := range in.Config.Rules {
 		r := &in.Config.Rules[i]
 		old, had := was.Rules[r.Name]
-		next := d.decide(r, old)
+		next := d.decide(r, old.until(d.now))
 		changed = changed || !had || next.TTL != old.TTL || !slices.EqualFunc(next.Choices, old.Choices, Choice.same)
 		d.state.Rules[r.Name] = next
 		out.Rules[r.Name] = RuleDecision{next.Choices, next.TTL, next.Since}

@@ -123,7 +123,7 @@ func (d *decider) obey(a *Answer, said balancers, s *AnswerState, v *AnswerVerdi
 // drainFrom is when an answer is no longer given: when the answers that were given before the order, or before it went out, have
 // expired everywhere. What was said once stands unless it can be sooner, so that nobody is given it anew.
 func (d *decider) drainFrom(answer string, o Order, s *AnswerState, p Place) time.Time {
-	last := o.Since
+	last := earlier(o.Since, d.now)
 	if p == Out {
 		last = earlier(last, s.OutSince)
 	}

@@ -98,8 +98,15 @@ func TestSharesMoveSlowly(t *testing.T) {
 		r := newRig(t, LeastLoaded)
 		load := func() {
 			for _, a := range r.in.Config.Groups[0].Answers {
-				r.in.Reports[a] = []Report{{From: "lb", At: r.now.Add(24 * time.Hour), Used: float64(rnd.IntN(101)), Capacity: 100}}
+				r.in.Reports[a] = []Report{{From: "lb", Used: float64(rnd.IntN(101)), Capacity: 100}}
 			}
+		}
+		load()
+		next := func(after time.Duration) {
+			for _, a := range r.in.Config.Groups[0].Answers {
+				r.in.Reports[a][0].At = r.now.Add(after)
+			}
+			r.next(after)
 		}
 		type point struct {
 			at     time.Time
@@ -110,7 +117,7 @@ func TestSharesMoveSlowly(t *testing.T) {
 			if rnd.IntN(3) == 0 {
 				load()
 			}
-			r.next(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+			next(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 			now := point{r.now, r.shares()}
 			for _, p := range slices.Backward(trail) {
 				if r.now.Sub(p.at) >= baseTTL {
@@ -123,7 +130,7 @@ func TestSharesMoveSlowly(t *testing.T) {
 			trail = append(trail, now)
 		}
 		for range 10 {
-			r.next(baseTTL)
+			next(baseTTL)
 		}
 		all := r.in.Config.Groups[0].Answers
 		want := toShares(all, (&decider{in: &r.in, verdicts: r.last.Answers}).weights(all, true))

@@ -34,6 +34,14 @@ type AnswerState struct {
 // held is until when a resolver may hold it; zero: nobody was given it.
 func (s *AnswerState) held() time.Time { return s.Given.Add(s.GivenTTL) }
 
+// until has no time in it be later than now: those that are, are of a clock that was set back since.
+func (s AnswerState) until(now time.Time) AnswerState {
+	for _, t := range []*time.Time{&s.AgreedAt, &s.Since, &s.OutSince, &s.Back, &s.Given} {
+		*t = earlier(*t, now)
+	}
+	return s
+}
+
 // RuleState is what is remembered of a rule.
 type RuleState struct {
 	LastGood []string           `json:"last_good"`           // what it was answered with at place 0 when something last worked
@@ -43,6 +51,12 @@ type RuleState struct {
 	Choices  []Choice           `json:"choices"`
 	TTL      time.Duration      `json:"ttl"`
 	Since    time.Time          `json:"since,omitzero"` // of the choices
+}
+
+// until is as of an answer.
+func (r RuleState) until(now time.Time) RuleState {
+	r.SharesAt, r.Since = earlier(r.SharesAt, now), earlier(r.Since, now)
+	return r
 }
 
 // lastGood is what clients of a place were answered with when something last worked; those of a new one as those of place 0.

@@ -26,7 +26,7 @@ func (d *decider) count(answer string) Votes {
 	v := Votes{Known: len(in.Vantages), Passing: []string{}, Failing: []string{}, Doubt: []string{}}
 	for _, name := range slices.Sorted(maps.Keys(in.Vantages)) {
 		vantage := in.Vantages[name]
-		if name != in.Self && !d.pending(vantage.Heard.Add(in.Config.Vote.Fresh)) {
+		if name != in.Self && !d.fresh(vantage.Heard, in.Config.Vote.Fresh) {
 			continue
 		}
 		v.Heard++
@@ -82,12 +82,15 @@ func (d *decider) agree(a *AnswerState, v Votes) (view View, why string) {
 func (d *decider) lost() time.Time {
 	var until []time.Time
 	for name, v := range d.in.Vantages {
-		if name != d.in.Self {
+		if name != d.in.Self && !d.ahead(v.Heard) {
 			until = append(until, v.Heard.Add(d.in.Config.Vote.Fresh))
 		}
 	}
 	slices.SortFunc(until, func(a, b time.Time) int { return b.Compare(a) })
-	return until[len(d.in.Vantages)/2-1] // this one makes up the majority
+	if others := len(d.in.Vantages) / 2; others <= len(until) { // that make a majority with this one
+		return until[others-1]
+	}
+	return time.Time{}
 }
 
 func (v Votes) own() string {
@@ -133,7 +136,7 @@ type balancers struct {
 func (d *decider) reports(answer string) balancers {
 	b := balancers{out: true, draining: true}
 	for _, r := range d.in.Reports[answer] {
-		if !d.pending(r.At.Add(d.in.Config.Load.Fresh)) {
+		if !d.fresh(r.At, d.in.Config.Load.Fresh) {
 			continue
 		}
 		b.heard++
@@ -152,9 +155,20 @@ func (d *decider) reports(answer string) balancers {
 	return b
 }
 
+// skew is how far ahead of now something may be heard: while a decision is made, the others talk on.
+const skew = time.Second
+
+// ahead says whether a time is later than now: the clock was set back since.
+func (d *decider) ahead(t time.Time) bool { return t.After(d.moment.Add(skew)) }
+
+// fresh says whether what was heard at a time counts, as it does for a while.
+func (d *decider) fresh(heard time.Time, while time.Duration) bool {
+	return !d.ahead(heard) && d.pending(heard.Add(while))
+}
+
 // pending says whether a time has not come, and if so, has the decider look again when it does.
 func (d *decider) pending(t time.Time) bool {
-	if !d.now.Before(t) {
+	if !d.moment.Before(t) {
 		return false
 	}
 	d.wake = append(d.wake, t)
