@@ -3,6 +3,7 @@ package gss
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -241,7 +242,62 @@ func (c *Config) decide() decide.Config {
 		}
 		d.Rules = append(d.Rules, rule)
 	}
+	for i := range c.Rules { // after all that they are part of
+		rules, groups := c.parts(&c.Rules[i], &d.Rules[i])
+		d.Rules, d.Groups = append(d.Rules, rules...), append(d.Groups, groups...)
+	}
 	return d
+}
+
+// families are the types of records that an answer may have no address for.
+func families() []uint16 { return []uint16{dns.TypeA, dns.TypeAAAA} }
+
+// has says whether the answer has an address of a family.
+func (a *Answer) has(family uint16) bool {
+	return slices.ContainsFunc(a.Addresses, func(addr netip.Addr) bool { return addr.Is4() == (family == dns.TypeA) })
+}
+
+// with are the answers of a rule that have an address of a family.
+func (c *Config) with(r *Rule, family uint16) (names []string) {
+	for _, a := range c.answersOf(r) {
+		if a.has(family) {
+			names = append(names, a.Name)
+		}
+	}
+	return names
+}
+
+// partName is what the part of a rule, or of an answer group, for a family is called. No rule or group can be called so.
+func partName(name string, family uint16) string { return name + "/" + dns.TypeToString[family] }
+
+// ruleOf gives the rule that a rule of a decision is, or is part of.
+func (c *Config) ruleOf(decided string) *Rule {
+	name, _, _ := strings.Cut(decided, "/")
+	return &c.Rules[slices.IndexFunc(c.Rules, func(r Rule) bool { return r.Name == name })]
+}
+
+// parts gives the rules, and their groups, by which clients get addresses of a family where not all answers of a rule have some.
+func (c *Config) parts(r *Rule, whole *decide.Rule) (rules []decide.Rule, groups []decide.Group) {
+	for _, f := range families() {
+		names := c.with(r, f)
+		if !slices.Contains(r.types(), f) || len(names) == 0 || len(names) == len(c.answersOf(r)) {
+			continue
+		}
+		part := decide.Rule{Name: partName(r.Name, f), PartOf: r.Name}
+		for _, cl := range whole.Clauses {
+			g := find(config.Cursor{}, "answer group", c.Groups, func(g *AnswerGroup) string { return g.Name }, cl.Group)
+			cl.Group = partName(cl.Group, f)
+			some := decide.Group{Name: cl.Group}
+			for _, name := range g.Answers {
+				if slices.Contains(names, name) {
+					some.Answers = append(some.Answers, name)
+				}
+			}
+			part.Clauses, groups = append(part.Clauses, cl), append(groups, some)
+		}
+		rules = append(rules, part)
+	}
+	return rules, groups
 }
 
 // answersOf are all that a rule may be answered with.

@@ -271,7 +271,7 @@ func (e *engine) note(was decide.State) {
 			}
 			attrs := []any{"rule", name, "old", before, "new", c.Names(), "basis", c.Basis, "generation", e.last.Generation, "cause", c.Why}
 			if place > 0 {
-				attrs = append(attrs, "near", e.next.rules.rules[i].Near[place-1].Sources)
+				attrs = append(attrs, "near", e.next.config.ruleOf(name).Near[place-1].Sources)
 			}
 			if c.Basis.Works() {
 				e.log.Info("rule changed its answer", attrs...)

@@ -92,13 +92,17 @@ func (g *GSS) explainRules(a *answerer, name string, rrtype uint16, add func(wha
 		add("rule", "none: the zone's own records")
 	}
 	for _, u := range a.used {
-		d := e.last.Rules[u.rule.Name]
+		d := e.last.Rules[u.outcome.rule]
 		place := u.rule.places[class]
 		if place >= len(d.Choices) {
 			place = 0
 		}
 		if place < len(d.Choices) {
 			add("rule "+u.rule.Name, "%s", d.Choices[place].Why)
+		}
+		if _, family, ok := strings.Cut(u.outcome.rule, "/"); ok {
+			names := rules.config.with(u.rule.Rule, dns.StringToType[family])
+			add("family", "only answers with %s records count: %s", family, strings.Join(names, ", "))
 		}
 		if place > 0 {
 			add("place", "near by the list %s", u.rule.Near[place-1].Sources)

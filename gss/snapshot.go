@@ -16,13 +16,15 @@ import (
 type snapshot struct {
 	*serving
 	generation uint64
-	outcomes   [][]outcome  // by rule, as in the config, and place
-	live       *table.Table // replies of names that rules answer for
-	nsid       []byte       // which tells of the generation
+	outcomes   [][]outcome            // by rule, as in the config, and place
+	parts      []map[uint16][]outcome // the same for types whose addresses not all answers of the rule have
+	live       *table.Table           // replies of names that rules answer for
+	nsid       []byte                 // which tells of the generation
 }
 
 // outcome is what the clients of one place are answered with by a rule.
 type outcome struct {
+	rule     string // or the part of it that decided
 	basis    decide.Basis
 	method   decide.Method
 	ttl      uint32
@@ -39,12 +41,12 @@ type variant struct {
 func newSnapshot(ctx context.Context, from *serving, d decide.Decision) (*snapshot, error) {
 	s := &snapshot{serving: from, generation: d.Generation, nsid: from.config.EDNS.NSID(d.Generation)}
 	for _, r := range s.rules.rules {
-		decided := d.Rules[r.Name]
-		var places []outcome
-		for _, c := range decided.Choices {
-			places = append(places, s.rules.outcome(c, uint32(decided.TTL/time.Second)))
+		s.outcomes = append(s.outcomes, s.rules.places(r.Name, d))
+		parts := map[uint16][]outcome{}
+		for _, f := range families() {
+			parts[f] = s.rules.places(partName(r.Name, f), d)
 		}
-		s.outcomes = append(s.outcomes, places)
+		s.parts = append(s.parts, parts)
 	}
 	err := s.presign(ctx)
 	live, more := s.packLive()
@@ -83,7 +85,7 @@ func (s *snapshot) setsOf(rule int, name string, rrtype uint16) (sets [][]dns.RR
 	for _, c := range r.Clauses {
 		ttl = max(ttl, c.TTL)
 	}
-	for _, o := range s.outcomes[rule] {
+	for _, o := range s.places(rule, rrtype) {
 		for _, v := range o.variants {
 			set, err := r.records(v, rrtype, name, uint32(ttl/time.Second))
 			if err != nil {
@@ -93,6 +95,25 @@ func (s *snapshot) setsOf(rule int, name string, rrtype uint16) (sets [][]dns.RR
 		}
 	}
 	return sets, nil
+}
+
+// places makes the outcomes of a rule, or a part of one, by place; none if there is no such part.
+func (s *ruleSet) places(rule string, d decide.Decision) (list []outcome) {
+	decided := d.Rules[rule]
+	for _, c := range decided.Choices {
+		o := s.outcome(c, uint32(decided.TTL/time.Second))
+		o.rule = rule
+		list = append(list, o)
+	}
+	return list
+}
+
+// places gives the outcomes of a rule for a type, by place.
+func (s *snapshot) places(rule int, rrtype uint16) []outcome {
+	if part := s.parts[rule][rrtype]; len(part) > 0 {
+		return part
+	}
+	return s.outcomes[rule]
 }
 
 // outcome makes lists of a choice. What is always the same has one; else there is one that begins with each answer, and has as
@@ -123,10 +144,11 @@ func (s *snapshot) find(name string, rrtype uint16, class int) (rule *compiledRu
 	}
 	rule = &s.rules.rules[i]
 	place := rule.places[class]
-	if place >= len(s.outcomes[i]) {
+	places := s.places(i, rrtype)
+	if place >= len(places) {
 		place = 0 // none of its clauses in use looks at places
 	}
-	return rule, s.outcomes[i][place], true
+	return rule, places[place], true
 }
 
 // records makes the records of a type for one of the variants of an outcome.

@@ -46,6 +46,7 @@ type RuleStatus struct {
 	Name    string         `json:"name"`
 	Domains []string       `json:"domains"`
 	Sources []string       `json:"sources"`        // lists of the clients that it is for; none: any
+	Type    string         `json:"type,omitempty"` // of the records that this is for; missing: all that have no other
 	Near    string         `json:"near,omitempty"` // list of the clients that this is for, within them
 	Clause  int            `json:"clause"`         // by which it is answered, from 1; 0 until the first round of probes has ended
 	Basis   decide.Basis   `json:"basis"`
@@ -167,7 +168,7 @@ func (g *GSS) Answers() []AnswerStatus {
 	return list
 }
 
-// Rules gives all rules in the order of the config, by place of clients.
+// Rules gives all rules in the order of the config, by place of clients, each with the parts of it for families of addresses.
 func (g *GSS) Rules() []RuleStatus {
 	e := g.engine
 	e.mu.Lock()
@@ -176,19 +177,28 @@ func (g *GSS) Rules() []RuleStatus {
 	for i := range e.next.rules.rules {
 		r := &e.next.rules.rules[i]
 		s := RuleStatus{Name: r.Name, Domains: r.Domains, Sources: r.Sources, Why: ErrNotReady.Error(), Answers: []decide.Share{}}
-		d, ok := e.last.Rules[r.Name]
-		if !ok {
+		if _, ok := e.last.Rules[r.Name]; !ok {
 			list = append(list, s)
 			continue
 		}
-		for place, c := range d.Choices {
-			s.Clause, s.Basis, s.Balance, s.Count, s.Answers = c.Clause+1, c.Basis, c.Method, c.Count, c.Shares
-			s.TTL, s.Why, s.Since = d.TTL, c.Why, d.Since
-			if place > 0 {
-				s.Near = r.Near[place-1].Sources
-			}
-			list = append(list, s)
+		list = append(list, s.places(r.Rule, e.last.Rules[r.Name])...)
+		for _, f := range families() {
+			s.Type = dns.TypeToString[f]
+			list = append(list, s.places(r.Rule, e.last.Rules[partName(r.Name, f)])...)
 		}
+	}
+	return list
+}
+
+// places gives a decision by place of clients, beside what is the same for all.
+func (s RuleStatus) places(r *Rule, d decide.RuleDecision) (list []RuleStatus) {
+	for place, c := range d.Choices {
+		s.Clause, s.Basis, s.Balance, s.Count, s.Answers = c.Clause+1, c.Basis, c.Method, c.Count, c.Shares
+		s.TTL, s.Why, s.Since = d.TTL, c.Why, d.Since
+		if place > 0 {
+			s.Near = r.Near[place-1].Sources
+		}
+		list = append(list, s)
 	}
 	return list
 }

@@ -43,7 +43,10 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 		noun: "rule", short: "DNS rules: what clients are answered with now, and why", roles: onGSS,
 		head: []string{"RULE", "DOMAINS", "CLIENTS", "ANSWERED WITH", "TTL", "CLAUSE", "BALANCE", "BASIS", "FOR", "WHY"},
 		rows: one(func(r gss.RuleStatus) []string {
-			clients := "any"
+			name, clients := r.Name, "any"
+			if r.Type != "" {
+				name += " " + r.Type
+			}
 			if len(r.Sources) > 0 {
 				clients = words(r.Sources)
 			}
@@ -51,10 +54,10 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 				clients = r.Near + " of " + clients
 			}
 			if r.Clause == 0 {
-				return []string{r.Name, words(r.Domains), clients, "-", "-", "-", "-", "-", "-", r.Why}
+				return []string{name, words(r.Domains), clients, "-", "-", "-", "-", "-", "-", r.Why}
 			}
 			return []string{
-				r.Name, words(r.Domains), clients, shares(r), r.TTL.String(), strconv.Itoa(r.Clause), string(r.Balance), string(r.Basis),
+				name, words(r.Domains), clients, shares(r), r.TTL.String(), strconv.Itoa(r.Clause), string(r.Balance), string(r.Basis),
 				ago(r.Since), r.Why,
 			}
 		}),

@@ -66,7 +66,24 @@ func (d *decider) wholeGroup(r *Rule) (clause int, names []string) {
 			return i, names
 		}
 	}
-	return 0, d.in.Config.group(r.Clauses[0].Group).Answers
+	clause = slices.IndexFunc(r.Clauses, func(c Clause) bool { return len(d.in.Config.group(c.Group).Answers) > 0 })
+	return clause, d.in.Config.group(r.Clauses[clause].Group).Answers
+}
+
+// part is the choice of a rule that may be part of another: its own, unless that does not work, or drains, and the other's does
+// better. Then clients find none of these records: better than those of an answer that is dead or about to go, since the other
+// records lead them to one that works.
+func (d *decider) part(r *Rule, place int, own Choice) Choice {
+	whole := d.state.Rules[r.PartOf].Choices
+	if place >= len(whole) || own.Basis.Works() && own.Basis != ByDraining {
+		return own
+	}
+	c := whole[place]
+	if !c.Basis.Works() || c.Basis == own.Basis {
+		return own
+	}
+	c.Why = fmt.Sprintf("%s, so there is none of this family: %s", d.list(r), c.Why)
+	return c
 }
 
 // gives says whether a rule may be answered with an answer.

@@ -185,7 +185,9 @@ func TestGeneration(t *testing.T) {
 		{func() { r.see("gss-a", "west", Failing) }, 2},
 		{func() { r.see("gss-a", "east", Failing) }, 3},
 		{func() { r.in.Orders["south"] = Order{Kind: KindSuspend} }, 3},
-		{func() { r.in.Config.Rules = append(r.in.Config.Rules, Rule{"imap", r.in.Config.Rules[0].Clauses}) }, 4},
+		{func() {
+			r.in.Config.Rules = append(r.in.Config.Rules, Rule{Name: "imap", Clauses: r.in.Config.Rules[0].Clauses})
+		}, 4},
 		{func() { r.in.Config.Rules = r.in.Config.Rules[:1] }, 5},
 		{func() { r.see("gss-a", "east", Passing) }, 6},
 	} {

@@ -26,8 +26,8 @@ func Methods() []Method {
 // MaxClauses is how many clauses a rule may have.
 const MaxClauses = 3
 
-// Config is what is decided about. It must be valid: names that stand for something, at least one answer in each group and one
-// clause in each rule, positive weights and TTLs. Nothing of it is changed here.
+// Config is what is decided about. It must be valid: names that stand for something, at least one clause in each rule and one
+// answer in the groups of each rule, positive weights and TTLs. Nothing of it is changed here.
 type Config struct {
 	Answers []Answer
 	Groups  []Group
@@ -55,6 +55,9 @@ type Group struct {
 type Rule struct {
 	Name    string
 	Clauses []Clause
+	// PartOf is a rule before this one, if this one is for some records of it that not all of its answers have: it has the same
+	// clauses and places, with groups of those that do.
+	PartOf string
 }
 
 // Clause is one choice that a rule may make.

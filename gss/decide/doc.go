@@ -34,6 +34,9 @@
 // whole of the first group that has more than suspended ones. So a rule always has an answer, whatever happens: a resolver
 // that gets none keeps the address of the dead site.
 //
+// A rule that is part of another (Rule.PartOf) chooses for clients that ask for addresses of a family that not all answers
+// have, so that they find one wherever some answer that is well has it.
+//
 // The balance methods: ordered gives the first, round-robin all in turn, weighted by their weights, least-loaded by weight and
 // headroom, hashed by the client's address, nearest the first by the order for the client's place. Headroom is what is left
 // of a balancer's capacity. The shares of least-loaded move by at most Load.Slew in the time of one TTL, so that the load

@@ -56,12 +56,7 @@ func (d *decider) decide(r *Rule, old RuleState) RuleState {
 	next := RuleState{Since: old.Since}
 	ttl := time.Duration(0)
 	for place := range r.places() {
-		c := d.choose(r, place, old, &next)
-		next.Choices = append(next.Choices, c)
-		if t := r.Clauses[c.Clause].TTL; ttl == 0 || t < ttl {
-			ttl = t
-		}
-		good := old.lastGood(place)
+		c, good := d.choose(r, place, old, &next), old.lastGood(place)
 		if c.Basis.Works() {
 			good = c.Names()
 		}
@@ -70,8 +65,16 @@ func (d *decider) decide(r *Rule, old RuleState) RuleState {
 		} else {
 			next.LastNear = append(next.LastNear, good)
 		}
+		c = d.part(r, place, c)
+		next.Choices = append(next.Choices, c)
+		if t := r.Clauses[c.Clause].TTL; ttl == 0 || t < ttl {
+			ttl = t
+		}
 	}
 	next.TTL = d.ttl(r, ttl)
+	if whole, ok := d.state.Rules[r.PartOf]; ok { // what happens to its answers may bring some for this one, or take them
+		next.TTL = min(next.TTL, whole.TTL)
+	}
 	if !slices.EqualFunc(next.Choices, old.Choices, Choice.same) {
 		next.Since = d.now
 	}

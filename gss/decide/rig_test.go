@@ -28,7 +28,7 @@ func newRig(t *testing.T, m Method) *rig {
 		Self: "gss-a", Vantages: map[string]Vantage{}, Reports: map[string][]Report{}, Orders: map[string]Order{},
 		Config: Config{
 			Groups: []Group{{"all", []string{"east", "west", "south"}}},
-			Rules:  []Rule{{"smtp", []Clause{{Group: "all", Method: m, TTL: baseTTL, ShortTTL: 2 * time.Second}}}},
+			Rules:  []Rule{{Name: "smtp", Clauses: []Clause{{Group: "all", Method: m, TTL: baseTTL, ShortTTL: 2 * time.Second}}}},
 			Load:   DefaultLoad(), Vote: DefaultVote(),
 		},
 	}}
