@@ -2,7 +2,9 @@ package gss
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 
@@ -12,8 +14,9 @@ import (
 // classes tell clients apart as far as rules do: two addresses are of one class if the same lists of sources have them. Class 0
 // is of those that no list has.
 type classes struct {
-	of    *table.Classes
-	lists [][]bool // by class: which lists, by their place in the config, have its clients
+	of     *table.Classes
+	lists  [][]bool // by class: which lists, by their place in the config, have its clients
+	digest uint64   // of which prefixes are of which class
 }
 
 // mask is a set of lists, a bit each.
@@ -52,6 +55,7 @@ func newClasses(sources []Sources) (*classes, error) {
 		return numbers[m]
 	}
 	list := make([]table.ClassPrefix, 0, len(masks))
+	sum := fnv.New64a()
 	var around []netip.Prefix // the prefixes that the present one lies in, each in the one before it
 	for _, p := range sortedPrefixes(masks) {
 		for len(around) > 0 && !around[len(around)-1].Contains(p.Addr()) {
@@ -62,7 +66,10 @@ func newClasses(sources []Sources) (*classes, error) {
 		}
 		around = append(around, p)
 		list = append(list, table.ClassPrefix{Prefix: p, Class: number(masks[p])})
+		addr := p.Addr().As16()
+		sum.Write(binary.BigEndian.AppendUint64(append(addr[:], byte(p.Bits())), uint64(masks[p])))
 	}
+	c.digest = sum.Sum64()
 	var err error
 	c.of, err = table.NewClasses(list)
 	return c, err

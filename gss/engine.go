@@ -85,6 +85,7 @@ func (e *engine) serve(next *serving) error {
 		return err
 	}
 	e.next, e.config, e.watched, e.owner = next, next.config.decide(), watched, owner
+	e.config.Digest = next.digest()
 	e.kick()
 	return nil
 }

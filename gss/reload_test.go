@@ -227,3 +227,37 @@ func TestCookieSecretsByReload(t *testing.T) {
 		t.Error("after a reload that was refused the secrets are others")
 	}
 }
+
+// A reload that has other records be made of what was decided is told from before by the generation, and no other is.
+func TestGenerationMovesWithTheConfig(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	was := d.Server().Generation
+	for _, step := range []struct {
+		old, new string
+		moves    bool
+	}{
+		{"203.0.113.110", "203.0.113.110", false},
+		{"interval: 500ms", "interval: 600ms", false},
+		{"203.0.113.110", "203.0.113.111", true},
+		{"mx-west.example.org", "mx-west.example.net", true},
+		{"{order} {weight} 587 {target}", "{order} {weight} 465 {target}", true},
+		{"prefixes: [192.0.2.0/24", "prefixes: [198.51.100.0/24", true},
+	} {
+		cfg := mustDecode(t, strings.Replace(nodeFile, step.old, step.new, 1))
+		cfg.StateDir = d.engine.serving().config.StateDir
+		if err := d.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		d.see()
+		if now := d.Server().Generation; now > was != step.moves {
+			t.Errorf("%s to %s: from generation %d to %d", step.old, step.new, was, now)
+		}
+		cfg = mustDecode(t, nodeFile)
+		cfg.StateDir = d.engine.serving().config.StateDir
+		if err := d.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		d.see()
+		was = d.Server().Generation
+	}
+}

@@ -2,8 +2,12 @@ package gss
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -83,6 +87,28 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 		return nil, fmt.Errorf("gss: %w", err)
 	}
 	return s, nil
+}
+
+// digest stands for all that the replies of rules are made of beside decisions.
+func (s *serving) digest() string {
+	type answer struct {
+		Name, Target string
+		Addresses    []netip.Addr
+		Weight       int
+	}
+	made := struct {
+		Answers []answer
+		Groups  []AnswerGroup
+		Rules   []Rule
+		Sources []Sources
+		Classes uint64
+	}{Groups: s.config.Groups, Rules: s.config.Rules, Sources: s.config.Sources, Classes: s.rules.classes.digest}
+	for _, a := range s.config.Answers {
+		made.Answers = append(made.Answers, answer{a.Name, a.Target, a.Addresses, a.Weight})
+	}
+	h := sha256.New()
+	json.NewEncoder(h).Encode(made) // it cannot fail: JSON has all that is in it
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // Sockets is how many sockets take UDP queries: one a processor for each address. Each has a goroutine that blocks in the

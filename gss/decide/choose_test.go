@@ -190,6 +190,8 @@ func TestGeneration(t *testing.T) {
 		}, 4},
 		{func() { r.in.Config.Rules = r.in.Config.Rules[:1] }, 5},
 		{func() { r.see("gss-a", "east", Passing) }, 6},
+		{func() { r.in.Config.Digest = "other addresses" }, 7},
+		{r.restart, 7},
 	} {
 		c.change()
 		if g := r.next(time.Second).Generation; g != c.want {

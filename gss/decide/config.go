@@ -34,6 +34,7 @@ type Config struct {
 	Rules   []Rule
 	Load    Load
 	Vote    Vote
+	Digest  string // of all else that records are made of by a decision; the generation moves with it
 }
 
 // Answer is one thing that a rule may be answered with: a site's VIP.

@@ -50,5 +50,5 @@
 // answer, whatever the config says since. From that Decision.Drains says when no resolver that honours TTLs can hold the old
 // answer any more.
 //
-// A Decision has a generation, which grows by each change of what clients are given.
+// A Decision has a generation, which grows by each change of what clients are given, or of what that is made of.
 package decide

@@ -22,7 +22,7 @@ type decider struct {
 func Next(was State, in Inputs, now time.Time) (State, Decision) {
 	d := &decider{
 		in: &in, moment: now, now: now.Round(0).UTC(), was: was, verdicts: map[string]AnswerVerdict{}, draining: map[string]Order{},
-		state: State{was.Generation, map[string]AnswerState{}, map[string]RuleState{}},
+		state: State{was.Generation, in.Config.Digest, map[string]AnswerState{}, map[string]RuleState{}},
 	}
 	for i := range in.Config.Answers {
 		a := &in.Config.Answers[i]
@@ -30,7 +30,7 @@ func Next(was State, in Inputs, now time.Time) (State, Decision) {
 		d.judge(a)
 	}
 	out := Decision{Answers: d.verdicts, Rules: map[string]RuleDecision{}, Drains: map[string]Drain{}}
-	changed := len(was.Rules) != len(in.Config.Rules)
+	changed := len(was.Rules) != len(in.Config.Rules) || was.Digest != in.Config.Digest
 	for i := range in.Config.Rules {
 		r := &in.Config.Rules[i]
 		old, had := was.Rules[r.Name]

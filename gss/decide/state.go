@@ -11,6 +11,7 @@ import (
 // State is what is to be remembered from one decision to the next. The zero State knows nothing. It may be kept on disk.
 type State struct {
 	Generation uint64                 `json:"generation"`
+	Digest     string                 `json:"digest,omitempty"` // of the config that the generation is of
 	Answers    map[string]AnswerState `json:"answers"`
 	Rules      map[string]RuleState   `json:"rules"`
 }
