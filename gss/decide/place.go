@@ -32,7 +32,8 @@ func (d *decider) judge(a *Answer) {
 	switch {
 	case said.out && len(votes.Doubt) > 0:
 		v.Place = Out
-		v.Why = fmt.Sprintf("%s, and the probe from %s agrees: %s", said.why, votes.Doubt[0], votes.Why)
+		witness := votes.Doubt[0]
+		v.Why = fmt.Sprintf("%s, and the probe from %s agrees: %s", said.why, witness, d.in.Vantages[witness].Answers[a.Name].Why)
 	case view == Failing:
 		v.Place = Out
 	case view == NoView:

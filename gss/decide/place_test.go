@@ -151,6 +151,31 @@ func TestBalancersAndAProbe(t *testing.T) {
 	}
 }
 
+// The reason that is given is that of a vantage that is named.
+func TestReasonIsOfWhoIsNamed(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.in.Self = "gss-c"
+	r.vantages("gss-a", "gss-b", "gss-c")
+	r.in.Vantages["gss-a"].Answers["east"] = Seen{View: Passing, Failed: true, Why: "refused"}
+	for _, v := range []string{"gss-b", "gss-c"} {
+		r.in.Vantages[v].Answers["east"] = Seen{View: Failing, Failed: true, Why: "timed out"}
+	}
+	if why := r.next(0).Answers["east"].Why; why != "fails from gss-b, gss-c (timed out), passes from gss-a" {
+		t.Errorf("by the majority it is out as it %s", why)
+	}
+	r.in.Reports["east"] = []Report{{From: "lb1", At: r.now, Out: true, Why: "no reals"}}
+	if why := r.next(0).Answers["east"].Why; why != "lb1 says no reals, and the probe from gss-a agrees: refused" {
+		t.Errorf("by its balancer it is out as %s", why)
+	}
+	r.in.Self = "gss-b"
+	r.in.Vantages["gss-c"].Answers["east"] = Seen{View: Failing, Failed: true, Why: "no route"}
+	r.in.Vantages["gss-b"].Answers["east"] = Seen{View: NoView, Failed: true, Why: "timed out"}
+	delete(r.in.Reports, "east")
+	if why := r.next(0).Answers["east"].Why; !strings.HasPrefix(why, "fails from gss-c (no route), passes from gss-a") {
+		t.Errorf("in a tie it %s", why)
+	}
+}
+
 func TestFailBack(t *testing.T) {
 	r := newRig(t, Ordered)
 	r.next(0)

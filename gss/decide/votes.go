@@ -40,7 +40,7 @@ func (d *decider) count(answer string) Votes {
 		if seen.Failed && seen.View != NoView {
 			v.Doubt = append(v.Doubt, name)
 		}
-		if seen.Why != "" && (v.Why == "" || name == in.Self) {
+		if seen.View == Failing && (v.Why == "" || name == in.Self) {
 			v.Why = seen.Why
 		}
 		if name == in.Self {
