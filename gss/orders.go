@@ -60,7 +60,8 @@ func (o Order) check() error {
 	return nil
 }
 
-// order takes an order. The last one about an answer, or about its site, counts. It gives it as it is kept.
+// order takes an order. The last one about an answer, or about its site, counts. It gives it as it is kept; but where an order
+// stands about what the config has no more, one to activate removes it.
 func (e *engine) order(o Order) (Order, error) {
 	o.Since, o.Start = time.Now().UTC().Round(0), o.Start.UTC().Round(0)
 	if err := o.check(); err != nil {
@@ -73,10 +74,16 @@ func (e *engine) order(o Order) (Order, error) {
 	for i := range config.Answers {
 		answers = append(answers, config.Answers[i].Name)
 	}
+	_, stands := e.orders()[o.key()]
 	switch sites := config.sites(); {
-	case o.Answer != "" && !slices.Contains(answers, o.Answer):
+	case slices.Contains(answers, o.Answer) || slices.Contains(sites, o.Site):
+	case o.Kind == decide.KindActivate && stands:
+		e.data.Delete(o.key())
+		e.log.Info("order about nothing removed", "answer", o.Answer, "site", o.Site, "by", o.By, "why", o.Why)
+		return o, nil
+	case o.Answer != "":
 		return Order{}, fmt.Errorf("no answer is called %q%s", o.Answer, suggest(o.Answer, answers))
-	case o.Site != "" && !slices.Contains(sites, o.Site):
+	default:
 		return Order{}, fmt.Errorf("no answer is at a site %q%s", o.Site, suggest(o.Site, sites))
 	}
 	text, err := json.Marshal(o)

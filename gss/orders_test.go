@@ -70,6 +70,42 @@ func TestDrainOfADeadSite(t *testing.T) {
 	})
 }
 
+// An order about what a reload took out of the config is about nothing, and can be undone, if only that.
+func TestOrdersAboutNothing(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	for _, o := range []Order{{Kind: decide.KindSuspend, Answer: "smtp-east"}, {Kind: decide.KindDrain, Site: "east"}} {
+		if _, err := d.engine.order(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := mustDecode(t, strings.NewReplacer("smtp-east", "smtp-north", "east\n      addr", "north\n      addr").Replace(nodeFile))
+	cfg.StateDir = d.engine.serving().config.StateDir
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	d.see()
+	for _, o := range d.Orders() {
+		if !o.Void || len(o.Answers) > 0 {
+			t.Errorf("the order is shown as %+v", o)
+		}
+	}
+	if _, err := d.engine.order(Order{Kind: decide.KindDrain, Answer: "smtp-east"}); err == nil {
+		t.Error("another one about nothing is taken")
+	}
+	for _, o := range []Order{{Answer: "smtp-east"}, {Site: "east"}} {
+		o.Kind = decide.KindActivate
+		if _, err := d.engine.order(o); err != nil {
+			t.Error(err)
+		}
+		if _, err := d.engine.order(o); err == nil || !strings.Contains(err.Error(), "is called") && !strings.Contains(err.Error(), "is at a site") {
+			t.Errorf("undone twice: %v", err)
+		}
+	}
+	if left := d.Orders(); len(left) > 0 {
+		t.Errorf("orders stand: %+v", left)
+	}
+}
+
 func TestOrdersThatAreRefused(t *testing.T) {
 	d := newDeciding(t, nodeFile)
 	for _, tc := range []struct {

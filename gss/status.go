@@ -86,6 +86,7 @@ type ZoneStatus struct {
 // OrderStatus is an order that stands, and how far it is if it is one to drain.
 type OrderStatus struct {
 	Order
+	Void    bool          `json:"void,omitempty"` // the config has nothing any more that it is about
 	Answers []AnswerDrain `json:"answers,omitempty"`
 }
 
@@ -258,12 +259,13 @@ func (g *GSS) Orders() []OrderStatus {
 	defer e.mu.Unlock()
 	list, orders := []OrderStatus{}, e.orders()
 	for _, o := range orders {
-		s := OrderStatus{Order: o}
+		s := OrderStatus{Order: o, Void: true}
 		for i := range e.next.config.Answers {
 			a := &e.next.config.Answers[i]
 			if o.Answer != "" && o.Answer != a.Name || o.Site != "" && o.Site != a.site() {
 				continue
 			}
+			s.Void = false
 			// what is known of an older order says nothing of this one
 			if d, ok := e.last.Drains[a.Name]; ok && o.Kind == decide.KindDrain && !d.Order.Before(o.Since) {
 				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(time.Now())})

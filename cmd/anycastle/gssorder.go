@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ any more, with 1 when another order takes its place or it is interrupted; the or
 	suspend = newAnswerOrder(e, decide.KindSuspend, "answer NAME", "Have an answer not be given from now on",
 		`Gives the answer to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
 	activate = newAnswerOrder(e, decide.KindActivate, "answer NAME", "Undo an order about an answer",
-		`Has health decide again. It also ends a wait to fail back.`)
+		`Has health decide again. It also ends a wait to fail back. An order about an answer that is in the config
+no more is removed.`)
 	suspendSite = newAnswerOrder(e, decide.KindSuspend, "site SITE", "Have no answer of a site be given from now on",
 		`Gives the answers of the site to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
 	return drain, suspend, activate, suspendSite
@@ -95,6 +97,12 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 		is, ok := findOrder(orders, o)
 		if !ok {
 			return fmt.Errorf("another order has taken the place of this one about %s; `anycastle show answer-order` lists what stands", orderAbout(o))
+		}
+		switch {
+		case is.Void:
+			return errors.New(isVoid(o))
+		case len(is.Answers) == 0 && len(said) > 0:
+			return fmt.Errorf("newer orders about its answers have taken the place of this one about %s", orderAbout(o))
 		}
 		done := true
 		for _, a := range is.Answers {

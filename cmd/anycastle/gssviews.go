@@ -140,6 +140,9 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			for _, a := range o.Answers {
 				far = append(far, drainOf(a))
 			}
+			if o.Void {
+				far = []string{"about nothing: " + isVoid(o.Order)}
+			}
 			return []string{orderAbout(o.Order), string(o.Kind), ago(o.Since), words(far), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-")}
 		}),
 	})
@@ -199,6 +202,12 @@ func orderAbout(o gss.Order) string {
 		return "answer " + o.Answer
 	}
 	return "site " + o.Site
+}
+
+// isVoid says that an order is about nothing, and what to do.
+func isVoid(o gss.Order) string {
+	about := orderAbout(o)
+	return fmt.Sprintf("nothing in the config is called %s any more; `anycastle activate %s` removes the order", about, about)
 }
 
 // drainOf says how far the drain of an answer is.
