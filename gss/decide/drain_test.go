@@ -2,6 +2,7 @@ package decide
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -152,6 +153,51 @@ func TestDrainOrderedAgain(t *testing.T) {
 	r.in.Orders["east"] = Order{Kind: KindDrain, Since: r.now, Start: r.now.Add(time.Minute)}
 	r.next(0)
 	r.expect("it is to begin later", ByHealth, "east")
+}
+
+// Whatever happens, a drain that calls itself done is of an answer that no resolver holds.
+func TestDoneMeansThatNobodyHoldsIt(t *testing.T) {
+	done := 0
+	for seed := range uint64(24) {
+		rnd := rand.New(rand.NewPCG(seed, 3))
+		r := newRig(t, Methods()[seed%uint64(len(Methods()))])
+		r.vantages("gss-a", "gss-b", "gss-c")
+		held := map[string]time.Time{}
+		hold := func() {
+			rule := r.last.Rules["smtp"]
+			for _, c := range rule.Choices {
+				for _, name := range c.Names() {
+					held[name] = later(held[name], r.now.Add(rule.TTL))
+				}
+			}
+		}
+		for range 400 {
+			r.randomize(rnd)
+			switch rnd.IntN(20) {
+			case 0:
+				r.restart()
+			case 1:
+				r.in.Config.Rules[0].Clauses[0].TTL = time.Duration(2+rnd.IntN(20)) * time.Second
+			}
+			r.now = r.now.Add(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+			if len(r.last.Rules) > 0 {
+				hold() // until now
+			}
+			r.next(0)
+			hold()
+			for name, d := range r.last.Drains {
+				if !d.Done(r.now) {
+					continue
+				}
+				if done++; held[name].After(r.now) {
+					t.Fatalf("seed %d: %s is held for %v: %+v", seed, name, held[name].Sub(r.now), d)
+				}
+			}
+		}
+	}
+	if done < 100 {
+		t.Errorf("only %d drains were done", done)
+	}
 }
 
 // restart has the state be written down and read again.
