@@ -25,7 +25,7 @@ type engine struct {
 	name    string // of this GSS
 	boot    time.Time
 	data    *mesh.Map                // orders
-	current atomic.Pointer[snapshot] // nil until every answer has been probed once
+	current atomic.Pointer[snapshot] // nil until every answer has been probed once, or that was awaited in vain
 	ready   chan struct{}            // closed when current is first set
 	kicked  chan struct{}            // something has happened; holds one
 	mesh    *mesh.Mesh               // nil: there are no other GSSes
@@ -34,14 +34,12 @@ type engine struct {
 	tellers *tellers
 	publish func(*serving) // is told what the first of its decisions makes current
 
-	mu      sync.Mutex
-	next    *serving // what the config makes; current follows once every answer has been probed
-	config  decide.Config
-	watched map[string]*watched // by answer
-	owner   map[string]string   // answer by name of the target
-	number  int64               // of the last telling
-	state   decide.State
-	last    decide.Decision
+	mu     sync.Mutex
+	plan         // the newest
+	former *plan // is decided by until every answer of the newest has been probed; nil: the newest is
+	number int64 // of the last telling
+	state  decide.State
+	last   decide.Decision
 }
 
 func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
@@ -61,31 +59,27 @@ func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options,
 	return e, err
 }
 
-// serve has the next decisions be about another config. What is probed as before goes on undisturbed.
+// serve has another config be decided about, once all of its answers have been probed. What is probed as before goes on
+// undisturbed, and so does the former config until then.
 func (e *engine) serve(next *serving) error {
-	watched, owner := map[string]*watched{}, map[string]string{}
-	var targets []probe.Target
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i := range next.config.Answers {
-		w := watch(&next.config.Answers[i])
-		if was := e.watched[w.answer.Name]; was != nil {
-			w.keep(was)
-		}
-		watched[w.answer.Name] = w
-		for _, t := range w.targets {
-			owner[t.Name] = w.answer.Name
-			targets = append(targets, t.Target)
-		}
+	newest, former := newPlan(next, e.plans()...), e.former
+	if former == nil && e.current.Load() != nil {
+		was := e.plan
+		former = &was
 	}
-	if err := e.prober.SetTargets(targets); err != nil {
+	probed := []*plan{&newest}
+	if former != nil {
+		probed = append(probed, former)
+	}
+	if err := e.prober.SetTargets(targets(probed...)); err != nil {
 		return err
 	}
 	if err := e.tellers.serve(&next.config); err != nil {
 		return err
 	}
-	e.next, e.config, e.watched, e.owner = next, next.config.decide(), watched, owner
-	e.config.Digest = next.digest()
+	e.plan, e.former = newest, former
 	e.kick()
 	return nil
 }
@@ -113,22 +107,30 @@ func (e *engine) serving() *serving {
 func (e *engine) report(r probe.Result) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	w := e.watched[e.owner[r.Target.Name]]
-	if w == nil {
-		return // the config has it no more
-	}
-	if r.Changed {
-		cause := "it passed"
-		if r.Err != nil {
-			cause = r.Err.Error()
+	said := false
+	for _, p := range e.plans() {
+		w := p.watched[p.owner[r.Target.Name]]
+		if w == nil {
+			continue // this config does not have it
 		}
-		e.log.Info("probe state changed", "answer", w.answer.Name, "probe", r.Target.Config.Type, "address", r.Target.Addr,
-			"new", r.State, "cause", cause)
+		if r.Changed && !said {
+			said = true
+			e.logProbe(w, r)
+		}
+		if w.take(r) {
+			e.tell(map[string]decide.Seen{w.answer.Name: w.tells()})
+			e.kick()
+		}
 	}
-	if w.take(r) {
-		e.tell(map[string]decide.Seen{w.answer.Name: w.seen()})
-		e.kick()
+}
+
+func (e *engine) logProbe(w *watched, r probe.Result) {
+	cause := "it passed"
+	if r.Err != nil {
+		cause = r.Err.Error()
 	}
+	e.log.Info("probe state changed", "answer", w.answer.Name, "probe", r.Target.Config.Type, "address", r.Target.Addr,
+		"new", r.State, "cause", cause)
 }
 
 // told takes what another GSS sees.
@@ -162,8 +164,10 @@ func (e *engine) tellAll() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	views := map[string]decide.Seen{}
-	for name, w := range e.watched {
-		views[name] = w.seen()
+	for _, p := range e.plans() { // of an answer in two, what is decided by
+		for name, w := range p.watched {
+			views[name] = w.tells()
+		}
 	}
 	e.tell(views)
 }
@@ -204,36 +208,38 @@ func (e *engine) run(ctx context.Context) {
 func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, w := range e.watched {
-		if !w.known() {
-			return time.Time{} // nothing is answered before every answer has been probed once
-		}
+	old, waits := e.current.Load(), e.await(now)
+	if old == nil && !waits.IsZero() {
+		return waits // nothing is answered before every answer has been probed once
 	}
-	was := e.state
+	was, serving := e.state, e.inForce().next
 	e.state, e.last = decide.Next(e.state, e.inputs(now), now)
 	e.note(was)
-	old := e.current.Load()
-	if old == nil || old.generation != e.last.Generation || old.serving != e.next {
-		now, err := newSnapshot(ctx, e.next, e.last)
+	if old == nil || old.generation != e.last.Generation || old.serving != serving {
+		now, err := newSnapshot(ctx, serving, e.last)
 		if err != nil && ctx.Err() == nil { // the config was checked for it
 			e.log.Error("some replies cannot be signed or packed beforehand", "err", err)
 		}
 		e.current.Store(now)
-		if old == nil || old.serving != e.next {
-			e.publish(e.next)
+		if old == nil || old.serving != serving {
+			e.publish(serving)
 		}
 	}
 	e.metrics.show(e.last)
 	if old == nil {
 		close(e.ready)
 	}
-	return e.last.Wake(now)
+	if wake = e.last.Wake(now); wake.IsZero() || !waits.IsZero() && waits.Before(wake) {
+		return waits
+	}
+	return wake
 }
 
 // inputs is all that is known. The caller holds mu.
 func (e *engine) inputs(now time.Time) decide.Inputs {
+	p := e.inForce()
 	in := decide.Inputs{
-		Config: e.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now),
+		Config: p.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now),
 	}
 	var members []mesh.Member
 	if e.mesh != nil {
@@ -242,7 +248,7 @@ func (e *engine) inputs(now time.Time) decide.Inputs {
 	in.Vantages = e.others.of(members, now)
 	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	orders := e.orders()
-	for name, w := range e.watched {
+	for name, w := range p.watched {
 		in.Vantages[e.name].Answers[name] = w.seen()
 		if o, ok := orders.of(w.answer); ok {
 			in.Orders[name] = o
@@ -253,14 +259,15 @@ func (e *engine) inputs(now time.Time) decide.Inputs {
 
 // note logs what moves. The caller holds mu.
 func (e *engine) note(was decide.State) {
-	for i := range e.config.Answers {
-		name := e.config.Answers[i].Name
+	p := e.inForce()
+	for i := range p.config.Answers {
+		name := p.config.Answers[i].Name
 		if old, now := was.Answers[name].Place, e.last.Answers[name]; old != now.Place {
 			e.log.Info("answer moved", "answer", name, "old", old, "new", now.Place, "cause", now.Why)
 		}
 	}
-	for i := range e.config.Rules {
-		name := e.config.Rules[i].Name
+	for i := range p.config.Rules {
+		name := p.config.Rules[i].Name
 		old, now := was.Rules[name].Choices, e.last.Rules[name].Choices
 		for place, c := range now {
 			if place < len(old) && old[place].Basis == c.Basis && slices.Equal(old[place].Names(), c.Names()) {
@@ -272,7 +279,7 @@ func (e *engine) note(was decide.State) {
 			}
 			attrs := []any{"rule", name, "old", before, "new", c.Names(), "basis", c.Basis, "generation", e.last.Generation, "cause", c.Why}
 			if place > 0 {
-				attrs = append(attrs, "near", e.next.config.ruleOf(name).Near[place-1].Sources)
+				attrs = append(attrs, "near", p.next.config.ruleOf(name).Near[place-1].Sources)
 			}
 			if c.Basis.Works() {
 				e.log.Info("rule changed its answer", attrs...)

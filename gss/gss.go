@@ -110,7 +110,7 @@ func New(cfg Config, o Options) (*GSS, error) {
 
 // Run probes and answers until ctx is done, which is no error. It may be called once.
 //
-// The sockets are opened after the first round of probes: until then a resolver finds this server silent and asks
+// The sockets are opened after the first round of probes, or when that takes too long: until then a resolver finds this server silent and asks
 // another, which is better than an address that may be dead.
 func (g *GSS) Run(ctx context.Context) error {
 	cfg := g.engine.serving().config

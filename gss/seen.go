@@ -22,7 +22,12 @@ type target struct {
 	state probe.State
 	err   error // of the last probe
 	last  time.Time
+	asked time.Time // since when its first result is awaited
+	late  bool      // that has been awaited for too long
 }
+
+// leastWait is how long the first result of a probe is awaited at least; three rounds of it are, if that is longer.
+const leastWait = 5 * time.Second
 
 // watch makes what is to be probed for an answer.
 func watch(a *Answer) *watched {
@@ -30,7 +35,7 @@ func watch(a *Answer) *watched {
 	for _, addr := range a.Addresses {
 		for i := range a.Probes {
 			p := &a.Probes[i]
-			name := fmt.Sprintf("%s/%v/%d", a.Name, addr, i)
+			name := fmt.Sprintf("%s/%v/%d", a.Name, netip.AddrPortFrom(addr, p.Port), i)
 			w.targets = append(w.targets, target{Target: probe.Target{Name: name, Addr: netip.AddrPortFrom(addr, p.Port), Config: p}})
 		}
 	}
@@ -44,7 +49,8 @@ func (w *watched) keep(was *watched) {
 		t := &w.targets[i]
 		for _, old := range was.targets {
 			if old.Name == t.Name {
-				t.state, t.err, t.last = old.state, old.err, old.last
+				old.Target = t.Target
+				*t = old
 			}
 		}
 	}
@@ -65,14 +71,21 @@ func (w *watched) take(r probe.Result) (news bool) {
 	return before.View != after.View || before.Failed != after.Failed
 }
 
-// seen is what the probes say together: all must pass.
-func (w *watched) seen() decide.Seen {
+// seen is what the probes say together: all must pass. What was never probed though there was time for it does not.
+func (w *watched) seen() decide.Seen { return w.see(decide.Failing) }
+
+// tells is what the other GSSes are told: nothing of what was never probed.
+func (w *watched) tells() decide.Seen { return w.see(decide.NoView) }
+
+func (w *watched) see(never decide.View) decide.Seen {
 	s := decide.Seen{View: decide.Passing}
 	for i := range w.targets {
 		t := &w.targets[i]
 		switch {
 		case t.state == probe.Failing && s.View != decide.Failing:
 			s.View, s.Why = decide.Failing, t.why()
+		case t.state == probe.Unknown && t.late && s.View != decide.Failing:
+			s.View, s.Why = never, "was never probed: "+t.missing()
 		case t.state == probe.Unknown && s.View == decide.Passing:
 			s.View = decide.NoView
 		}
@@ -86,14 +99,54 @@ func (w *watched) seen() decide.Seen {
 	return s
 }
 
-// known says whether each of its probes has ended once.
-func (w *watched) known() bool {
+// missing are its probes that have not ended once, and why, and whether all of them have been awaited for too long.
+func (w *watched) missing() (list []string, late bool) {
+	late = true
 	for i := range w.targets {
-		if w.targets[i].state == probe.Unknown {
-			return false
+		if t := &w.targets[i]; t.state == probe.Unknown {
+			list, late = append(list, t.missing()), late && t.late
 		}
 	}
-	return true
+	return list, late
+}
+
+// await gives until when the answer's first probes are awaited; zero: they are not. It says whether they have just come to be
+// late.
+func (w *watched) await(now time.Time) (until time.Time, late bool) {
+	for i := range w.targets {
+		t := &w.targets[i]
+		if t.state != probe.Unknown || t.late {
+			continue
+		}
+		if t.asked.IsZero() {
+			t.asked = now
+		}
+		ends := t.asked.Add(t.patience())
+		if !now.Before(ends) {
+			t.late, late = true, true
+			continue
+		}
+		if ends.After(until) {
+			until = ends
+		}
+	}
+	return until, late
+}
+
+// patience is how long the first result of the probe is awaited.
+func (t *target) patience() time.Duration {
+	return max(leastWait, 3*(t.Config.Interval+t.Config.Timeout))
+}
+
+// missing says why there is no first result yet.
+func (t *target) missing() string {
+	if t.err != nil {
+		return fmt.Sprintf("%v: %v", t, t.err)
+	}
+	if t.late {
+		return fmt.Sprintf("%v: no result within %v", t, t.patience())
+	}
+	return t.String()
 }
 
 func (t *target) String() string { return fmt.Sprintf("%s %v", t.Config.Type, t.Addr) }

@@ -178,8 +178,9 @@ func (g *GSS) packAnew() error {
 	return nil
 }
 
-// Reload has another config count from now on, whole, or says why it cannot and leaves everything as it is. It reads the zones again.
-// No query is lost. What is answered changes once each answer that is new, or probed in another way, has been probed.
+// Reload has another config count from now on, whole, or says why it cannot and leaves everything as it is. It reads the zones
+// again. No query is lost. Until each answer that is new, or has another address, has been probed, or that was awaited for too
+// long, the former config is answered by.
 func (g *GSS) Reload(cfg Config) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()

@@ -154,8 +154,8 @@ func (g *GSS) Answers() []AnswerStatus {
 		for _, r := range reports[a.Name] {
 			s.Reports = append(s.Reports, reportStatus(r, fresh, now))
 		}
-		if v.Place == "" {
-			s.Why = ErrNotReady.Error()
+		if why := e.waits(w, v.Place); why != "" {
+			s.Why = why
 		}
 		if v.Loaded {
 			s.Headroom = &v.Headroom
@@ -169,14 +169,41 @@ func (g *GSS) Answers() []AnswerStatus {
 	return list
 }
 
+// waits says which first probes of an answer are awaited, or, if it stands nowhere yet, of which others. The caller holds mu.
+func (e *engine) waits(w *watched, p decide.Place) string {
+	missing, late := w.missing()
+	if len(missing) > 0 && !late {
+		text := "waits for the first result of " + strings.Join(missing, ", ")
+		if e.former != nil {
+			text += "; until then the former config is decided by"
+		}
+		return text
+	}
+	if p != "" {
+		return ""
+	}
+	var others []string
+	for name, o := range e.watched {
+		if missing, late := o.missing(); len(missing) > 0 && !late {
+			others = append(others, name)
+		}
+	}
+	if len(others) == 0 {
+		return ErrNotReady.Error()
+	}
+	slices.Sort(others)
+	return fmt.Sprintf("%v: it waits for %s", ErrNotReady, strings.Join(others, ", "))
+}
+
 // Rules gives all rules in the order of the config, by place of clients, each with the parts of it for families of addresses.
 func (g *GSS) Rules() []RuleStatus {
 	e := g.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := []RuleStatus{}
-	for i := range e.next.rules.rules {
-		r := &e.next.rules.rules[i]
+	rules := e.inForce().next.rules.rules
+	for i := range rules {
+		r := &rules[i]
 		s := RuleStatus{Name: r.Name, Domains: r.Domains, Sources: r.Sources, Why: ErrNotReady.Error(), Answers: []decide.Share{}}
 		if _, ok := e.last.Rules[r.Name]; !ok {
 			list = append(list, s)

@@ -43,6 +43,7 @@ type sites struct {
 	mu   sync.Mutex
 	out  []string // addresses
 	slow string   // one whose probe takes a while
+	errs map[string]error
 
 	agent func(said *probe.Advice) error // what every agent says
 }
@@ -51,6 +52,13 @@ func (s *sites) set(out ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.out = out
+}
+
+// fail has the probes of an address fail with an error; nil: they no longer do.
+func (s *sites) fail(addr string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.errs = map[string]error{addr: err}
 }
 
 func (s *sites) probe(_ context.Context, t probe.Target, said *probe.Advice) error {
@@ -63,6 +71,9 @@ func (s *sites) probe(_ context.Context, t probe.Target, said *probe.Advice) err
 		s.mu.Unlock()
 		<-time.After(t.Config.Timeout / 2)
 		s.mu.Lock()
+	}
+	if err := s.errs[t.Addr.Addr().String()]; err != nil {
+		return err
 	}
 	if slices.Contains(s.out, t.Addr.Addr().String()) {
 		return errors.New("no route to host")

@@ -1,0 +1,88 @@
+package gss
+
+import (
+	"time"
+
+	"anycastle/gss/decide"
+	"anycastle/internal/probe"
+)
+
+// plan is what a config makes, and what the probes say of its answers.
+type plan struct {
+	next    *serving
+	config  decide.Config
+	watched map[string]*watched // by answer
+	owner   map[string]string   // answer by name of the target
+}
+
+// newPlan makes the plan of a config. Probes that others have already keep what they know.
+func newPlan(next *serving, others ...*plan) plan {
+	p := plan{next: next, config: next.config.decide(), watched: map[string]*watched{}, owner: map[string]string{}}
+	p.config.Digest = next.digest()
+	for i := range next.config.Answers {
+		w := watch(&next.config.Answers[i])
+		for _, o := range others {
+			if was := o.watched[w.answer.Name]; was != nil {
+				w.keep(was)
+			}
+		}
+		p.watched[w.answer.Name] = w
+		for _, t := range w.targets {
+			p.owner[t.Name] = w.answer.Name
+		}
+	}
+	return p
+}
+
+// targets are the probes of plans. One that several have is that of the first.
+func targets(plans ...*plan) (list []probe.Target) {
+	had := map[string]bool{}
+	for _, p := range plans {
+		for i := range p.next.config.Answers {
+			for _, t := range p.watched[p.next.config.Answers[i].Name].targets {
+				if !had[t.Name] {
+					had[t.Name] = true
+					list = append(list, t.Target)
+				}
+			}
+		}
+	}
+	return list
+}
+
+// plans are the newest, and the former while that is decided by. The caller holds mu.
+func (e *engine) plans() []*plan {
+	if e.former == nil {
+		return []*plan{&e.plan}
+	}
+	return []*plan{&e.plan, e.former}
+}
+
+// inForce is the plan that is decided by. The caller holds mu.
+func (e *engine) inForce() *plan {
+	if e.former != nil {
+		return e.former
+	}
+	return &e.plan
+}
+
+// await says whether a first probe of the newest plan is still awaited, and when that ends at the latest; if not, the newest plan
+// is decided by from now on. The caller holds mu.
+func (e *engine) await(now time.Time) (ends time.Time) {
+	for _, w := range e.watched {
+		until, late := w.await(now)
+		if late {
+			e.log.Warn("answer counts as out: it was never probed", "answer", w.answer.Name, "cause", w.seen().Why)
+		}
+		if ends.IsZero() || !until.IsZero() && until.Before(ends) {
+			ends = until
+		}
+	}
+	if ends.IsZero() && e.former != nil {
+		e.former = nil
+		if err := e.prober.SetTargets(targets(&e.plan)); err != nil { // they were taken before
+			e.log.Warn("probes of the former config go on", "err", err)
+		}
+	}
+	return ends
+}
