@@ -140,3 +140,28 @@ func TestFormerConfigGoesOn(t *testing.T) {
 		}
 	})
 }
+
+// An error of this machine's own, such as too few descriptors, is no sign that the answer is out; nor that it is not.
+func TestErrorsOfThisMachineCastNoDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(2 * time.Second)
+		p.sites.fail(east, syscall.ENOBUFS)
+		p.after(2 * time.Second)
+		a := p.Answers()[0]
+		if len(a.Votes.Doubt) > 0 || a.Place != decide.Serving || a.Probes[0].Why != "no buffer space available" {
+			t.Errorf("the answer is %+v", a)
+		}
+		p.sites.fail(east, nil)
+		p.sites.set(east)
+		p.after(500 * time.Millisecond)
+		p.sites.fail(east, syscall.ENOBUFS)
+		p.after(500 * time.Millisecond)
+		p.engine.mu.Lock()
+		defer p.engine.mu.Unlock()
+		if seen := p.engine.watched["smtp-east"].seen(); !seen.Failed || seen.Why != "tcp 203.0.113.110:25: no route to host" {
+			t.Errorf("a probe has failed, and one could not be made: %+v", seen)
+		}
+	})
+}

@@ -20,7 +20,8 @@ type watched struct {
 type target struct {
 	probe.Target
 	state probe.State
-	err   error // of the last probe
+	err   error // of the last probe that could be made
+	lack  error // why the last could not be: this machine's own want of something
 	last  time.Time
 	asked time.Time // since when its first result is awaited
 	late  bool      // that has been awaited for too long
@@ -61,7 +62,12 @@ func (w *watched) take(r probe.Result) (news bool) {
 	before := w.seen()
 	for i := range w.targets {
 		if t := &w.targets[i]; t.Name == r.Target.Name {
-			t.state, t.err, t.last = r.State, r.Err, r.At
+			t.state, t.last, t.lack = r.State, r.At, nil
+			if r.Ours {
+				t.lack = r.Err
+			} else {
+				t.err = r.Err
+			}
 		}
 	}
 	after := w.seen()
@@ -140,8 +146,8 @@ func (t *target) patience() time.Duration {
 
 // missing says why there is no first result yet.
 func (t *target) missing() string {
-	if t.err != nil {
-		return fmt.Sprintf("%v: %v", t, t.err)
+	if t.lack != nil {
+		return fmt.Sprintf("%v: %v", t, t.lack)
 	}
 	if t.late {
 		return fmt.Sprintf("%v: no result within %v", t, t.patience())

@@ -162,7 +162,7 @@ func (g *GSS) Answers() []AnswerStatus {
 		}
 		for i := range w.targets {
 			t := &w.targets[i]
-			s.Probes = append(s.Probes, ProbeStatus{t.String(), t.state, text(t.err), t.last})
+			s.Probes = append(s.Probes, ProbeStatus{t.String(), t.state, text(cmp.Or(t.lack, t.err)), t.last})
 		}
 		list = append(list, s)
 	}

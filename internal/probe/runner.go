@@ -189,7 +189,7 @@ func (r *Runner) count(e *entry, res *Result) bool {
 	e.advice = res.Advice
 	if ours(res.Err) {
 		// a target is not taken out for what this machine lacks; that it lacks something is shown
-		res.State = e.counter.state
+		res.State, res.Ours = e.counter.state, true
 		return true
 	}
 	res.State, res.Changed = e.counter.Add(res.Err)

@@ -41,6 +41,7 @@ type Result struct {
 	State   State // after this result
 	Changed bool  // State differs from the one before
 	Err     error // why this one probe failed, at most 200 printable characters; nil when it passed
+	Ours    bool  // Err is this machine's want of something, says nothing of the target, and has not counted
 	Advice        // after this result
 	At      time.Time
 	Took    time.Duration

@@ -244,6 +244,9 @@ func TestOwnWantIsNoEvidence(t *testing.T) {
 		lack.Store(true)
 		r.after(3*time.Second, "1s a passing: open a socket: too many open files", "2s a passing: open a socket: too many open files",
 			"3s a passing: open a socket: too many open files")
+		if !r.j.last.Ours {
+			t.Error("it is not said to be an error of this machine")
+		}
 	})
 }
 
