@@ -33,19 +33,21 @@ type engine struct {
 	prober  *probe.Runner
 	tellers *tellers
 	publish func(*serving) // is told what the first of its decisions makes current
+	build   func(context.Context, *serving, decide.Decision) (*snapshot, error)
 
-	mu     sync.Mutex
-	plan         // the newest
-	former *plan // is decided by until every answer of the newest has been probed; nil: the newest is
-	number int64 // of the last telling
-	state  decide.State
-	last   decide.Decision
+	mu      sync.Mutex
+	plan          // the newest
+	former  *plan // is decided by until every answer of the newest has been probed; nil: the newest is
+	number  int64 // of the last telling
+	state   decide.State
+	last    decide.Decision
+	decided bool // at all
 }
 
 func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
 	e := &engine{
 		log: log, metrics: m, name: name, data: mesh.NewMap(name, log), ready: make(chan struct{}), kicked: make(chan struct{}, 1),
-		boot: time.Now(), others: newVantages(name), publish: func(*serving) {},
+		boot: time.Now(), others: newVantages(name), publish: func(*serving) {}, build: newSnapshot,
 	}
 	e.prober = probe.NewRunner(o.Probe, e.report)
 	e.tellers = newTellers(e, o.Probe, links)
@@ -65,7 +67,7 @@ func (e *engine) serve(next *serving) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	newest, former := newPlan(next, e.plans()...), e.former
-	if former == nil && e.current.Load() != nil {
+	if former == nil && e.decided {
 		was := e.plan
 		former = &was
 	}
@@ -181,19 +183,17 @@ func (e *engine) kick() {
 
 // run decides whenever something happens, until ctx is done.
 func (e *engine) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { e.live(ctx) })
 	orders, unwatch := e.data.Watch()
 	defer unwatch()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	beats := time.NewTicker(beat)
-	defer beats.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-beats.C:
-			e.tellAll()
-			continue
 		case <-due.C:
 		case <-orders:
 		case <-e.kicked:
@@ -204,35 +204,62 @@ func (e *engine) run(ctx context.Context) {
 	}
 }
 
-// decide decides by what is known now, makes it current, and gives when to do so again though nothing happens.
-func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	old, waits := e.current.Load(), e.await(now)
-	if old == nil && !waits.IsZero() {
-		return waits // nothing is answered before every answer has been probed once
+// live gives signs of life until ctx is done. No decision holds it up, or the others would take this GSS for dead.
+func (e *engine) live(ctx context.Context) {
+	beats := time.NewTicker(beat)
+	defer beats.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beats.C:
+			e.tellAll()
+		}
 	}
-	was, serving := e.state, e.inForce().next
-	e.state, e.last = decide.Next(e.state, e.inputs(now), now)
-	e.note(was)
-	if old == nil || old.generation != e.last.Generation || old.serving != serving {
-		now, err := newSnapshot(ctx, serving, e.last)
+}
+
+// decide decides by what is known now, makes it current, and gives when to do so again though nothing happens. One call at a
+// time: no older decision may take the place of a newer.
+func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
+	from, d, wake := e.rule(now)
+	if from == nil {
+		return wake
+	}
+	old := e.current.Load()
+	if old == nil || old.generation != d.Generation || old.serving != from {
+		now, err := e.build(ctx, from, d)
 		if err != nil && ctx.Err() == nil { // the config was checked for it
 			e.log.Error("some replies cannot be signed or packed beforehand", "err", err)
 		}
 		e.current.Store(now)
-		if old == nil || old.serving != serving {
-			e.publish(serving)
+		if old == nil || old.serving != from {
+			e.publish(from)
 		}
 	}
-	e.metrics.show(e.last)
+	e.metrics.show(d)
 	if old == nil {
 		close(e.ready)
 	}
-	if wake = e.last.Wake(now); wake.IsZero() || !waits.IsZero() && waits.Before(wake) {
-		return waits
-	}
 	return wake
+}
+
+// rule decides, and gives what the replies are to be made of, which takes too long to be done with mu held; nil: nothing is
+// answered yet.
+func (e *engine) rule(now time.Time) (from *serving, d decide.Decision, wake time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	waits := e.await(now)
+	if !e.decided && !waits.IsZero() {
+		return nil, d, waits // nothing is answered before every answer has been probed once
+	}
+	was := e.state
+	e.decided = true
+	e.state, e.last = decide.Next(e.state, e.inputs(now), now)
+	e.note(was)
+	if wake = e.last.Wake(now); wake.IsZero() || !waits.IsZero() && waits.Before(wake) {
+		wake = waits
+	}
+	return e.inForce().next, e.last, wake
 }
 
 // inputs is all that is known. The caller holds mu.

@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"anycastle/gss/decide"
+	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
 )
 
@@ -162,6 +164,44 @@ func TestErrorsOfThisMachineCastNoDoubt(t *testing.T) {
 		defer p.engine.mu.Unlock()
 		if seen := p.engine.watched["smtp-east"].seen(); !seen.Failed || seen.Why != "tcp 203.0.113.110:25: no route to host" {
 			t.Errorf("a probe has failed, and one could not be made: %+v", seen)
+		}
+	})
+}
+
+// While the replies of a decision are made ready, probe results are taken, and the others hear that this GSS lives.
+func TestReplyMakingHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbing(t, nil, func(c *Config) {
+			c.Mesh = &mesh.Config{Listen: netip.MustParseAddrPort("198.51.100.7:7946"), Key: make(mesh.Key, 32)}
+		})
+		making, made := make(chan struct{}), make(chan struct{})
+		p.engine.build = func(ctx context.Context, from *serving, d decide.Decision) (*snapshot, error) {
+			if d.Generation == 2 {
+				close(making)
+				<-made
+			}
+			return newSnapshot(ctx, from, d)
+		}
+		p.run()
+		defer p.end()
+		p.after(2 * time.Second)
+		p.sites.set(east)
+		<-making
+		done := func() (probed time.Time, told int64) {
+			p.engine.mu.Lock()
+			defer p.engine.mu.Unlock()
+			return p.engine.watched["smtp-west"].targets[0].last, p.engine.number
+		}
+		probed, told := done()
+		p.after(5 * time.Second)
+		later, now := done()
+		if later.Sub(probed) < 4*time.Second || now < told+9 || p.ask() != east {
+			t.Errorf("in 5s the last probe moved by %v, %d were told, and the answer is %s", later.Sub(probed), now-told, p.ask())
+		}
+		close(made)
+		synctest.Wait()
+		if got := p.ask(); got != west {
+			t.Errorf("then the answer is %s", got)
 		}
 	})
 }
