@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -274,4 +275,27 @@ func TestVantagesVote(t *testing.T) {
 	all["gss-b"].end()
 	all["gss-c"].end()
 	waitFor(t, "the one that is left believes itself", func() bool { return a.place() == decide.Out })
+}
+
+// memberlist takes the last of a burst first: of many tellings at once none is lost for that.
+func TestManyAnswersToldBackwards(t *testing.T) {
+	views, number := map[string]decide.Seen{}, int64(0)
+	for i := range maxViews {
+		views[fmt.Sprintf("smtp-%05d", i)] = decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("x", maxWhy)}
+	}
+	v := newVantages("gss-east")
+	for beats := range 2 {
+		texts, err := encodeTellings(1, &number, views)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range slices.Backward(texts) {
+			if _, err := v.take("gss-west", text, clock); err != nil {
+				t.Fatalf("beat %d, of %d tellings: %v", beats, len(texts), err)
+			}
+		}
+	}
+	if got := len(v.of(nil, clock)["gss-west"].Answers); got != len(views) {
+		t.Errorf("%d of %d views are known", got, len(views))
+	}
 }
