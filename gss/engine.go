@@ -120,7 +120,7 @@ func (e *engine) report(r probe.Result) {
 			e.logProbe(w, r)
 		}
 		if w.take(r) {
-			e.tell(map[string]decide.Seen{w.answer.Name: w.tells()})
+			e.tell(map[string]view{w.answer.Name: w.tells()})
 			e.kick()
 		}
 	}
@@ -148,7 +148,7 @@ func (e *engine) told(from, text string) {
 }
 
 // tell tells the other GSSes what this one sees. It does not wait. The caller holds mu.
-func (e *engine) tell(views map[string]decide.Seen) {
+func (e *engine) tell(views map[string]view) {
 	if e.mesh == nil {
 		return
 	}
@@ -165,7 +165,7 @@ func (e *engine) tell(views map[string]decide.Seen) {
 func (e *engine) tellAll() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	views := map[string]decide.Seen{}
+	views := map[string]view{}
 	for _, p := range e.plans() { // of an answer in two, what is decided by
 		for name, w := range p.watched {
 			views[name] = w.tells()
@@ -272,7 +272,7 @@ func (e *engine) inputs(now time.Time) decide.Inputs {
 	if e.mesh != nil {
 		members = e.mesh.Members()
 	}
-	in.Vantages = e.others.of(members, now)
+	in.Vantages = e.others.of(members, p.digests(), now)
 	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	orders := e.orders()
 	for name, w := range p.watched {

@@ -50,6 +50,15 @@ func targets(plans ...*plan) (list []probe.Target) {
 	return list
 }
 
+// digests are those of its answers, by name.
+func (p *plan) digests() map[string]uint32 {
+	all := make(map[string]uint32, len(p.watched))
+	for name, w := range p.watched {
+		all[name] = w.digest
+	}
+	return all
+}
+
 // plans are the newest, and the former while that is decided by. The caller holds mu.
 func (e *engine) plans() []*plan {
 	if e.former == nil {

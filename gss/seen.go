@@ -2,7 +2,9 @@ package gss
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
+	"slices"
 	"time"
 
 	"anycastle/gss/decide"
@@ -14,6 +16,7 @@ type watched struct {
 	answer  *Answer
 	targets []target // by address and probe
 	since   time.Time
+	digest  uint32 // of what is probed; not 0
 }
 
 // target is one probe of one address of an answer.
@@ -32,7 +35,7 @@ const leastWait = 5 * time.Second
 
 // watch makes what is to be probed for an answer.
 func watch(a *Answer) *watched {
-	w := &watched{answer: a}
+	w := &watched{answer: a, digest: a.digest()}
 	for _, addr := range a.Addresses {
 		for i := range a.Probes {
 			p := &a.Probes[i]
@@ -41,6 +44,18 @@ func watch(a *Answer) *watched {
 		}
 	}
 	return w
+}
+
+// digest stands for the addresses of an answer and what is asked of them: views of GSSes with another are of something else.
+func (a *Answer) digest() uint32 {
+	h := fnv.New32a()
+	for _, addr := range slices.SortedFunc(slices.Values(a.Addresses), netip.Addr.Compare) {
+		fmt.Fprintln(h, addr)
+	}
+	for i := range a.Probes {
+		fmt.Fprintln(h, a.Probes[i].Asks())
+	}
+	return max(h.Sum32(), 1)
 }
 
 // keep takes over what another, of the same answer in an older config, knows of probes that are the same.
@@ -81,7 +96,7 @@ func (w *watched) take(r probe.Result) (news bool) {
 func (w *watched) seen() decide.Seen { return w.see(decide.Failing) }
 
 // tells is what the other GSSes are told: nothing of what was never probed.
-func (w *watched) tells() decide.Seen { return w.see(decide.NoView) }
+func (w *watched) tells() view { return view{Seen: w.see(decide.NoView), digest: w.digest} }
 
 func (w *watched) see(never decide.View) decide.Seen {
 	s := decide.Seen{View: decide.Passing}

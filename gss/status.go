@@ -28,6 +28,7 @@ type AnswerStatus struct {
 	Weight    int            `json:"weight"`
 	Headroom  *float64       `json:"headroom,omitempty"` // of its capacity, 0 to 1; missing when no balancer says
 	Votes     decide.Votes   `json:"votes"`
+	Differ    []string       `json:"differ,omitempty"` // GSSes with other addresses or probes of it, whose views do not count
 	Probes    []ProbeStatus  `json:"probes"`
 	Reports   []ReportStatus `json:"reports"`         // of balancers and agents
 	Agent     string         `json:"agent,omitempty"` // why its agent is not heard
@@ -105,6 +106,7 @@ type VantageStatus struct {
 	Counts  bool      `json:"counts"`  // it was heard lately
 	Passing int       `json:"passing"` // answers
 	Failing []string  `json:"failing"` // answers, and why
+	Differ  []string  `json:"differ"`  // answers with other addresses or probes there: what it sees of them does not count
 }
 
 // KeyStatus is one key of a signed zone, for `show key`.
@@ -143,13 +145,14 @@ func (g *GSS) Answers() []AnswerStatus {
 	defer e.mu.Unlock()
 	list := []AnswerStatus{}
 	fresh, now := e.config.Load.Fresh, time.Now()
+	differ := e.others.differ(e.inForce().digests(), now)
 	reports, silent := e.tellers.reports(fresh), e.tellers.agents.Silent()
 	for i := range e.next.config.Answers {
 		a := &e.next.config.Answers[i]
 		v, w := e.last.Answers[a.Name], e.watched[a.Name]
 		s := AnswerStatus{
 			Name: a.Name, Site: a.site(), Addresses: a.Addresses, Place: v.Place, Why: v.Why, Since: v.Since, Weight: a.Weight, Votes: v.Votes,
-			Reports: []ReportStatus{}, Agent: text(silent[a.Name]),
+			Reports: []ReportStatus{}, Agent: text(silent[a.Name]), Differ: differ[a.Name],
 		}
 		for _, r := range reports[a.Name] {
 			s.Reports = append(s.Reports, reportStatus(r, fresh, now))
@@ -355,10 +358,10 @@ func (g *GSS) Vantages() []VantageStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	in := e.inputs(now)
-	list := []VantageStatus{}
+	list, differ := []VantageStatus{}, e.others.differ(e.inForce().digests(), now)
 	for _, name := range slices.Sorted(maps.Keys(in.Vantages)) {
 		v := in.Vantages[name]
-		s := VantageStatus{Name: name, Self: name == e.name, Heard: v.Heard, Failing: []string{}}
+		s := VantageStatus{Name: name, Self: name == e.name, Heard: v.Heard, Failing: []string{}, Differ: []string{}}
 		s.Counts = s.Self || now.Sub(v.Heard) < in.Config.Vote.Fresh
 		for _, answer := range slices.Sorted(maps.Keys(v.Answers)) {
 			switch seen := v.Answers[answer]; seen.View {
@@ -366,6 +369,11 @@ func (g *GSS) Vantages() []VantageStatus {
 				s.Passing++
 			case decide.Failing:
 				s.Failing = append(s.Failing, answer+": "+seen.Why)
+			}
+		}
+		for _, answer := range slices.Sorted(maps.Keys(differ)) {
+			if slices.Contains(differ[answer], name) {
+				s.Differ = append(s.Differ, answer)
 			}
 		}
 		list = append(list, s)

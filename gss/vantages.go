@@ -33,13 +33,14 @@ type telling struct {
 // seen is a view as it stands in a telling.
 type seen struct {
 	Answer string      `json:"a"`
+	Digest uint32      `json:"d,omitempty"` // of what is probed; missing: it does not say
 	View   decide.View `json:"v"`
 	Failed bool        `json:"f,omitempty"`
 	Why    string      `json:"w,omitempty"`
 }
 
 // encodeTellings puts views into as few tellings as they fit.
-func encodeTellings(boot int64, number *int64, views map[string]decide.Seen) (texts [][]byte, err error) {
+func encodeTellings(boot int64, number *int64, views map[string]view) (texts [][]byte, err error) {
 	next := func() telling { *number++; return telling{Boot: boot, Number: *number} }
 	t, size := next(), 0
 	var errs []error
@@ -49,7 +50,7 @@ func encodeTellings(boot int64, number *int64, views map[string]decide.Seen) (te
 	}
 	for _, name := range slices.Sorted(maps.Keys(views)) {
 		v := views[name]
-		s := seen{name, v.View, v.Failed, shorten(v.Why)}
+		s := seen{name, v.digest, v.View, v.Failed, shorten(v.Why)}
 		text, err := json.Marshal(s)
 		if err != nil {
 			return nil, err
@@ -104,11 +105,15 @@ type vantage struct {
 	views   map[string]view
 }
 
-// view is what another GSS sees of an answer, and by which telling.
+// view is what a GSS sees of an answer, of what, and by which telling.
 type view struct {
 	decide.Seen
+	digest uint32 // see Answer.digest; 0: it does not say
 	number int64
 }
+
+// counts says whether it is a view of what is probed here, too.
+func (v view) counts(digest uint32) bool { return v.digest == 0 || digest == 0 || v.digest == digest }
 
 // vantages are the other GSSes that were heard. It is safe for concurrent use.
 type vantages struct {
@@ -154,8 +159,8 @@ func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err
 		if has && old.number > t.Number || !has && len(is.views) >= maxViews {
 			continue
 		}
-		next := view{decide.Seen{View: s.View, Failed: s.Failed, Why: s.Why}, t.Number}
-		news = news || old.View != next.View || old.Failed != next.Failed
+		next := view{decide.Seen{View: s.View, Failed: s.Failed, Why: s.Why}, s.Digest, t.Number}
+		news = news || old.View != next.View || old.Failed != next.Failed || old.digest != next.digest
 		is.views[s.Answer] = next
 	}
 	return news, nil
@@ -175,8 +180,9 @@ func (v *vantages) forgetOne(now time.Time) bool {
 	return false
 }
 
-// of gives what is known of the members of the mesh, and of those that were heard before they were seen there.
-func (v *vantages) of(members []mesh.Member, now time.Time) map[string]decide.Vantage {
+// of gives what is known of the members of the mesh, and of those that were heard before they were seen there. Views of something
+// else than what the digests of the answers are of are left out.
+func (v *vantages) of(members []mesh.Member, digests map[string]uint32, now time.Time) map[string]decide.Vantage {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	all := map[string]decide.Vantage{}
@@ -191,9 +197,27 @@ func (v *vantages) of(members []mesh.Member, now time.Time) map[string]decide.Va
 		}
 		answers := make(map[string]decide.Seen, len(is.views))
 		for answer, s := range is.views {
-			answers[answer] = s.Seen
+			if s.counts(digests[answer]) {
+				answers[answer] = s.Seen
+			}
 		}
 		all[name] = decide.Vantage{Heard: is.at, Answers: answers}
+	}
+	return all
+}
+
+// differ gives those that are heard and whose views are left out, by answer, in order.
+func (v *vantages) differ(digests map[string]uint32, now time.Time) map[string][]string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(v.byName)) {
+		is := v.byName[name]
+		for answer, s := range is.views {
+			if !s.counts(digests[answer]) && now.Sub(is.at) <= decide.DefaultVote().Fresh {
+				all[answer] = append(all[answer], name)
+			}
+		}
 	}
 	return all
 }

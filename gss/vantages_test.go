@@ -3,6 +3,7 @@ package gss
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,7 +22,7 @@ import (
 func say(t *testing.T, boot, number int64, v decide.View) []byte {
 	t.Helper()
 	number--
-	texts, err := encodeTellings(boot, &number, map[string]decide.Seen{"smtp-east": {View: v}})
+	texts, err := encodeTellings(boot, &number, map[string]view{"smtp-east": {Seen: decide.Seen{View: v}}})
 	if err != nil || len(texts) != 1 {
 		t.Fatalf("%d tellings, %v", len(texts), err)
 	}
@@ -53,7 +54,7 @@ func TestTellingsOfVantages(t *testing.T) {
 		if (err != nil) != step.refused || news != step.news {
 			t.Errorf("%s: news %v, %v", step.what, news, err)
 		}
-		if got := v.of(nil, clock.Add(step.after))["gss-west"].Answers["smtp-east"].View; got != step.want {
+		if got := v.of(nil, nil, clock.Add(step.after))["gss-west"].Answers["smtp-east"].View; got != step.want {
 			t.Errorf("%s: it is seen %q, want %q", step.what, got, step.want)
 		}
 	}
@@ -86,7 +87,7 @@ func TestWhoIsAVantage(t *testing.T) {
 	members := []mesh.Member{{Name: "gss-a", State: mesh.Alive}, {Name: "gss-b", State: mesh.Left}, {Name: "gss-c", State: mesh.Lost}}
 	names := func(now time.Time) string {
 		var list []string
-		for name, is := range v.of(members, now) {
+		for name, is := range v.of(members, nil, now) {
 			list = append(list, fmt.Sprint(name, " ", !is.Heard.IsZero()))
 		}
 		if len(list) == 2 && list[0] > list[1] {
@@ -103,15 +104,17 @@ func TestWhoIsAVantage(t *testing.T) {
 }
 
 func TestTellingsFitPackets(t *testing.T) {
-	views, number := map[string]decide.Seen{}, int64(0)
+	views, number := map[string]view{}, int64(0)
 	for i := range 200 {
-		views[fmt.Sprint("answer-", i)] = decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("\x00é", 200)}
+		views[fmt.Sprint("answer-", i)] = view{
+			Seen: decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("\x00é", 200)}, digest: math.MaxUint32,
+		}
 	}
 	texts, err := encodeTellings(1, &number, views)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]decide.Seen{}
+	got := map[string]view{}
 	for _, text := range texts {
 		if len(text) > mesh.MaxTold {
 			t.Errorf("a telling has %d bytes", len(text))
@@ -121,14 +124,14 @@ func TestTellingsFitPackets(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range telling.Views {
-			got[s.Answer] = decide.Seen{View: s.View, Failed: s.Failed}
+			got[s.Answer] = view{Seen: decide.Seen{View: s.View, Failed: s.Failed}, digest: s.Digest}
 		}
 	}
 	for name, s := range views {
 		s.Why = ""
 		views[name] = s
 	}
-	if diff := cmp.Diff(views, got); diff != "" || number != int64(len(texts)) {
+	if diff := cmp.Diff(views, got, cmp.AllowUnexported(view{})); diff != "" || number != int64(len(texts)) {
 		t.Errorf("%d tellings, numbered to %d (-want +got):\n%s", len(texts), number, diff)
 	}
 	if texts, _ := encodeTellings(1, &number, nil); len(texts) != 1 {
@@ -143,7 +146,7 @@ func TestToldReasonsAreOneShortLine(t *testing.T) {
 	if _, err := v.take("gss-b", []byte(text), clock); err != nil {
 		t.Fatal(err)
 	}
-	why := v.of(nil, clock)["gss-b"].Answers["smtp-east"].Why
+	why := v.of(nil, nil, clock)["gss-b"].Answers["smtp-east"].Why
 	if len(why) > maxWhy || !strings.HasPrefix(why, "a b [2Jé") || shorten(why) != why {
 		t.Errorf("the reason is kept as %q", why)
 	}
@@ -151,7 +154,9 @@ func TestToldReasonsAreOneShortLine(t *testing.T) {
 
 func FuzzTelling(f *testing.F) {
 	number := int64(0)
-	texts, err := encodeTellings(1, &number, map[string]decide.Seen{"smtp-east": {View: decide.Failing, Failed: true, Why: "x"}, "b": {}})
+	texts, err := encodeTellings(1, &number, map[string]view{
+		"smtp-east": {Seen: decide.Seen{View: decide.Failing, Failed: true, Why: "x"}, digest: 7}, "b": {},
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -162,7 +167,7 @@ func FuzzTelling(f *testing.F) {
 		if _, err := v.take("gss-b", text, clock); err != nil {
 			return
 		}
-		for name, s := range v.of(nil, clock)["gss-b"].Answers {
+		for name, s := range v.of(nil, nil, clock)["gss-b"].Answers {
 			if !objectName.MatchString(name) || s.View != decide.NoView && s.View != decide.Passing && s.View != decide.Failing {
 				t.Errorf("%q is seen as %q", name, s.View)
 			}
@@ -279,9 +284,9 @@ func TestVantagesVote(t *testing.T) {
 
 // memberlist takes the last of a burst first: of many tellings at once none is lost for that.
 func TestManyAnswersToldBackwards(t *testing.T) {
-	views, number := map[string]decide.Seen{}, int64(0)
+	views, number := map[string]view{}, int64(0)
 	for i := range maxViews {
-		views[fmt.Sprintf("smtp-%05d", i)] = decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("x", maxWhy)}
+		views[fmt.Sprintf("smtp-%05d", i)] = view{Seen: decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("x", maxWhy)}, digest: math.MaxUint32}
 	}
 	v := newVantages("gss-east")
 	for beats := range 2 {
@@ -295,7 +300,59 @@ func TestManyAnswersToldBackwards(t *testing.T) {
 			}
 		}
 	}
-	if got := len(v.of(nil, clock)["gss-west"].Answers); got != len(views) {
+	if got := len(v.of(nil, nil, clock)["gss-west"].Answers); got != len(views) {
 		t.Errorf("%d of %d views are known", got, len(views))
+	}
+}
+
+// What another sees at the address that an answer had before a reload is no view of the one that it has now.
+func TestViewsOfAnotherAddress(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	theirs := mustDecode(t, strings.Replace(nodeFile, "203.0.113.210", "203.0.113.211", 1))
+	views, number := map[string]view{}, int64(0)
+	for i := range theirs.Answers {
+		a := &theirs.Answers[i]
+		views[a.Name] = view{Seen: decide.Seen{View: decide.Failing, Failed: true, Why: "no route to host"}, digest: a.digest()}
+	}
+	texts, err := encodeTellings(1, &number, views)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.engine.others.take("gss-west", texts[0], time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	v := d.Vantages()[1]
+	if len(v.Failing) != 1 || !strings.HasPrefix(v.Failing[0], "smtp-east: ") || !slices.Equal(v.Differ, []string{"smtp-west"}) {
+		t.Errorf("the other is %+v", v)
+	}
+	if a := d.Answers(); len(a[0].Differ) > 0 || !slices.Equal(a[1].Differ, []string{"gss-west"}) {
+		t.Errorf("the answers are %+v", a)
+	}
+}
+
+// Two site selectors may probe the same at another pace and with certificates of their own; their votes count.
+func TestWhatADigestIsOf(t *testing.T) {
+	const probes = "probes: [{port: 25, interval: 500ms, timeout: 400ms, fail: 3}]"
+	digest := func(old, new string) uint32 {
+		cfg := mustDecode(t, strings.Replace(nodeFile, old, new, 1))
+		return cfg.Answers[1].digest()
+	}
+	same := digest("", "")
+	for name, tc := range map[string]struct {
+		old, new string
+		same     bool
+	}{
+		"pace":    {probes, "probes: [{port: 25, interval: 2s, timeout: 1s, fail: 1, window: {size: 5, fail: 3}}]", true},
+		"weight":  {"target: mx-west.example.org", "target: mx-west.example.org\n      weight: 7", true},
+		"address": {"203.0.113.210", "203.0.113.211", false},
+		"more":    {"[203.0.113.210]", `[203.0.113.210, "2001:db8::1"]`, false},
+		"port":    {probes, "probes: [{port: 587}]", false},
+		"type":    {probes, "probes: [{port: 25, type: smtp}]", false},
+		"path":    {probes, "probes: [{port: 25, type: http, path: /a}]", false},
+		"two":     {probes, "probes: [{port: 25}, {port: 26}]", false},
+	} {
+		if got := digest(tc.old, tc.new); (got == same) != tc.same {
+			t.Errorf("%s: the digest is %#x, of the node file %#x", name, got, same)
+		}
 	}
 }

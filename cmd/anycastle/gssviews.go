@@ -35,7 +35,7 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			}
 			return []string{
 				a.Name, a.Site, words(a.Addresses), string(cmp.Or(a.Place, decide.Unknown)), ago(a.Since), headroom, words(probes),
-				cmp.Or(strings.Join(said, "; "), "-"), a.Why,
+				cmp.Or(strings.Join(said, "; "), "-"), whyOf(a),
 			}
 		}),
 	})
@@ -98,13 +98,13 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.VantageStatus]{
 		noun: "vantage", short: "The site selectors whose probes count, and what each sees", roles: onGSS,
-		head: []string{"NAME", "HEARD", "COUNTS", "PASSING", "FAILING", "THIS ONE"},
+		head: []string{"NAME", "HEARD", "COUNTS", "PASSING", "FAILING", "DIFFERS", "THIS ONE"},
 		rows: one(func(v gss.VantageStatus) []string {
 			heard := "never"
 			if !v.Heard.IsZero() {
 				heard = ago(v.Heard) + " ago"
 			}
-			return []string{v.Name, heard, yes(v.Counts), strconv.Itoa(v.Passing), words(v.Failing), yes(v.Self)}
+			return []string{v.Name, heard, yes(v.Counts), strconv.Itoa(v.Passing), words(v.Failing), words(v.Differ), yes(v.Self)}
 		}),
 	})
 	addView(cmd, e, f, view[gss.BalancerStatus]{
@@ -146,6 +146,14 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			return []string{orderAbout(o.Order), string(o.Kind), ago(o.Since), words(far), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-")}
 		}),
 	})
+}
+
+// whyOf says why an answer stands where it does, and who has no part in that.
+func whyOf(a gss.AnswerStatus) string {
+	if len(a.Differ) == 0 {
+		return a.Why
+	}
+	return fmt.Sprintf("%s; not counted, as they probe something else by its name: %s", a.Why, words(a.Differ))
 }
 
 // reportOf says what a balancer says of an answer.

@@ -1,7 +1,9 @@
 package probe
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 	"time"
 )
 
@@ -57,6 +59,21 @@ func (c *Config) NeedsPort() bool { return c.Type != "icmp" && c.Type != "exec" 
 
 // equal says whether two configs ask for the same.
 func (c *Config) equal(d *Config) bool { return c == d || reflect.DeepEqual(c, d) }
+
+// Asks says what a probe asks of its target, whatever its pace, its thresholds and this machine's files are: it is the same
+// for two machines that ask for the same.
+func (c *Config) Asks() string {
+	d := *c
+	d.Interval, d.SlowInterval, d.Timeout, d.Fail, d.Pass, d.Window, d.CA, d.Password = 0, 0, 0, 0, 0, Window{}, "", ""
+	var b strings.Builder
+	v := reflect.ValueOf(d)
+	for i := range v.NumField() {
+		if !v.Field(i).IsZero() {
+			fmt.Fprintf(&b, "%s %#v\n", v.Type().Field(i).Name, v.Field(i))
+		}
+	}
+	return b.String()
+}
 
 // secure says whether the probe speaks TLS.
 func (c *Config) secure() bool { return c.Type == "tls" || c.Type == "https" || c.TLS != "" }
