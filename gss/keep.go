@@ -14,16 +14,30 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"anycastle/gss/decide"
+	"anycastle/internal/mesh"
+	"anycastle/internal/probe"
+	"anycastle/internal/strict"
 )
 
 // Files in Config.StateDir.
 const (
 	ordersFile = "orders"
 	stateFile  = "decisions"
+	aroundFile = "around" // the decisions
 )
 
 // keepEvery is how often decisions are written down if there are new ones.
 const keepEvery = time.Second
+
+// around is what is kept beside the decisions to judge by, after a restart, what they are worth.
+type around struct {
+	At      time.Time         `json:"at"`      // when it was so, to the minute
+	Members []mesh.Member     `json:"members"` // of the mesh
+	Digests map[string]uint32 `json:"digests"` // of the answers that were decided about
+}
+
+// recent is how long what the process before agreed on is worth more than one probe.
+const recent = 24 * time.Hour
 
 // load reads what the process before has left.
 func (e *engine) load(dir string) error {
@@ -33,22 +47,64 @@ func (e *engine) load(dir string) error {
 	if err := e.data.Load(filepath.Join(dir, ordersFile)); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(filepath.Join(dir, stateFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read decisions: %w", err)
-	}
-	state, err := decide.DecodeState(text)
-	if err != nil {
-		e.log.Warn("the decisions of before cannot be used, and are forgotten", "file", stateFile, "err", err)
-		return nil
-	}
+	var was around
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.state = state
+	err := e.read(filepath.Join(dir, stateFile), func(text []byte) error {
+		state, err := decide.DecodeState(text)
+		if err == nil {
+			e.state = state
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = e.read(filepath.Join(dir, aroundFile), func(text []byte) (err error) { was, err = decodeAround(text); return err })
+	if err == nil {
+		e.resume(was, time.Now())
+	}
+	return err
+}
+
+// read decodes a file. One that does not decode counts as none.
+func (e *engine) read(path string, decode func([]byte) error) error {
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read decisions: %w", err)
+	}
+	if err := decode(text); err != nil {
+		e.log.Warn("the decisions of before cannot be used, and are forgotten", "file", filepath.Base(path), "err", err)
+	}
 	return nil
+}
+
+func decodeAround(text []byte) (around, error) {
+	var was around
+	if err := strict.Unmarshal(text, &was); err != nil {
+		return around{}, err
+	}
+	return was, nil
+}
+
+// resume goes on from what the process before has left. If that was lately, what was agreed is not overthrown by less than fail or
+// pass ask for; and who was in the mesh counts among those that there should be, heard or not. The caller holds mu.
+func (e *engine) resume(was around, now time.Time) {
+	if e.mesh != nil {
+		e.mesh.Remember(was.Members, was.At)
+	}
+	if now.Sub(was.At) > recent {
+		return
+	}
+	views := map[decide.View]probe.State{decide.Passing: probe.Passing, decide.Failing: probe.Failing}
+	for name, w := range e.watched {
+		if s := views[e.state.Answers[name].Agreed]; s != probe.Unknown && was.Digests[name] == w.digest {
+			e.prober.Assume(w.assume(s))
+		}
+	}
 }
 
 // keep writes down orders and decisions until ctx is done, and once more then.
@@ -58,13 +114,13 @@ func (e *engine) keep(ctx context.Context, dir string) error {
 	g.Go(func() error {
 		tick := time.NewTicker(keepEvery)
 		defer tick.Stop()
-		var written []byte
+		written := map[string][]byte{}
 		for {
 			select {
 			case <-inner.Done():
-				return e.write(dir, &written)
+				return e.write(dir, written)
 			case <-tick.C:
-				if err := e.write(dir, &written); err != nil {
+				if err := e.write(dir, written); err != nil {
 					e.log.Warn("keep decisions", "err", err)
 				}
 			}
@@ -73,22 +129,40 @@ func (e *engine) keep(ctx context.Context, dir string) error {
 	return g.Wait()
 }
 
-// write writes the decisions down if they are not those that were written last. It leaves the old file or the new one if the power
-// fails; it may be lost, so nobody waits for the disk.
-func (e *engine) write(dir string, written *[]byte) error {
+// write writes down the decisions, and what is around them, if they are not those that were written last, by file.
+func (e *engine) write(dir string, written map[string][]byte) error {
+	now := around{At: time.Now().UTC().Truncate(time.Minute)}
+	if e.mesh != nil {
+		now.Members = e.mesh.Members()
+	}
 	e.mu.Lock()
-	text, err := json.Marshal(e.state)
+	decided := e.decided
+	now.Digests = e.inForce().digests()
+	state, err := json.Marshal(e.state)
 	e.mu.Unlock()
-	if err != nil || bytes.Equal(text, *written) {
+	if !decided {
+		return nil // what was loaded is there
+	}
+	text, failed := json.Marshal(now)
+	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, stateFile)
+	for name, text := range map[string][]byte{stateFile: state, aroundFile: text} {
+		if bytes.Equal(text, written[name]) {
+			continue
+		}
+		if err := replaceFile(filepath.Join(dir, name), text); err != nil {
+			return err
+		}
+		written[name] = text
+	}
+	return nil
+}
+
+// replaceFile leaves the old file or the new one if the power fails; it may be lost, so nobody waits for the disk.
+func replaceFile(path string, text []byte) error {
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	*written = text
-	return nil
+	return os.Rename(path+".new", path)
 }

@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"strings"
 	"time"
 
 	"anycastle/gss/decide"
@@ -81,7 +82,9 @@ func (e *engine) await(now time.Time) (ends time.Time) {
 	for _, w := range e.watched {
 		until, late := w.await(now)
 		if late {
-			e.log.Warn("answer counts as out: it was never probed", "answer", w.answer.Name, "cause", w.seen().Why)
+			missing, _ := w.missing()
+			e.log.Warn("answer not probed in time", "answer", w.answer.Name, "counts_as", w.seen().View,
+				"cause", strings.Join(missing, "; "))
 		}
 		if ends.IsZero() || !until.IsZero() && until.Before(ends) {
 			ends = until

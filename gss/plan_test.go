@@ -80,7 +80,7 @@ func TestAnswerThatCannotBeProbed(t *testing.T) {
 		if told := p.engine.watched[a.Name].tells(); a.Place != decide.Out || !strings.Contains(a.Why, why) || told.View != "" {
 			t.Errorf("the new answer is %q: %s; others are told %+v", a.Place, a.Why, told)
 		}
-		const want = `level=WARN msg="answer counts as out: it was never probed" answer=smtp-south cause="` + why
+		const want = `level=WARN msg="answer not probed in time" answer=smtp-south counts_as=failing cause="tcp 203.0.113.77:25: too many`
 		if !strings.Contains(p.log.String(), want) {
 			t.Errorf("the log\n%s\nhas no line %s", p.log, want)
 		}

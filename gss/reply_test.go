@@ -37,6 +37,7 @@ func (d *deciding) see(failing ...string) {
 	for name, w := range d.engine.watched {
 		for i := range w.targets {
 			w.targets[i].state, w.targets[i].err = passing(failing, name)
+			w.targets[i].assumed = false
 		}
 	}
 	d.engine.decide(d.t.Context(), clock)

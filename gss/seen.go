@@ -28,6 +28,8 @@ type target struct {
 	last  time.Time
 	asked time.Time // since when its first result is awaited
 	late  bool      // that has been awaited for too long
+
+	assumed bool // state is that of before a restart
 }
 
 // leastWait is how long the first result of a probe is awaited at least; three rounds of it are, if that is longer.
@@ -74,14 +76,15 @@ func (w *watched) keep(was *watched) {
 
 // take takes a result, and says whether it says something new of the answer.
 func (w *watched) take(r probe.Result) (news bool) {
-	before := w.seen()
+	before, awaited := w.seen(), false
 	for i := range w.targets {
 		if t := &w.targets[i]; t.Name == r.Target.Name {
+			awaited = t.assumed && !r.Ours
 			t.state, t.last, t.lack = r.State, r.At, nil
 			if r.Ours {
 				t.lack = r.Err
 			} else {
-				t.err = r.Err
+				t.err, t.assumed = r.Err, false
 			}
 		}
 	}
@@ -89,26 +92,31 @@ func (w *watched) take(r probe.Result) (news bool) {
 	if before.View != after.View {
 		w.since = r.At.Add(r.Took)
 	}
-	return before.View != after.View || before.Failed != after.Failed
+	return awaited || before.View != after.View || before.Failed != after.Failed
 }
 
 // seen is what the probes say together: all must pass. What was never probed though there was time for it does not.
-func (w *watched) seen() decide.Seen { return w.see(decide.Failing) }
+func (w *watched) seen() decide.Seen { return w.see(true) }
 
-// tells is what the other GSSes are told: nothing of what was never probed.
-func (w *watched) tells() view { return view{Seen: w.see(decide.NoView), digest: w.digest} }
+// tells is what the other GSSes are told: nothing of what was not probed since the start.
+func (w *watched) tells() view { return view{Seen: w.see(false), digest: w.digest} }
 
-func (w *watched) see(never decide.View) decide.Seen {
+func (w *watched) see(guess bool) decide.Seen {
 	s := decide.Seen{View: decide.Passing}
 	for i := range w.targets {
 		t := &w.targets[i]
 		switch {
+		case t.assumed && !guess || t.state == probe.Unknown && !t.late:
+			if s.View == decide.Passing {
+				s.View = decide.NoView
+			}
 		case t.state == probe.Failing && s.View != decide.Failing:
 			s.View, s.Why = decide.Failing, t.why()
-		case t.state == probe.Unknown && t.late && s.View != decide.Failing:
-			s.View, s.Why = never, "was never probed: "+t.missing()
-		case t.state == probe.Unknown && s.View == decide.Passing:
+		case t.state == probe.Unknown && s.View != decide.Failing:
 			s.View = decide.NoView
+			if guess {
+				s.View, s.Why = decide.Failing, "was never probed: "+t.missing()
+			}
 		}
 		if t.err != nil {
 			s.Failed = true
@@ -120,11 +128,22 @@ func (w *watched) see(never decide.View) decide.Seen {
 	return s
 }
 
+// assume has the state of before a restart count until there are results, and then be counted against; it gives it by target.
+func (w *watched) assume(s probe.State) map[string]probe.State {
+	states := map[string]probe.State{}
+	for i := range w.targets {
+		t := &w.targets[i]
+		t.state, t.assumed = s, true
+		states[t.Name] = s
+	}
+	return states
+}
+
 // missing are its probes that have not ended once, and why, and whether all of them have been awaited for too long.
 func (w *watched) missing() (list []string, late bool) {
 	late = true
 	for i := range w.targets {
-		if t := &w.targets[i]; t.state == probe.Unknown {
+		if t := &w.targets[i]; t.awaited() {
 			list, late = append(list, t.missing()), late && t.late
 		}
 	}
@@ -136,7 +155,7 @@ func (w *watched) missing() (list []string, late bool) {
 func (w *watched) await(now time.Time) (until time.Time, late bool) {
 	for i := range w.targets {
 		t := &w.targets[i]
-		if t.state != probe.Unknown || t.late {
+		if !t.awaited() || t.late {
 			continue
 		}
 		if t.asked.IsZero() {
@@ -153,6 +172,9 @@ func (w *watched) await(now time.Time) (until time.Time, late bool) {
 	}
 	return until, late
 }
+
+// awaited says whether the target has had no result since the start.
+func (t *target) awaited() bool { return t.state == probe.Unknown || t.assumed }
 
 // patience is how long the first result of the probe is awaited.
 func (t *target) patience() time.Duration {
@@ -173,6 +195,9 @@ func (t *target) missing() string {
 func (t *target) String() string { return fmt.Sprintf("%s %v", t.Config.Type, t.Addr) }
 
 func (t *target) why() string {
+	if t.assumed {
+		return "failed before the restart, and is not probed since: " + t.missing()
+	}
 	if t.err == nil {
 		return t.String() + " passed its last probe, but not enough in a row yet"
 	}

@@ -285,8 +285,9 @@ func TestVantagesVote(t *testing.T) {
 // memberlist takes the last of a burst first: of many tellings at once none is lost for that.
 func TestManyAnswersToldBackwards(t *testing.T) {
 	views, number := map[string]view{}, int64(0)
+	long := decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("x", maxWhy)}
 	for i := range maxViews {
-		views[fmt.Sprintf("smtp-%05d", i)] = view{Seen: decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("x", maxWhy)}, digest: math.MaxUint32}
+		views[fmt.Sprintf("smtp-%05d", i)] = view{Seen: long, digest: math.MaxUint32}
 	}
 	v := newVantages("gss-east")
 	for beats := range 2 {

@@ -98,6 +98,22 @@ func (t *members) gone(name string, now time.Time) (m Member, changed bool) {
 	return m, true
 }
 
+// remember has members of before, but this one and those that left, count as lost. Those that were alive are since at.
+func (t *members) remember(list []Member, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range list {
+		_, known := t.byName[m.Name]
+		if known || m.Name == t.self || m.State == Left || !ValidName(m.Name) || !m.Address.IsValid() || len(t.byName) >= maxMembers-1 {
+			continue // the last place is our own
+		}
+		if m.State == Alive {
+			m.Since = at
+		}
+		t.byName[m.Name] = Member{Name: m.Name, Address: m.Address, State: Lost, Since: m.Since}
+	}
+}
+
 // prune forgets who has been gone for long.
 func (t *members) prune(now time.Time) {
 	t.mu.Lock()

@@ -134,3 +134,33 @@ func TestUnmet(t *testing.T) {
 	list.meets(before)
 	unmet(1, "when a meeting from before ends late")
 }
+
+func TestMembersOfBefore(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a := addrPort("198.51.100.1:7946")
+	m := newMembers("lb1", time.Minute)
+	m.remember([]Member{
+		{Name: "lb1", Address: a, State: Alive, Since: at.Add(-time.Hour)},
+		{Name: "lb2", Address: a, State: Alive, Since: at.Add(-time.Hour)},
+		{Name: "lb3", Address: a, State: Lost, Since: at.Add(-6 * 24 * time.Hour)},
+		{Name: "lb4", Address: a, State: Left, Since: at.Add(-time.Hour)},
+		{Name: "no name", Address: a, State: Alive},
+		{Name: "lb5", State: Alive},
+	}, at)
+	want := []Member{{Name: "lb2", Address: a, State: Lost, Since: at}, {Name: "lb3", Address: a, State: Lost, Since: at.Add(-6 * 24 * time.Hour)}}
+	if diff := cmp.Diff(want, m.list(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	m.prune(at.Add(2 * 24 * time.Hour))
+	if !m.set("lb2", a, Alive, at) || len(m.list()) != 1 {
+		t.Errorf("later they are %+v", m.list())
+	}
+	var many []Member
+	for i := range 2 * maxMembers {
+		many = append(many, Member{Name: fmt.Sprintf("old%d", i), Address: a, State: Alive})
+	}
+	m.remember(many, at)
+	if !m.set("lb1", a, Alive, at) {
+		t.Error("there is no place left for this one")
+	}
+}

@@ -106,6 +106,10 @@ func New(cfg Config, o Options) (*Mesh, error) {
 // Members gives the members of the mesh in the order of their names, this one among them once Run has begun.
 func (m *Mesh) Members() []Member { return m.members.list() }
 
+// Remember has the members that there were at a time, by what Members gave then, count as lost until they are heard: a member
+// that begins anew is not alone for that. It is to be called before Run.
+func (m *Mesh) Remember(list []Member, at time.Time) { m.members.remember(list, at) }
+
 func (m *Mesh) count(which func(Member) bool) int {
 	n := 0
 	for _, member := range m.members.list() {

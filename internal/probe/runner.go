@@ -82,6 +82,18 @@ func (r *Runner) SetTargets(targets []Target) error {
 	return nil
 }
 
+// Assume gives targets without a result the state that they had before, by name: their next results are counted against it, and
+// the first does not decide alone. Names that are no target are left out.
+func (r *Runner) Assume(states map[string]State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, s := range states {
+		if e := r.entries[name]; e != nil && e.counter.state == Unknown {
+			e.counter.state = s
+		}
+	}
+}
+
 // compile gives the probe of each target.
 func (r *Runner) compile(targets []Target) ([]Func, error) {
 	names := make(map[string]bool, len(targets))

@@ -204,3 +204,34 @@ func TestRunWithTCP(t *testing.T) {
 		t.Errorf("states are %q, end %v", got, err)
 	}
 }
+
+// What was known before is overthrown by as many results as any other state.
+func TestAssumedStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		targets := []Target{
+			target("a", 1, time.Second, time.Second), target("b", 2, time.Second, time.Second), target("c", 3, time.Second, time.Second),
+		}
+		j := &journal{start: time.Now()}
+		r := NewRunner(func(_ context.Context, t Target, _ *Advice) error {
+			if t.Name == "b" {
+				return nil
+			}
+			return errRefused
+		}, j.report)
+		if err := r.SetTargets(targets); err != nil {
+			t.Fatal(err)
+		}
+		r.Assume(map[string]State{"a": Passing, "b": Failing, "z": Passing})
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		if err := r.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		got := strings.Join(j.lines, "; ")
+		for _, want := range []string{"0s a passing: refused", "a failing changed: refused", "b failing;", "b passing changed", "c failing changed: refused"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: no %s", got, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package gss
+
+import (
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"anycastle/gss/decide"
+	"anycastle/internal/mesh"
+	"anycastle/internal/probe"
+)
+
+// One probe that is lost after a restart takes nothing out that was agreed to pass lately; fail decides, as ever.
+func TestRestartAndOneLostProbe(t *testing.T) {
+	for name, tc := range map[string]struct {
+		away   time.Duration
+		old    string // of the node file
+		new    string
+		want   string
+		before decide.View // of east
+	}{
+		"lately":          {time.Minute, "", "", east, decide.Passing},
+		"long ago":        {25 * time.Hour, "", "", west, decide.Failing},
+		"another address": {time.Minute, "203.0.113.110", "203.0.113.111", west, decide.Failing},
+		"another probe":   {time.Minute, "{type: tcp, port: 25", "{type: tcp, port: 26", west, decide.Failing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				p := startProbing(t)
+				p.after(5 * time.Second)
+				p.end()
+				if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(tc.away)
+				q := newProbing(t, nil, func(c *Config) {
+					*c = mustDecode(t, strings.Replace(nodeFile, tc.old, tc.new, 1))
+					c.Answers[0].Addresses = c.Answers[0].Addresses[:1]
+				})
+				if err := q.engine.load(dir); err != nil {
+					t.Fatal(err)
+				}
+				q.sites.set(east, "203.0.113.111")
+				q.run()
+				defer q.end()
+				q.after(300 * time.Millisecond)
+				if got := q.ask(); got != tc.want || q.engine.watched["smtp-east"].seen().View != tc.before {
+					t.Errorf("after one probe that failed the answer is %s: %s", got, q.Answers()[0].Why)
+				}
+				q.after(500 * time.Millisecond)
+				if got := q.ask(); got != west {
+					t.Errorf("after two the answer is %s", got)
+				}
+			})
+		})
+	}
+}
+
+// What is assumed is no view that others are told, and counts on if this machine cannot probe.
+func TestRestartWithoutProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		p := startProbing(t)
+		p.after(5 * time.Second)
+		p.end()
+		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		q := newProbing(t, nil)
+		if err := q.engine.load(dir); err != nil {
+			t.Fatal(err)
+		}
+		q.sites.fail(east, syscall.EMFILE)
+		q.run()
+		defer q.end()
+		q.after(time.Second)
+		if q.engine.current.Load() != nil {
+			t.Error("it answers before it has probed")
+		}
+		q.after(leastWait)
+		if w := q.engine.watched["smtp-east"]; q.ask() != east || w.tells().View != decide.NoView {
+			t.Errorf("the answer is %s, and others are told %+v", q.ask(), w.tells())
+		}
+	})
+}
+
+// Who was in the mesh before a restart is missed after it.
+func TestRestartInAPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, in := t.TempDir(), func(c *Config) {
+			c.Mesh = &mesh.Config{Listen: netip.MustParseAddrPort("198.51.100.7:7946"), Key: make(mesh.Key, 32)}
+		}
+		others := []mesh.Member{
+			{Name: "gss-west", Address: netip.MustParseAddrPort("198.51.100.8:7946"), State: mesh.Alive},
+			{Name: "gss-north", Address: netip.MustParseAddrPort("198.51.100.9:7946"), State: mesh.Alive},
+			{Name: "gss-gone", Address: netip.MustParseAddrPort("198.51.100.10:7946"), State: mesh.Left},
+		}
+		p := newProbing(t, nil, in)
+		p.engine.mesh.Remember(others, time.Now())
+		p.run()
+		p.after(5 * time.Second)
+		p.end()
+		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		q := newProbing(t, nil, in)
+		if err := q.engine.load(dir); err != nil {
+			t.Fatal(err)
+		}
+		q.run()
+		defer q.end()
+		q.after(time.Second)
+		if v := q.Answers()[0].Votes; v.Known != 3 || v.Heard != 1 || v.Quorum {
+			t.Errorf("after a restart without the others the votes are %+v", v)
+		}
+	})
+}
+
+// What cannot be read is forgotten, each for itself.
+func TestBrokenFilesOfBefore(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{stateFile: `{"generation":7}`, aroundFile: `{"at":"yesterday"}`} {
+		if err := writeFile(filepath.Join(dir, name), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g, err := New(mustDecode(t, nodeFile), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = g.engine.load(dir)
+	if is := g.engine.watched["smtp-east"].targets[0].state; err != nil || g.engine.state.Generation < 7 || is != probe.Unknown {
+		t.Errorf("loaded with %v: %+v", err, g.engine.state)
+	}
+}
