@@ -27,6 +27,7 @@ func (g *GSS) Handlers() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"POST /v1/answer-order": daemon.Answer(g.log, g.engine.order),
 		"POST /v1/explain-name": daemon.Answer(g.log, g.Explain),
+		"POST /v1/forget":       daemon.Answer(g.log, g.engine.forget),
 		"POST /v1/key-order":    daemon.Answer(g.log, g.OrderKeys),
 	}
 }

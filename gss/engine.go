@@ -268,11 +268,7 @@ func (e *engine) inputs(now time.Time) decide.Inputs {
 	in := decide.Inputs{
 		Config: p.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now),
 	}
-	var members []mesh.Member
-	if e.mesh != nil {
-		members = e.mesh.Members()
-	}
-	in.Vantages = e.others.of(members, p.digests(), now)
+	in.Vantages = e.others.of(e.members(), p.digests(), now)
 	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	orders := e.orders()
 	for name, w := range p.watched {

@@ -14,6 +14,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/gss/sign"
+	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
 )
 
@@ -103,10 +104,11 @@ type VantageStatus struct {
 	Name    string    `json:"name"`
 	Self    bool      `json:"self"`
 	Heard   time.Time `json:"heard,omitzero"`
-	Counts  bool      `json:"counts"`  // it was heard lately
-	Passing int       `json:"passing"` // answers
-	Failing []string  `json:"failing"` // answers, and why
-	Differ  []string  `json:"differ"`  // answers with other addresses or probes there: what it sees of them does not count
+	Lost    time.Time `json:"lost,omitzero"` // since when the mesh misses it
+	Counts  bool      `json:"counts"`        // it was heard lately
+	Passing int       `json:"passing"`       // answers
+	Failing []string  `json:"failing"`       // answers, and why
+	Differ  []string  `json:"differ"`        // answers with other addresses or probes there: what it sees of them does not count
 }
 
 // KeyStatus is one key of a signed zone, for `show key`.
@@ -359,9 +361,15 @@ func (g *GSS) Vantages() []VantageStatus {
 	defer e.mu.Unlock()
 	in := e.inputs(now)
 	list, differ := []VantageStatus{}, e.others.differ(e.inForce().digests(), now)
+	lost := map[string]time.Time{}
+	for _, m := range e.members() {
+		if m.State == mesh.Lost {
+			lost[m.Name] = m.Since
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(in.Vantages)) {
 		v := in.Vantages[name]
-		s := VantageStatus{Name: name, Self: name == e.name, Heard: v.Heard, Failing: []string{}, Differ: []string{}}
+		s := VantageStatus{Name: name, Self: name == e.name, Heard: v.Heard, Lost: lost[name], Failing: []string{}, Differ: []string{}}
 		s.Counts = s.Self || now.Sub(v.Heard) < in.Config.Vote.Fresh
 		for _, answer := range slices.Sorted(maps.Keys(v.Answers)) {
 			switch seen := v.Answers[answer]; seen.View {

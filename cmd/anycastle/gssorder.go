@@ -65,6 +65,30 @@ func newAnswerOrder(e env, kind decide.Kind, use, short, long string) *cobra.Com
 	return cmd
 }
 
+func newForget(e env) *cobra.Command {
+	var runDir string
+	vantage := &cobra.Command{
+		Use: "vantage NAME", Short: "Have a site selector that is gone for good count no longer",
+		Long: `Has no site selector of the mesh count another that is not heard any more: one that crashed and was replaced under another
+name would be missed for a week, and a few of those leave no majority. Refused while it is heard; one that comes back counts
+again. show vantage lists those that count.`,
+		Example: "  anycastle forget vantage gss-old",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f := gss.Forget{Vantage: args[0], By: orderedBy()}
+			if err := daemon.Post(cmd.Context(), runDir, "gss", "/v1/forget", f, &f); err != nil {
+				return err
+			}
+			fmt.Fprintf(e.stdout, "vantage %s: forgotten\n", f.Vantage)
+			return nil
+		},
+	}
+	vantage.Flags().StringVar(&runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
+	cmd := &cobra.Command{Use: "forget", Short: "Have what is gone for good count no longer", Args: cobra.NoArgs}
+	cmd.AddCommand(vantage)
+	return cmd
+}
+
 // give gives the order to the site selector.
 func (f *answerOrderFlags) give(ctx context.Context, e env, o gss.Order) error {
 	if f.start < 0 {

@@ -98,13 +98,13 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.VantageStatus]{
 		noun: "vantage", short: "The site selectors whose probes count, and what each sees", roles: onGSS,
-		head: []string{"NAME", "HEARD", "COUNTS", "PASSING", "FAILING", "DIFFERS", "THIS ONE"},
+		head: []string{"NAME", "HEARD", "LOST FOR", "COUNTS", "PASSING", "FAILING", "DIFFERS", "THIS ONE"},
 		rows: one(func(v gss.VantageStatus) []string {
 			heard := "never"
 			if !v.Heard.IsZero() {
 				heard = ago(v.Heard) + " ago"
 			}
-			return []string{v.Name, heard, yes(v.Counts), strconv.Itoa(v.Passing), words(v.Failing), words(v.Differ), yes(v.Self)}
+			return []string{v.Name, heard, ago(v.Lost), yes(v.Counts), strconv.Itoa(v.Passing), words(v.Failing), words(v.Differ), yes(v.Self)}
 		}),
 	})
 	addView(cmd, e, f, view[gss.BalancerStatus]{
