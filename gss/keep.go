@@ -26,6 +26,9 @@ const (
 	aroundFile = "around" // the decisions
 )
 
+// unwritten is how many decisions a crash may lose, at most.
+const unwritten = 1000
+
 // keepEvery is how often decisions are written down if there are new ones.
 const keepEvery = time.Second
 
@@ -60,12 +63,17 @@ func (e *engine) load(dir string) error {
 	if err != nil {
 		return err
 	}
+	e.state.Generation = skip(e.state.Generation, time.Now())
 	err = e.read(filepath.Join(dir, aroundFile), func(text []byte) (err error) { was, err = decodeAround(text); return err })
 	if err == nil {
 		e.resume(was, time.Now())
 	}
 	return err
 }
+
+// skip gives a generation beyond all that were given to decisions before, of which the last may not have been written down, or
+// none where the disk is new: the clock has more seconds than there were decisions.
+func skip(last uint64, now time.Time) uint64 { return max(last+unwritten, uint64(max(now.Unix(), 0))) }
 
 // read decodes a file. One that does not decode counts as none.
 func (e *engine) read(path string, decode func([]byte) error) error {

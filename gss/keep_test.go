@@ -138,3 +138,41 @@ func TestBrokenFilesOfBefore(t *testing.T) {
 		t.Errorf("loaded with %v: %+v", err, g.engine.state)
 	}
 }
+
+// A crash loses the last generations that were given out, and a lost disk all: none is given to another decision.
+func TestGenerationsAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		start := func() *probing {
+			p := newProbing(t, nil)
+			if err := p.engine.load(dir); err != nil {
+				t.Fatal(err)
+			}
+			p.run()
+			p.after(time.Second)
+			return p
+		}
+		p := start()
+		first := p.Server().Generation
+		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			p.sites.set([]string{east, west}[i%2])
+			p.after(2 * time.Second)
+		}
+		last := p.Server().Generation
+		p.end()
+		q := start()
+		q.end()
+		if got := q.Server().Generation; last < first+20 || got <= last {
+			t.Errorf("generations %d to %d were used; after a crash it is %d", first, last, got)
+		}
+		dir = t.TempDir()
+		r := start()
+		r.end()
+		if got := r.Server().Generation; got <= last {
+			t.Errorf("generations to %d were used; without a disk it is %d", last, got)
+		}
+	})
+}
