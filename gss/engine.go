@@ -41,13 +41,14 @@ type engine struct {
 	number  int64 // of the last telling
 	state   decide.State
 	last    decide.Decision
-	decided bool // at all
+	decided bool                // at all
+	came    map[string]sighting // orders, by key
 }
 
 func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
 	e := &engine{
 		log: log, metrics: m, name: name, data: mesh.NewMap(name, log), ready: make(chan struct{}), kicked: make(chan struct{}, 1),
-		boot: time.Now(), others: newVantages(name), publish: func(*serving) {}, build: newSnapshot,
+		boot: time.Now(), others: newVantages(name), publish: func(*serving) {}, build: newSnapshot, came: map[string]sighting{},
 	}
 	e.prober = probe.NewRunner(o.Probe, e.report)
 	e.tellers = newTellers(e, o.Probe, links)
@@ -274,7 +275,7 @@ func (e *engine) inputs(now time.Time) decide.Inputs {
 	for name, w := range p.watched {
 		in.Vantages[e.name].Answers[name] = w.seen()
 		if o, ok := orders.of(w.answer); ok {
-			in.Orders[name] = o
+			in.Orders[name] = e.heed(o, now)
 		}
 	}
 	return in

@@ -63,28 +63,25 @@ func (o Order) check() error {
 // order takes an order. The last one about an answer, or about its site, counts. It gives it as it is kept; but where an order
 // stands about what the config has no more, one to activate removes it.
 func (e *engine) order(o Order) (Order, error) {
-	o.Since, o.Start = time.Now().UTC().Round(0), o.Start.UTC().Round(0)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now().UTC().Round(0)
+	o.Since, o.Start = now, o.Start.UTC().Round(0)
+	for _, other := range e.orders() {
+		if !o.Since.After(other.Since) { // a fast clock has stamped it
+			o.Since = other.Since.Add(1)
+		}
+	}
 	if err := o.check(); err != nil {
 		return Order{}, err
 	}
-	e.mu.Lock()
-	config := &e.next.config
-	e.mu.Unlock()
-	var answers []string
-	for i := range config.Answers {
-		answers = append(answers, config.Answers[i].Name)
-	}
-	_, stands := e.orders()[o.key()]
-	switch sites := config.sites(); {
-	case slices.Contains(answers, o.Answer) || slices.Contains(sites, o.Site):
-	case o.Kind == decide.KindActivate && stands:
+	if err := e.next.config.knows(o); err != nil {
+		if _, stands := e.orders()[o.key()]; o.Kind != decide.KindActivate || !stands {
+			return Order{}, err
+		}
 		e.data.Delete(o.key())
 		e.log.Info("order about nothing removed", "answer", o.Answer, "site", o.Site, "by", o.By, "why", o.Why)
 		return o, nil
-	case o.Answer != "":
-		return Order{}, fmt.Errorf("no answer is called %q%s", o.Answer, suggest(o.Answer, answers))
-	default:
-		return Order{}, fmt.Errorf("no answer is at a site %q%s", o.Site, suggest(o.Site, sites))
 	}
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -93,8 +90,48 @@ func (e *engine) order(o Order) (Order, error) {
 	if err := e.data.Set(o.key(), text); err != nil {
 		return Order{}, fmt.Errorf("keep the order: %w", err)
 	}
+	e.came[o.key()] = sighting{o.Since, now}
 	e.log.Info("order taken", "answer", o.Answer, "site", o.Site, "kind", o.Kind, "start", o.Start, "by", o.By, "why", o.Why)
 	return o, nil
+}
+
+// knows is nil if there is what an order is about.
+func (c *Config) knows(o Order) error {
+	var answers []string
+	for i := range c.Answers {
+		answers = append(answers, c.Answers[i].Name)
+	}
+	switch sites := c.sites(); {
+	case o.Answer != "" && !slices.Contains(answers, o.Answer):
+		return fmt.Errorf("no answer is called %q%s", o.Answer, suggest(o.Answer, answers))
+	case o.Site != "" && !slices.Contains(sites, o.Site):
+		return fmt.Errorf("no answer is at a site %q%s", o.Site, suggest(o.Site, sites))
+	}
+	return nil
+}
+
+// sighting is when an order was seen first, by the clock here.
+type sighting struct{ since, at time.Time }
+
+// maxFast is how far ahead of the clock here the one that stamps an order may be.
+const maxFast = 5 * time.Second
+
+// heed gives an order as it is obeyed: one that a fast clock has stamped, from when it came on. The caller holds mu.
+func (e *engine) heed(o Order, now time.Time) decide.Order {
+	since, key := o.Since, o.key()
+	came, known := e.came[key]
+	if !known || !came.since.Equal(since) {
+		came = sighting{since, now.UTC().Round(0)}
+		e.came[key] = came
+		if ahead := since.Sub(came.at); ahead > maxFast {
+			e.log.Warn("an order comes from the future: set the clock of that site selector, or of this one",
+				"answer", o.Answer, "site", o.Site, "by", o.By, "ahead", ahead.Round(time.Second))
+		}
+	}
+	if since.Sub(came.at) > maxFast {
+		since = came.at
+	}
+	return decide.Order{Kind: o.Kind, Since: since, Start: o.Start, By: o.By, Why: o.Why}
 }
 
 // orderList are the orders that stand, by key.
@@ -131,11 +168,11 @@ func decodeOrder(key string, text []byte) (Order, error) {
 }
 
 // of gives the order about an answer: its own, or its site's if that is newer.
-func (l orderList) of(a *Answer) (decide.Order, bool) {
+func (l orderList) of(a *Answer) (Order, bool) {
 	own, has := l[Order{Answer: a.Name}.key()]
 	site, siteHas := l[Order{Site: a.site()}.key()]
 	if siteHas && (!has || site.Since.After(own.Since)) {
-		own, has = site, true
+		return site, true
 	}
-	return decide.Order{Kind: own.Kind, Since: own.Since, Start: own.Start, By: own.By, Why: own.Why}, has
+	return own, has
 }

@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -149,4 +150,43 @@ func TestOrdersOfOthers(t *testing.T) {
 			t.Errorf("%s: taken as %+v", name, o)
 		}
 	}
+}
+
+// An order that was stamped by a clock that is fast is obeyed at once, and the next one, of whatever kind, takes its place.
+func TestOrdersOfAFastClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		fast := Order{Kind: decide.KindDrain, Site: "east", Since: time.Now().Add(30 * time.Minute).UTC(), By: "root"}
+		text, err := json.Marshal(fast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.engine.data.Set(fast.key(), text); err != nil {
+			t.Fatal(err)
+		}
+		p.after(6 * time.Second)
+		if got := p.ask(); got != west {
+			t.Errorf("drained by a fast clock, it is answered with %s", got)
+		}
+		kept, err := p.engine.order(Order{Kind: decide.KindActivate, Answer: "smtp-east"})
+		if err != nil || !kept.Since.After(fast.Since) {
+			t.Errorf("a later order is kept as %+v, %v", kept, err)
+		}
+		synctest.Wait()
+		if got := p.ask(); got != east {
+			t.Errorf("activated after that, it is answered with %s", got)
+		}
+		if kept, err = p.engine.order(Order{Kind: decide.KindDrain, Answer: "smtp-east"}); err != nil {
+			t.Fatal(err)
+		}
+		p.after(6 * time.Second)
+		if got := p.ask(); got != west {
+			t.Errorf("drained by a right clock, it is answered with %s", got)
+		}
+		if n := strings.Count(p.log.String(), `level=WARN msg="an order comes from the future: set the clock of that site selector`); n != 1 {
+			t.Errorf("the log has %d lines of the fast clock:\n%s", n, p.log)
+		}
+	})
 }
