@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	maxVantages = 31                 // other GSSes
-	stale       = 10 * time.Second   // after which a telling of an earlier process is believed
-	maxWhy      = 120                // bytes of a reason that is told
-	room        = mesh.MaxTold - 200 // for views in a telling, beside all that stands around them
+	maxVantages = mesh.MaxMembers - 1 // other GSSes
+	stale       = 10 * time.Second    // after which a telling of an earlier process is believed
+	maxWhy      = 120                 // bytes of a reason that is told
+	room        = mesh.MaxTold - 200  // for views in a telling, beside all that stands around them
 )
 
 // telling is what a GSS says at once: some of its views. There is at least one a beat, as a sign of life.
@@ -169,15 +169,17 @@ func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err
 // maxViews bounds the answers that are remembered of another GSS.
 const maxViews = 10_000
 
-// forgetOne makes room for a GSS that was not heard before. The caller holds mu.
+// forgetOne makes room for a GSS that was not heard before: the mesh has let it in instead of one that was silent for long. The
+// caller holds mu.
 func (v *vantages) forgetOne(now time.Time) bool {
+	oldest, at := "", now.Add(-time.Minute)
 	for name, is := range v.byName {
-		if now.Sub(is.at) > time.Hour {
-			delete(v.byName, name)
-			return true
+		if is.at.Before(at) {
+			oldest, at = name, is.at
 		}
 	}
-	return false
+	delete(v.byName, oldest)
+	return oldest != ""
 }
 
 // of gives what is known of the members of the mesh, and of those that were heard before they were seen there. Views of something

@@ -11,10 +11,10 @@ import (
 	"anycastle/internal/config"
 )
 
-const (
-	maxMembers = 64 // a site has a few balancers
-	maxName    = 64 // bytes of a member's name, which travels with each of its changes
-)
+// MaxMembers is how many members a mesh may have: a site has a few balancers, and a company a few site selectors.
+const MaxMembers = 64
+
+const maxName = 64 // bytes of a member's name, which travels with each of its changes
 
 // Config is the `mesh:` part of a role's section.
 type Config struct {
@@ -69,8 +69,8 @@ func (c *Config) Validate(at config.Cursor) {
 			at.Errorf("%v is named twice; keep one", a)
 		}
 	}
-	if len(c.Join) > maxMembers {
-		at.Key("join").Errorf("%d members; at most %d", len(c.Join), maxMembers)
+	if len(c.Join) > MaxMembers {
+		at.Key("join").Errorf("%d members; at most %d", len(c.Join), MaxMembers)
 	}
 	if c.Name != "" && !ValidName(c.Name) {
 		at.Key("name").Errorf("%q is no name of a member; use 1 to %d letters, digits, dots, dashes and underscores", c.Name, maxName)

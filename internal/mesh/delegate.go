@@ -74,6 +74,9 @@ func (d delegate) NotifyAlive(n *memberlist.Node) (err error) {
 		}
 		if err != nil {
 			d.m.reject(reasonMembers)
+			if _, ok := d.m.notes.due(reasonMembers, noteEvery, time.Now()); ok {
+				d.m.log.Warn("a member is not let in", "member", n.Name, "peer", address(n), "err", err)
+			}
 		}
 	})
 	return err

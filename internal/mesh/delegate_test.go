@@ -1,7 +1,11 @@
 package mesh
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,5 +68,30 @@ func TestBuggyMember(t *testing.T) {
 	}
 	if m := p.Members(); len(m) != 1 || m[0].State != Alive {
 		t.Errorf("members %v", m)
+	}
+}
+
+// A member too many is refused, and somebody is told.
+func TestMemberTooManyIsLogged(t *testing.T) {
+	var text bytes.Buffer
+	m, err := New(Config{Name: "lb0", Listen: addrPort("198.51.100.1:7946"), Key: make(Key, 32)}, Options{
+		Map: NewMap("lb0", nil), Group: "lb", Log: slog.New(slog.NewTextHandler(&text, nil)),
+	})
+	check(t, err)
+	for i := range MaxMembers {
+		m.members.set(fmt.Sprintf("lb%d", i), addrPort("198.51.100.1:7946"), Alive, time.Now())
+	}
+	more := &memberlist.Node{
+		Name: "one-more", Addr: net.IPv4(198, 51, 100, 9), Port: 7946,
+		PMax: memberlist.ProtocolVersionMax, PCur: memberlist.ProtocolVersionMax, DMin: wireVersion, DMax: wireVersion, DCur: wireVersion,
+	}
+	for range 3 {
+		if err := (delegate{m}).NotifyAlive(more); err == nil {
+			t.Error("one member too many is let in")
+		}
+	}
+	const want = `level=WARN msg="a member is not let in" member=one-more peer=198.51.100.9:7946 err="there are 64 members already"`
+	if strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), want) {
+		t.Errorf("the log is\n%s\nwant one line %s", &text, want)
 	}
 }

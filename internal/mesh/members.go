@@ -54,7 +54,7 @@ func (t *members) admit(name string, addr netip.AddrPort, now time.Time) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.byName[name]; known || len(t.byName) < maxMembers {
+	if _, known := t.byName[name]; known || len(t.byName) < MaxMembers {
 		return nil
 	}
 	oldest := Member{Since: now.Add(-t.reuse)}
@@ -64,7 +64,7 @@ func (t *members) admit(name string, addr netip.AddrPort, now time.Time) error {
 		}
 	}
 	if oldest.Name == "" {
-		return fmt.Errorf("there are %d members already", maxMembers)
+		return fmt.Errorf("there are %d members already", MaxMembers)
 	}
 	t.forget(oldest.Name)
 	return nil
@@ -75,7 +75,7 @@ func (t *members) set(name string, addr netip.AddrPort, state string, now time.T
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.byName[name]
-	if !known && len(t.byName) >= maxMembers || known && old.State == state && old.Address == addr {
+	if !known && len(t.byName) >= MaxMembers || known && old.State == state && old.Address == addr {
 		return false
 	}
 	t.byName[name] = Member{Name: name, Address: addr, State: state, Since: now, Self: name == t.self}
@@ -104,7 +104,7 @@ func (t *members) remember(list []Member, at time.Time) {
 	defer t.mu.Unlock()
 	for _, m := range list {
 		_, known := t.byName[m.Name]
-		if known || m.Name == t.self || m.State == Left || !ValidName(m.Name) || !m.Address.IsValid() || len(t.byName) >= maxMembers-1 {
+		if known || m.Name == t.self || m.State == Left || !ValidName(m.Name) || !m.Address.IsValid() || len(t.byName) >= MaxMembers-1 {
 			continue // the last place is our own
 		}
 		if m.State == Alive {

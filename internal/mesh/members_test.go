@@ -57,7 +57,7 @@ func TestMembersAreBounded(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	a := addrPort("198.51.100.1:7946")
 	m := newMembers("lb0", time.Minute)
-	for i := range maxMembers {
+	for i := range MaxMembers {
 		name := fmt.Sprintf("lb%d", i)
 		check(t, m.admit(name, a, at))
 		m.set(name, a, Alive, at)
@@ -66,7 +66,7 @@ func TestMembersAreBounded(t *testing.T) {
 		t.Error("one more than there may be was let in")
 	}
 	m.set("one-more", a, Alive, at)
-	if n := len(m.list()); n != maxMembers {
+	if n := len(m.list()); n != MaxMembers {
 		t.Errorf("%d members", n)
 	}
 	check(t, m.admit("lb7", a, at)) // who is in stays
@@ -156,7 +156,7 @@ func TestMembersOfBefore(t *testing.T) {
 		t.Errorf("later they are %+v", m.list())
 	}
 	var many []Member
-	for i := range 2 * maxMembers {
+	for i := range 2 * MaxMembers {
 		many = append(many, Member{Name: fmt.Sprintf("old%d", i), Address: a, State: Alive})
 	}
 	m.remember(many, at)
