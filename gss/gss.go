@@ -81,19 +81,15 @@ func New(cfg Config, o Options) (*GSS, error) {
 	if len(secrets) > 0 {
 		g.cookies.Set(secrets[0], secrets[1:]...)
 	}
-	name, err := cfg.nodeName()
-	if err != nil {
-		return nil, fmt.Errorf("find a name for this GSS: %w; give it one with gss.name", err)
-	}
 	links, err := g.linkTLS(&cfg)
 	if err != nil {
 		return nil, fmt.Errorf("gss config: %w", err)
 	}
-	if g.engine, err = newEngine(name, cfg.Mesh, o, balancer.Options{TLS: links, Dial: o.dial}, g.log, g.metrics); err != nil {
+	if g.engine, err = newEngine(first.name, cfg.Mesh, o, balancer.Options{TLS: links, Dial: o.dial}, g.log, g.metrics); err != nil {
 		return nil, err
 	}
 	if m := g.engine.mesh; m != nil {
-		g.shared = &keyShare{node: name, data: g.engine.data, members: m.Members}
+		g.shared = &keyShare{node: first.name, data: g.engine.data, members: m.Members}
 		for _, is := range first.signed {
 			is.shared = g.shared
 		}
@@ -110,8 +106,8 @@ func New(cfg Config, o Options) (*GSS, error) {
 
 // Run probes and answers until ctx is done, which is no error. It may be called once.
 //
-// The sockets are opened after the first round of probes, or when that takes too long: until then a resolver finds this server silent and asks
-// another, which is better than an address that may be dead.
+// The sockets are opened after the first round of probes, or when that takes too long: until then a resolver finds this server
+// silent and asks another, which is better than an address that may be dead.
 func (g *GSS) Run(ctx context.Context) error {
 	cfg := g.engine.serving().config
 	if err := g.engine.load(cfg.StateDir); err != nil {

@@ -27,6 +27,7 @@ import (
 
 // serving is what a config makes. It is never changed; a reload makes another.
 type serving struct {
+	name    string // of this GSS
 	config  Config
 	zones   *zone.Set
 	rules   *ruleSet
@@ -54,6 +55,12 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 		}
 	}
 	var err error
+	if s.name, err = cfg.nodeName(); err != nil {
+		return nil, fmt.Errorf("find a name for this GSS: %w; give it one with gss.name", err)
+	}
+	if s.config.EDNS, err = cfg.EDNS.Named(s.name); err != nil {
+		return nil, fmt.Errorf("gss config: %w", err)
+	}
 	if s.rules, err = newRuleSet(&s.config); err != nil {
 		return nil, fmt.Errorf("gss config: %w", err)
 	}
@@ -63,7 +70,7 @@ func newServing(cfg Config, g *GSS, was *serving) (*serving, error) {
 	if err := s.newSignings(g, was); err != nil {
 		return nil, err
 	}
-	s.edge = message.New(cfg.EDNS, g.cookies)
+	s.edge = message.New(s.config.EDNS, g.cookies)
 	if was != nil && reflect.DeepEqual(was.config.Limits, cfg.Limits) {
 		s.limiter = was.limiter
 	} else {
