@@ -14,6 +14,14 @@ import (
 	"anycastle/internal/probe"
 )
 
+// views are what the probes of an answer say here, and what the others are told.
+func (p *probing) views(answer string) (own, told decide.View) {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	w := p.engine.watched[answer]
+	return w.seen().View, w.tells().View
+}
+
 // One probe that is lost after a restart takes nothing out that was agreed to pass lately; fail decides, as ever.
 func TestRestartAndOneLostProbe(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -49,8 +57,8 @@ func TestRestartAndOneLostProbe(t *testing.T) {
 				q.run()
 				defer q.end()
 				q.after(300 * time.Millisecond)
-				if got := q.ask(); got != tc.want || q.engine.watched["smtp-east"].seen().View != tc.before {
-					t.Errorf("after one probe that failed the answer is %s: %s", got, q.Answers()[0].Why)
+				if own, _ := q.views("smtp-east"); q.ask() != tc.want || own != tc.before {
+					t.Errorf("after one probe that failed the answer is %s: %s", q.ask(), q.Answers()[0].Why)
 				}
 				q.after(500 * time.Millisecond)
 				if got := q.ask(); got != west {
@@ -83,8 +91,8 @@ func TestRestartWithoutProbes(t *testing.T) {
 			t.Error("it answers before it has probed")
 		}
 		q.after(leastWait)
-		if w := q.engine.watched["smtp-east"]; q.ask() != east || w.tells().View != decide.NoView {
-			t.Errorf("the answer is %s, and others are told %+v", q.ask(), w.tells())
+		if own, told := q.views("smtp-east"); q.ask() != east || own != decide.Passing || told != decide.NoView {
+			t.Errorf("the answer is %s, %s here, and others are told %q", q.ask(), own, told)
 		}
 	})
 }
