@@ -43,6 +43,7 @@ type engine struct {
 	last    decide.Decision
 	decided bool                // at all
 	came    map[string]sighting // orders, by key
+	held    map[string]held     // orders to drain that are taken, by what they are about
 }
 
 func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
@@ -121,7 +122,7 @@ func (e *engine) report(r probe.Result) {
 			e.logProbe(w, r)
 		}
 		if w.take(r) {
-			e.tell(map[string]view{w.answer.Name: w.tells()})
+			e.tell(map[string]view{w.answer.Name: w.tells()}, nil)
 			e.kick()
 		}
 	}
@@ -149,11 +150,11 @@ func (e *engine) told(from, text string) {
 }
 
 // tell tells the other GSSes what this one sees. It does not wait. The caller holds mu.
-func (e *engine) tell(views map[string]view) {
+func (e *engine) tell(views map[string]view, drains []drained) {
 	if e.mesh == nil {
 		return
 	}
-	texts, err := encodeTellings(e.boot.UnixNano(), &e.number, views)
+	texts, err := encodeTellings(e.boot.UnixNano(), &e.number, views, drains)
 	for _, text := range texts {
 		err = errors.Join(err, e.mesh.Tell(text))
 	}
@@ -172,7 +173,7 @@ func (e *engine) tellAll() {
 			views[name] = w.tells()
 		}
 	}
-	e.tell(views)
+	e.tell(views, tellDrains(e.held, time.Now()))
 }
 
 func (e *engine) kick() {
@@ -255,7 +256,9 @@ func (e *engine) rule(now time.Time) (from *serving, d decide.Decision, wake tim
 	}
 	was := e.state
 	e.decided = true
-	e.state, e.last = decide.Next(e.state, e.inputs(now), now)
+	orders := e.orders()
+	e.state, e.last = decide.Next(e.state, e.inputs(orders, now), now)
+	e.held = e.drains(orders)
 	e.note(was)
 	if wake = e.last.Wake(now); wake.IsZero() || !waits.IsZero() && waits.Before(wake) {
 		wake = waits
@@ -264,14 +267,13 @@ func (e *engine) rule(now time.Time) (from *serving, d decide.Decision, wake tim
 }
 
 // inputs is all that is known. The caller holds mu.
-func (e *engine) inputs(now time.Time) decide.Inputs {
+func (e *engine) inputs(orders orderList, now time.Time) decide.Inputs {
 	p := e.inForce()
 	in := decide.Inputs{
 		Config: p.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now),
 	}
 	in.Vantages = e.others.of(e.members(), p.digests(), now)
 	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
-	orders := e.orders()
 	for name, w := range p.watched {
 		in.Vantages[e.name].Answers[name] = w.seen()
 		if o, ok := orders.of(w.answer); ok {

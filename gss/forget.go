@@ -43,7 +43,7 @@ func (e *engine) forget(f Forget) (Forget, error) {
 		return Forget{}, err
 	}
 	e.mu.Lock()
-	v, known := e.inputs(f.Since).Vantages[f.Vantage]
+	v, known := e.inputs(e.orders(), f.Since).Vantages[f.Vantage]
 	e.mu.Unlock()
 	alive := slices.ContainsFunc(e.members(), func(m mesh.Member) bool { return m.Name == f.Vantage && m.State == mesh.Alive })
 	switch {
@@ -78,7 +78,9 @@ func (e *engine) members() []mesh.Member {
 			}
 		}
 	}
-	return slices.DeleteFunc(e.mesh.Members(), func(m mesh.Member) bool { return m.State != mesh.Alive && m.Since.Before(forgotten[m.Name]) })
+	return slices.DeleteFunc(e.mesh.Members(), func(m mesh.Member) bool {
+		return m.State != mesh.Alive && m.Since.Before(forgotten[m.Name])
+	})
 }
 
 func decodeForget(name string, text []byte) (Forget, error) {

@@ -170,6 +170,9 @@ func TestOrdersOfAFastClock(t *testing.T) {
 		if got := p.ask(); got != west {
 			t.Errorf("drained by a fast clock, it is answered with %s", got)
 		}
+		if o := p.Orders(); len(o) != 1 || len(o[0].Answers) != 1 {
+			t.Errorf("how far the drain is: %+v", o)
+		}
 		kept, err := p.engine.order(Order{Kind: decide.KindActivate, Answer: "smtp-east"})
 		if err != nil || !kept.Since.After(fast.Since) {
 			t.Errorf("a later order is kept as %+v, %v", kept, err)

@@ -1,6 +1,8 @@
 package gss
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,4 +99,30 @@ func (e *engine) await(now time.Time) (ends time.Time) {
 		}
 	}
 	return ends
+}
+
+// waits says which first probes of an answer are awaited, or, if it stands nowhere yet, of which others. The caller holds mu.
+func (e *engine) waits(w *watched, p decide.Place) string {
+	missing, late := w.missing()
+	if len(missing) > 0 && !late {
+		text := "waits for the first result of " + strings.Join(missing, ", ")
+		if e.former != nil {
+			text += "; until then the former config is decided by"
+		}
+		return text
+	}
+	if p != "" {
+		return ""
+	}
+	var others []string
+	for name, o := range e.watched {
+		if missing, late := o.missing(); len(missing) > 0 && !late {
+			others = append(others, name)
+		}
+	}
+	if len(others) == 0 {
+		return ErrNotReady.Error()
+	}
+	slices.Sort(others)
+	return fmt.Sprintf("%v: it waits for %s", ErrNotReady, strings.Join(others, ", "))
 }

@@ -88,8 +88,9 @@ type ZoneStatus struct {
 // OrderStatus is an order that stands, and how far it is if it is one to drain.
 type OrderStatus struct {
 	Order
-	Void    bool          `json:"void,omitempty"` // the config has nothing any more that it is about
-	Answers []AnswerDrain `json:"answers,omitempty"`
+	Void    bool           `json:"void,omitempty"` // the config has nothing any more that it is about
+	Answers []AnswerDrain  `json:"answers,omitempty"`
+	Others  []VantageDrain `json:"others,omitempty"` // how far the other GSSes are
 }
 
 // AnswerDrain is how far the drain of an answer is.
@@ -172,32 +173,6 @@ func (g *GSS) Answers() []AnswerStatus {
 		list = append(list, s)
 	}
 	return list
-}
-
-// waits says which first probes of an answer are awaited, or, if it stands nowhere yet, of which others. The caller holds mu.
-func (e *engine) waits(w *watched, p decide.Place) string {
-	missing, late := w.missing()
-	if len(missing) > 0 && !late {
-		text := "waits for the first result of " + strings.Join(missing, ", ")
-		if e.former != nil {
-			text += "; until then the former config is decided by"
-		}
-		return text
-	}
-	if p != "" {
-		return ""
-	}
-	var others []string
-	for name, o := range e.watched {
-		if missing, late := o.missing(); len(missing) > 0 && !late {
-			others = append(others, name)
-		}
-	}
-	if len(others) == 0 {
-		return ErrNotReady.Error()
-	}
-	slices.Sort(others)
-	return fmt.Sprintf("%v: it waits for %s", ErrNotReady, strings.Join(others, ", "))
 }
 
 // Rules gives all rules in the order of the config, by place of clients, each with the parts of it for families of addresses.
@@ -289,9 +264,13 @@ func (g *GSS) Orders() []OrderStatus {
 	e := g.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	list, orders := []OrderStatus{}, e.orders()
+	list, orders, now := []OrderStatus{}, e.orders(), time.Now()
+	vantages := e.inputs(orders, now).Vantages
 	for _, o := range orders {
 		s := OrderStatus{Order: o, Void: true}
+		if o.Kind == decide.KindDrain {
+			s.Others = e.elsewhere(o, vantages, now)
+		}
 		for i := range e.next.config.Answers {
 			a := &e.next.config.Answers[i]
 			if o.Answer != "" && o.Answer != a.Name || o.Site != "" && o.Site != a.site() {
@@ -299,8 +278,9 @@ func (g *GSS) Orders() []OrderStatus {
 			}
 			s.Void = false
 			// what is known of an older order says nothing of this one
-			if d, ok := e.last.Drains[a.Name]; ok && o.Kind == decide.KindDrain && !d.Order.Before(o.Since) {
-				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(time.Now())})
+			d, ok := e.last.Drains[a.Name]
+			if ok && o.Kind == decide.KindDrain && !d.Order.Before(e.heed(o, now).Since) {
+				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(now)})
 			}
 		}
 		list = append(list, s)
@@ -359,7 +339,7 @@ func (g *GSS) Vantages() []VantageStatus {
 	e, now := g.engine, time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	in := e.inputs(now)
+	in := e.inputs(e.orders(), now)
 	list, differ := []VantageStatus{}, e.others.differ(e.inForce().digests(), now)
 	lost := map[string]time.Time{}
 	for _, m := range e.members() {

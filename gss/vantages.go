@@ -28,6 +28,8 @@ type telling struct {
 	Boot   int64  `json:"boot"`   // when its process began, in nanoseconds
 	Number int64  `json:"number"` // rises with each telling of a process
 	Views  []seen `json:"views,omitempty"`
+
+	Drains []drained `json:"drains,omitempty"`
 }
 
 // seen is a view as it stands in a telling.
@@ -39,8 +41,8 @@ type seen struct {
 	Why    string      `json:"w,omitempty"`
 }
 
-// encodeTellings puts views into as few tellings as they fit.
-func encodeTellings(boot int64, number *int64, views map[string]view) (texts [][]byte, err error) {
+// encodeTellings puts views, and how far drains are, into as few tellings as they fit.
+func encodeTellings(boot int64, number *int64, views map[string]view, drains []drained) (texts [][]byte, err error) {
 	next := func() telling { *number++; return telling{Boot: boot, Number: *number} }
 	t, size := next(), 0
 	var errs []error
@@ -48,19 +50,24 @@ func encodeTellings(boot int64, number *int64, views map[string]view) (texts [][
 		text, err := json.Marshal(t)
 		texts, errs = append(texts, text), append(errs, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(views)) {
-		v := views[name]
-		s := seen{name, v.digest, v.View, v.Failed, shorten(v.Why)}
-		text, err := json.Marshal(s)
-		if err != nil {
-			return nil, err
-		}
-		if len(t.Views) > 0 && size+len(text)+1 > room {
+	fit := func(item any) { // makes room
+		text, err := json.Marshal(item)
+		errs = append(errs, err)
+		if size > 0 && size+len(text)+1 > room {
 			flush()
 			t, size = next(), 0
 		}
-		t.Views = append(t.Views, s)
 		size += len(text) + 1
+	}
+	for _, d := range drains {
+		fit(d)
+		t.Drains = append(t.Drains, d)
+	}
+	for _, name := range slices.Sorted(maps.Keys(views)) {
+		v := views[name]
+		s := seen{name, v.digest, v.View, v.Failed, shorten(v.Why)}
+		fit(s)
+		t.Views = append(t.Views, s)
 	}
 	flush()
 	return texts, errors.Join(errs...)
@@ -94,6 +101,11 @@ func decodeTelling(text []byte) (t telling, err error) {
 			return t, fmt.Errorf("%.20q is seen as %.20q", v.Answer, v.View)
 		}
 	}
+	for _, d := range t.Drains {
+		if !d.valid() {
+			return t, fmt.Errorf("a drain of %.20q since %d has %d ms left", d.Order, d.Since, d.Left)
+		}
+	}
 	return t, nil
 }
 
@@ -103,6 +115,7 @@ type vantage struct {
 	numbers mesh.Window
 	at      time.Time // when it was heard last
 	views   map[string]view
+	drains  map[string]held // by what the order is about
 }
 
 // view is what a GSS sees of an answer, of what, and by which telling.
@@ -147,7 +160,7 @@ func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err
 		return false, errors.New("it is of a process that was there before")
 	}
 	if t.Boot != is.boot { // what another process saw is void
-		is.boot, is.numbers, is.views, news = t.Boot, mesh.Window{}, map[string]view{}, true
+		*is, news = vantage{boot: t.Boot, at: is.at, views: map[string]view{}, drains: map[string]held{}}, true
 	}
 	if !is.numbers.Take(t.Number) {
 		return false, errors.New("it was heard already, or is too old")
@@ -162,6 +175,14 @@ func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err
 		next := view{decide.Seen{View: s.View, Failed: s.Failed, Why: s.Why}, s.Digest, t.Number}
 		news = news || old.View != next.View || old.Failed != next.Failed || old.digest != next.digest
 		is.views[s.Answer] = next
+	}
+	for _, d := range t.Drains {
+		old, has := is.drains[d.Order]
+		if has && old.number > t.Number || !has && len(is.drains) >= maxViews {
+			continue
+		}
+		until := now.Add(time.Duration(d.Left) * time.Millisecond)
+		is.drains[d.Order] = held{since: time.Unix(0, d.Since), until: until, given: d.Given, number: t.Number}
 	}
 	return news, nil
 }

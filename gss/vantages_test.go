@@ -22,7 +22,7 @@ import (
 func say(t *testing.T, boot, number int64, v decide.View) []byte {
 	t.Helper()
 	number--
-	texts, err := encodeTellings(boot, &number, map[string]view{"smtp-east": {Seen: decide.Seen{View: v}}})
+	texts, err := encodeTellings(boot, &number, map[string]view{"smtp-east": {Seen: decide.Seen{View: v}}}, nil)
 	if err != nil || len(texts) != 1 {
 		t.Fatalf("%d tellings, %v", len(texts), err)
 	}
@@ -110,7 +110,7 @@ func TestTellingsFitPackets(t *testing.T) {
 			Seen: decide.Seen{View: decide.Failing, Failed: true, Why: strings.Repeat("\x00é", 200)}, digest: math.MaxUint32,
 		}
 	}
-	texts, err := encodeTellings(1, &number, views)
+	texts, err := encodeTellings(1, &number, views, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,26 @@ func TestTellingsFitPackets(t *testing.T) {
 	if diff := cmp.Diff(views, got, cmp.AllowUnexported(view{})); diff != "" || number != int64(len(texts)) {
 		t.Errorf("%d tellings, numbered to %d (-want +got):\n%s", len(texts), number, diff)
 	}
-	if texts, _ := encodeTellings(1, &number, nil); len(texts) != 1 {
+	var drains []drained
+	for range 100 {
+		drains = append(drains, drained{Order: "answer/" + strings.Repeat("x", 63), Since: math.MaxInt64, Left: maxLeft, Given: true})
+	}
+	told := 0
+	texts, err = encodeTellings(1, &number, views, drains)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		telling, err := decodeTelling(text)
+		if len(text) > mesh.MaxTold || err != nil {
+			t.Errorf("a telling with drains has %d bytes, %v", len(text), err)
+		}
+		told += len(telling.Drains)
+	}
+	if told != len(drains) {
+		t.Errorf("%d of %d drains are told", told, len(drains))
+	}
+	if texts, _ := encodeTellings(1, &number, nil, nil); len(texts) != 1 {
 		t.Error("there is no sign of life where there are no answers")
 	}
 }
@@ -156,12 +175,13 @@ func FuzzTelling(f *testing.F) {
 	number := int64(0)
 	texts, err := encodeTellings(1, &number, map[string]view{
 		"smtp-east": {Seen: decide.Seen{View: decide.Failing, Failed: true, Why: "x"}, digest: 7}, "b": {},
-	})
+	}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(texts[0])
 	f.Add([]byte(`{"boot":1,"number":9223372036854775807,"views":null}`))
+	f.Add([]byte(`{"boot":1,"number":1,"drains":[{"o":"site/east","s":1,"l":315360000000,"g":true}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		v := newVantages("gss-a")
 		if _, err := v.take("gss-b", text, clock); err != nil {
@@ -277,6 +297,14 @@ func TestVantagesVote(t *testing.T) {
 	}
 	waitFor(t, "an order reaches the others", func() bool { return a.Answers()[1].Place == decide.Suspended })
 
+	if _, err := a.engine.order(Order{Kind: decide.KindDrain, Answer: "smtp-east"}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the others say that they drain", func() bool {
+		others := a.Orders()[0].Others
+		return len(others) == 2 && others[0].Taken && others[1].Taken
+	})
+
 	all["gss-b"].end()
 	all["gss-c"].end()
 	waitFor(t, "the one that is left believes itself", func() bool { return a.place() == decide.Out })
@@ -291,7 +319,7 @@ func TestManyAnswersToldBackwards(t *testing.T) {
 	}
 	v := newVantages("gss-east")
 	for beats := range 2 {
-		texts, err := encodeTellings(1, &number, views)
+		texts, err := encodeTellings(1, &number, views, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -315,7 +343,7 @@ func TestViewsOfAnotherAddress(t *testing.T) {
 		a := &theirs.Answers[i]
 		views[a.Name] = view{Seen: decide.Seen{View: decide.Failing, Failed: true, Why: "no route to host"}, digest: a.digest()}
 	}
-	texts, err := encodeTellings(1, &number, views)
+	texts, err := encodeTellings(1, &number, views, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

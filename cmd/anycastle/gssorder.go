@@ -33,7 +33,8 @@ func newAnswerOrders(e env) (drain, suspend, activate, suspendSite *cobra.Comman
 	drain = newAnswerOrder(e, decide.KindDrain, "answer NAME", "Have an answer not be given any more, once what was given has expired",
 		`Shortens the TTL so that all that was given of the answer expires together, and then gives it to nobody, unless nothing
 else works. With --wait it says how far it is, and ends with status 0 when no resolver that honours TTLs can hold the answer
-any more, with 1 when another order takes its place or it is interrupted; the order stands then.`)
+any more, of whatever site selector of the mesh, with 1 when another order takes its place or it is interrupted; the order
+stands then. What one that is not heard gives is not known, so it is waited for; forget vantage is for one that is gone.`)
 	suspend = newAnswerOrder(e, decide.KindSuspend, "answer NAME", "Have an answer not be given from now on",
 		`Gives the answer to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
 	activate = newAnswerOrder(e, decide.KindActivate, "answer NAME", "Undo an order about an answer",
@@ -112,7 +113,7 @@ func (f *answerOrderFlags) give(ctx context.Context, e env, o gss.Order) error {
 func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error {
 	tick := time.NewTicker(cmp.Or(f.poll, drainPoll))
 	defer tick.Stop()
-	said := map[string]string{}
+	said, there := map[string]string{}, map[string]string{}
 	for {
 		var orders []gss.OrderStatus
 		if err := daemon.Get(ctx, f.runDir, "gss", "/v1/answer-order", &orders); err != nil {
@@ -135,6 +136,14 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 			if said[a.Answer] != stage {
 				fmt.Fprintln(e.stdout, drainOf(a))
 				said[a.Answer] = stage
+			}
+		}
+		for _, v := range is.Others {
+			done = done && v.Done
+			stage := fmt.Sprint(v.Done, v.Counts, v.Taken, v.Given)
+			if there[v.Vantage] != stage {
+				fmt.Fprintln(e.stdout, drainAt(v))
+				there[v.Vantage] = stage
 			}
 		}
 		if done && len(is.Answers) > 0 {

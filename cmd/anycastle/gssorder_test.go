@@ -30,8 +30,16 @@ func startFakeGSS(t *testing.T, looks ...gss.OrderStatus) *fakeGSS {
 	t.Helper()
 	f := &fakeGSS{dir: t.TempDir(), looks: looks}
 	p := daemon.Process{Role: "gss", RunDir: f.dir, Log: slog.New(slog.DiscardHandler),
-		Handlers: map[string]http.HandlerFunc{"POST /v1/answer-order": f.take},
-		Status:   map[string]func() any{"/v1/answer-order": f.orders, "/v1/server": func() any { return nil }},
+		Handlers: map[string]http.HandlerFunc{
+			"POST /v1/answer-order": f.take,
+			"POST /v1/forget": daemon.Answer(slog.New(slog.DiscardHandler), func(o gss.Forget) (gss.Forget, error) {
+				if o.Vantage != "gss-old" {
+					return o, errors.New(o.Vantage + " is heard")
+				}
+				return o, nil
+			}),
+		},
+		Status: map[string]func() any{"/v1/answer-order": f.orders, "/v1/server": func() any { return nil }},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -112,5 +120,55 @@ func TestAnswerDrainWaits(t *testing.T) {
 				t.Errorf("said\n%swant\n%s", out.String(), want)
 			}
 		})
+	}
+}
+
+// A drain that is over here goes on until it is over at every site selector that counts.
+func TestAnswerDrainWaitsForTheOthers(t *testing.T) {
+	west := func(d gss.VantageDrain) gss.OrderStatus {
+		d.Vantage = "gss-west"
+		return gss.OrderStatus{Answers: []gss.AnswerDrain{{Answer: "smtp-east", Done: true}}, Others: []gss.VantageDrain{d}}
+	}
+	unheard := west(gss.VantageDrain{})
+	unheard.Answers = nil
+	f := startFakeGSS(t,
+		unheard,
+		west(gss.VantageDrain{Heard: time.Now().Add(-3 * time.Minute)}),
+		west(gss.VantageDrain{Counts: true}),
+		west(gss.VantageDrain{Counts: true, Taken: true, Given: true}),
+		west(gss.VantageDrain{Counts: true, Taken: true, Clear: time.Now().Add(time.Minute)}),
+		west(gss.VantageDrain{Counts: true, Taken: true, Done: true}),
+	)
+	var out bytes.Buffer
+	flags := answerOrderFlags{runDir: f.dir, wait: true, poll: time.Millisecond}
+	if err := flags.give(t.Context(), env{stdout: &out}, gss.Order{Kind: decide.KindDrain, Answer: "smtp-east"}); err != nil {
+		t.Error(err)
+	}
+	want := []string{
+		"answer smtp-east: drain ordered", "gss-west is not heard: what it gives is not known",
+		"smtp-east: drained, no resolver can hold it any more", "gss-west has not taken the order yet",
+		"at gss-west given on, as nothing else works there", "at gss-west held by resolvers for ",
+		"at gss-west drained, no resolver can hold what it gave any more",
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for i, line := range lines {
+		if i >= len(want) || !strings.HasPrefix(line, want[i]) {
+			t.Errorf("line %d is %q", i, line)
+		}
+	}
+	if len(lines) != len(want) {
+		t.Errorf("it says\n%s", &out)
+	}
+}
+
+func TestForgetVantage(t *testing.T) {
+	f := startFakeGSS(t)
+	code, out, errs := outcome(t, "forget", "vantage", "gss-old", "--run-dir", f.dir)
+	if code != 0 || out != "vantage gss-old: forgotten\n" {
+		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
+	code, _, errs = outcome(t, "forget", "vantage", "gss-west", "--run-dir", f.dir)
+	if code == 0 || !strings.Contains(errs, "gss-west is heard") {
+		t.Errorf("one that is heard: exit %d, %q", code, errs)
 	}
 }

@@ -140,6 +140,9 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			for _, a := range o.Answers {
 				far = append(far, drainOf(a))
 			}
+			for _, v := range o.Others {
+				far = append(far, drainAt(v))
+			}
 			if o.Void {
 				far = []string{"about nothing: " + isVoid(o.Order)}
 			}
@@ -227,4 +230,21 @@ func drainOf(a gss.AnswerDrain) string {
 		return a.Answer + ": drained, no resolver can hold it any more"
 	}
 	return fmt.Sprintf("%s: given for %s, held by resolvers for %s", a.Answer, in(a.From), in(a.Clear))
+}
+
+// drainAt says how far another site selector is with a drain.
+func drainAt(v gss.VantageDrain) string {
+	switch {
+	case !v.Counts && v.Heard.IsZero():
+		return v.Vantage + " is not heard: what it gives is not known"
+	case !v.Counts:
+		return fmt.Sprintf("%s was not heard for %s: what it gives is not known", v.Vantage, ago(v.Heard))
+	case !v.Taken:
+		return v.Vantage + " has not taken the order yet"
+	case v.Given:
+		return "at " + v.Vantage + " given on, as nothing else works there"
+	case v.Done:
+		return "at " + v.Vantage + " drained, no resolver can hold what it gave any more"
+	}
+	return fmt.Sprintf("at %s held by resolvers for %s", v.Vantage, in(v.Clear))
 }

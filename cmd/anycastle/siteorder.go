@@ -42,7 +42,8 @@ With --wait it says how far it is, and ends with status 0 when all is withdrawn,
 its place or it is interrupted; the order stands then.
 
 At a site selector it shortens the TTL of answers of the site so that all that was given of them expires together, and then
-gives them to nobody, unless nothing else works; --wait ends when no resolver that honours TTLs can hold one any more.`)
+gives them to nobody, unless nothing else works; --wait ends when no resolver that honours TTLs can hold one any more,
+of whatever site selector.`)
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 0, "when the VIPs are withdrawn at the latest, from now; rhi.gates.drain unless given")
 	f.leaving(cmd)
 	return cmd
