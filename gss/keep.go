@@ -17,6 +17,7 @@ import (
 	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
 	"anycastle/internal/strict"
+	"anycastle/internal/wholefile"
 )
 
 // Files in Config.StateDir.
@@ -159,18 +160,10 @@ func (e *engine) write(dir string, written map[string][]byte) error {
 		if bytes.Equal(text, written[name]) {
 			continue
 		}
-		if err := replaceFile(filepath.Join(dir, name), text); err != nil {
+		if err := wholefile.Put(filepath.Join(dir, name), text); err != nil {
 			return err
 		}
 		written[name] = text
 	}
 	return nil
-}
-
-// replaceFile leaves the old file or the new one if the power fails; it may be lost, so nobody waits for the disk.
-func replaceFile(path string, text []byte) error {
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }

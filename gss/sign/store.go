@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"anycastle/internal/wholefile"
 )
 
 // ErrKept says that another process keeps the keys in this directory.
@@ -166,7 +168,7 @@ func (s *Store) adopt(id string, now time.Time) error {
 func (s *Store) Save(state State) error {
 	text, err := state.Encode()
 	if err == nil {
-		err = s.replace(s.statePath(), append(text, '\n'))
+		err = wholefile.PutDurably(s.statePath(), append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("save the state of the keys of %s: %w", s.zone, err)
@@ -177,9 +179,9 @@ func (s *Store) Save(state State) error {
 // Add writes a key's files, which only the owner may read. It is to be called before a State names the key.
 func (s *Store) Add(k *Key) error {
 	public, private := formatKey(k)
-	err := s.replace(s.path(k.ID(), privateExt), private)
+	err := wholefile.PutDurably(s.path(k.ID(), privateExt), private)
 	if err == nil {
-		err = s.replace(s.path(k.ID(), publicExt), public)
+		err = wholefile.PutDurably(s.path(k.ID(), publicExt), public)
 	}
 	if err != nil {
 		return fmt.Errorf("save key %s: %w", k.ID(), err)
@@ -201,29 +203,6 @@ func removeFile(path string) error {
 		return err
 	}
 	return nil
-}
-
-// replace puts a file with that text in the place of the one at path.
-func (s *Store) replace(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync() // before the rename: else a crash may leave the new name with no text behind it
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // unlock ends a lock even if a child that is being started has the file too, for the moment until it runs its program.

@@ -9,8 +9,9 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
+
+	"anycastle/internal/wholefile"
 )
 
 // The file: fileMagic, when it was saved (8 bytes, ms since 1970), the map as a message, CRC-32C of all that.
@@ -29,33 +30,10 @@ func (m *Map) Save(path string) error {
 	b := binary.BigEndian.AppendUint64([]byte(fileMagic), uint64(m.now().UnixMilli()))
 	b = append(b, m.encode()...)
 	b = binary.BigEndian.AppendUint32(b, checksum(b))
-	if err := replaceFile(path, b); err != nil {
+	if err := wholefile.PutDurably(path, b); err != nil {
 		return fmt.Errorf("save the mesh map: %w", err)
 	}
 	return nil
-}
-
-// replaceFile puts a file with that text in the place of the one at path.
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync() // before the rename: else a crash may leave the new name with no text behind it
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Load takes the file's entries into the map, whatever their time. Without a

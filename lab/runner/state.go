@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"anycastle/internal/wholefile"
 	"anycastle/lab/topology"
 )
 
@@ -51,12 +52,7 @@ func (l *Lab) writeState() error {
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
-	// a reader sees the whole old file or the whole new one
-	tmp := filepath.Join(l.StateDir, stateFile+".new")
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	return os.Rename(tmp, filepath.Join(l.StateDir, stateFile))
+	return wholefile.Put(filepath.Join(l.StateDir, stateFile), append(text, '\n'))
 }
 
 func readState(dir string) (*state, error) {

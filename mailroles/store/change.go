@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -46,7 +47,7 @@ func (f *Folder) SetFlags(uids []uint32, change func(maildir.Flags) maildir.Flag
 func (f *Folder) syncSubs(dirs map[string]bool) error {
 	for _, sub := range []string{"cur", "new"} {
 		if dirs[sub] {
-			if err := syncDir(filepath.Join(f.dir, sub)); err != nil {
+			if err := wholefile.SyncDir(filepath.Join(f.dir, sub)); err != nil {
 				return err
 			}
 		}
@@ -157,7 +158,7 @@ func (f *Folder) link(from, made []*Message, to *Folder) (err error) {
 		done++
 	}
 	if err == nil {
-		err = syncDir(filepath.Join(to.dir, "cur"))
+		err = wholefile.SyncDir(filepath.Join(to.dir, "cur"))
 	}
 	if err == nil {
 		return nil

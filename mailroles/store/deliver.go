@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -72,7 +73,7 @@ func (f *Folder) add(in Incoming, sub string) (place Place, again bool, err erro
 	if err := os.Rename(tmp, filepath.Join(f.dir, msg.file)); err != nil {
 		return Place{}, false, errors.Join(fmt.Errorf("place message: %w", err), removeIfThere(tmp))
 	}
-	if err := syncDir(filepath.Join(f.dir, sub)); err != nil {
+	if err := wholefile.SyncDir(filepath.Join(f.dir, sub)); err != nil {
 		return Place{}, false, errors.Join(err, os.Remove(filepath.Join(f.dir, msg.file)))
 	}
 	f.set(append(f.messages, msg))

@@ -7,35 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"anycastle/internal/wholefile"
 )
-
-// syncDir makes the entries of a directory durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open directory to sync: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
-}
-
-// replaceFile puts a small file in place as a whole.
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("replace file: %w", err)
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("replace file: %w", err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return fmt.Errorf("replace file: %w", err)
-	}
-	return syncDir(filepath.Dir(path))
-}
 
 // appendFile adds text to the end of a file durably. After an error the text may be there; on a full disk it is not,
 // not even in part.
@@ -91,9 +65,9 @@ func makeMaildir(dir string) error {
 		}
 	}
 	for _, sub := range subs[1:] {
-		if err := syncDir(filepath.Join(dir, sub)); err != nil {
+		if err := wholefile.SyncDir(filepath.Join(dir, sub)); err != nil {
 			return err
 		}
 	}
-	return syncDir(dir)
+	return wholefile.SyncDir(dir)
 }

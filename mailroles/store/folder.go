@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -109,7 +110,7 @@ func (f *Folder) load() error {
 	if f.loaded {
 		return nil
 	}
-	if err := errors.Join(makeMaildir(f.dir), syncDir(f.box.dir)); err != nil {
+	if err := errors.Join(makeMaildir(f.dir), wholefile.SyncDir(f.box.dir)); err != nil {
 		return err
 	}
 	files, err := f.scan()
@@ -223,7 +224,7 @@ func (f *Folder) writeList(messages []*Message) error {
 	for _, m := range messages {
 		list.Entries = append(list.Entries, maildir.UIDEntry{UID: m.UID, Base: m.base})
 	}
-	return replaceFile(filepath.Join(f.dir, maildir.UIDListFile), list.Bytes())
+	return wholefile.PutDurably(filepath.Join(f.dir, maildir.UIDListFile), list.Bytes())
 }
 
 // record gives a UID to each base name, durably. After an error the folder is read again before its next use, which

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -144,7 +145,7 @@ func (m *Mailbox) Delete(name string) error {
 	delete(m.folders, f.name)
 	f.gone = true
 	f.set(nil)
-	if err := syncDir(m.dir); err != nil {
+	if err := wholefile.SyncDir(m.dir); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(grave); err != nil {
@@ -188,7 +189,7 @@ func (m *Mailbox) Rename(from, to string) error {
 			return err
 		}
 	}
-	return syncDir(m.dir)
+	return wholefile.SyncDir(m.dir)
 }
 
 func (m *Mailbox) move(name, target string) error {
@@ -263,7 +264,7 @@ func (m *Mailbox) Subscribe(name string, on bool) error {
 		}
 		b.WriteString(dir[1:] + "\n")
 	}
-	return replaceFile(filepath.Join(m.dir, subscriptionsFile), []byte(b.String()))
+	return wholefile.PutDurably(filepath.Join(m.dir, subscriptionsFile), []byte(b.String()))
 }
 
 // nextValidity gives a UIDVALIDITY that no folder of the mailbox ever had, and makes that durable. Without a counter
@@ -280,5 +281,5 @@ func (m *Mailbox) nextValidity() (uint32, error) {
 		last = uint64(m.store.now().Unix())
 	}
 	next := uint32(last) + 1
-	return next, replaceFile(path, []byte(strconv.FormatUint(uint64(next), 10)+"\n"))
+	return next, wholefile.PutDurably(path, []byte(strconv.FormatUint(uint64(next), 10)+"\n"))
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -85,7 +86,7 @@ func (s *Store) Mailbox(address string) (*Mailbox, error) {
 		return nil, fmt.Errorf("make mailbox: %w", err)
 	}
 	// also when it was there: who made it may have died before it was durable
-	if err := syncDir(s.root); err != nil {
+	if err := wholefile.SyncDir(s.root); err != nil {
 		return nil, err
 	}
 	s.boxes[address] = m

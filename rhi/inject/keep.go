@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"anycastle/internal/wholefile"
 	"anycastle/rhi/decide"
 )
 
@@ -100,11 +101,6 @@ func (i *Injector) save() error {
 	return i.write(text)
 }
 
-// write leaves the old file or the new one if the power fails. It may be lost, so nobody waits for the disk.
 func (i *Injector) write(text []byte) error {
-	path := filepath.Join(i.cfg.StateDir, stateFile)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return wholefile.Put(filepath.Join(i.cfg.StateDir, stateFile), text)
 }
