@@ -60,39 +60,92 @@ func (o Order) check() error {
 	return nil
 }
 
+// Taken is an order as it is kept.
+type Taken struct {
+	Order
+	Stood bool `json:"stood,omitempty"` // it was given before, and keeps its times
+}
+
 // order takes an order. The last one about an answer, or about its site, counts. It gives it as it is kept; but where an order
 // stands about what the config has no more, one to activate removes it.
-func (e *engine) order(o Order) (Order, error) {
+func (e *engine) order(o Order) (Taken, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Now().UTC().Round(0)
+	now, orders, config := time.Now().UTC().Round(0), e.orders(), &e.next.config
 	o.Since, o.Start = now, o.Start.UTC().Round(0)
-	for _, other := range e.orders() {
+	for _, other := range orders {
 		if !o.Since.After(other.Since) { // a fast clock has stamped it
 			o.Since = other.Since.Add(1)
 		}
 	}
 	if err := o.check(); err != nil {
-		return Order{}, err
+		return Taken{}, err
 	}
-	if err := e.next.config.knows(o); err != nil {
-		if _, stands := e.orders()[o.key()]; o.Kind != decide.KindActivate || !stands {
-			return Order{}, err
+	old, stands := orders[o.key()]
+	if err := config.knows(o); err != nil {
+		if o.Kind != decide.KindActivate || !stands {
+			return Taken{}, err
 		}
 		e.data.Delete(o.key())
 		e.log.Info("order about nothing removed", "answer", o.Answer, "site", o.Site, "by", o.By, "why", o.Why)
-		return o, nil
+		return Taken{Order: o}, nil
 	}
-	text, err := json.Marshal(o)
+	taken := Taken{Order: o}
+	if stands && old.covers(o, config.longest(o)) {
+		taken = Taken{old.again(o), true}
+	}
+	text, err := json.Marshal(taken.Order)
 	if err != nil {
-		return Order{}, err
+		return Taken{}, err
 	}
 	if err := e.data.Set(o.key(), text); err != nil {
-		return Order{}, fmt.Errorf("keep the order: %w", err)
+		return Taken{}, fmt.Errorf("keep the order: %w", err)
 	}
-	e.came[o.key()] = sighting{o.Since, now}
+	if !taken.Stood {
+		e.came[o.key()] = sighting{o.Since, now}
+	}
 	e.log.Info("order taken", "answer", o.Answer, "site", o.Site, "kind", o.Kind, "start", o.Start, "by", o.By, "why", o.Why)
-	return o, nil
+	return taken, nil
+}
+
+// covers says whether a new order asks for nothing that the order does not: it is the same, or a drain that takes effect no sooner.
+// longest is the longest TTL of the answers.
+func (o Order) covers(again Order, longest time.Duration) bool {
+	return o.Kind == again.Kind && o.Kind != decide.KindActivate && !again.begins(longest).Before(o.begins(longest))
+}
+
+// begins is when a drain takes effect: when what was given before the order has expired everywhere.
+func (o Order) begins(longest time.Duration) time.Time {
+	if from := o.Since.Add(longest); o.Start.Before(from) {
+		return from
+	}
+	return o.Start
+}
+
+// again gives the order with who gave it again, and why, if that is told.
+func (o Order) again(again Order) Order {
+	if again.Why != "" {
+		o.By, o.Why = again.By, again.Why
+	}
+	return o
+}
+
+// isAbout says whether the order is about an answer, or its site.
+func (o Order) isAbout(a *Answer) bool {
+	return o.Answer == a.Name || o.Site != "" && o.Site == a.site()
+}
+
+// longest is the longest TTL that any rule gives an answer that the order is about.
+func (c *Config) longest(o Order) (ttl time.Duration) {
+	for i := range c.Rules {
+		for _, cl := range c.Rules[i].Clauses {
+			one := Rule{Clauses: []Clause{cl}}
+			if slices.ContainsFunc(c.answersOf(&one), o.isAbout) {
+				ttl = max(ttl, cl.TTL)
+			}
+		}
+	}
+	return ttl
 }
 
 // knows is nil if there is what an order is about.

@@ -52,6 +52,51 @@ func TestOrdersAreObeyed(t *testing.T) {
 	})
 }
 
+// An order that is given again is the one that stands: what is drained stays so.
+func TestOrderGivenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		p.after(time.Second)
+		order := func(kind decide.Kind, start time.Duration, why string) Taken {
+			t.Helper()
+			o := Order{Kind: kind, Answer: "smtp-east", By: "root", Why: why}
+			if start > 0 {
+				o.Start = time.Now().Add(start)
+			}
+			taken, err := p.engine.order(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			return taken
+		}
+		first := order(decide.KindDrain, 0, "disk")
+		p.after(20 * time.Second)
+		for _, start := range []time.Duration{0, time.Hour} {
+			again := order(decide.KindDrain, start, "")
+			if first.Order != again.Order || first.Stood || !again.Stood || p.ask() != west {
+				t.Errorf("drained again with a start in %v: %+v, and answered with %s", start, again, p.ask())
+			}
+		}
+		if again := order(decide.KindDrain, 0, "memory"); again.Why != "memory" || again.Since != first.Since || p.ask() != west {
+			t.Errorf("drained for another reason: %+v, and answered with %s", again, p.ask())
+		}
+		if other := order(decide.KindSuspend, 0, "fire"); other.Stood || other.Why != "fire" || other.Since == first.Since {
+			t.Errorf("suspended: %+v", other)
+		}
+		if again := order(decide.KindActivate, 0, ""); again.Stood {
+			t.Errorf("activated: %+v", again)
+		}
+		p.after(time.Minute)
+		later := order(decide.KindDrain, time.Hour, "")
+		p.after(time.Minute)
+		if sooner := order(decide.KindDrain, time.Minute, ""); sooner.Stood || !sooner.Start.Before(later.Start) {
+			t.Errorf("a drain that is to begin sooner: %+v", sooner)
+		}
+	})
+}
+
 // The drain of a site that is dead for long is done at once, and says so.
 func TestDrainOfADeadSite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,7 @@ type answerOrderFlags struct {
 const answerOrderLong = `
 
 The order survives a restart and stands until another one about the answer, or its site, is given; show answer-order
-lists what stands.`
+lists what stands. Given again it keeps its times; a new reason takes the place of the old one.`
 
 // newAnswerOrders gives `answer NAME` of drain, suspend and activate, and `site SITE` of suspend, which only a site selector knows.
 func newAnswerOrders(e env) (drain, suspend, activate, suspendSite *cobra.Command) {
@@ -96,17 +96,21 @@ func (f *answerOrderFlags) give(ctx context.Context, e env, o gss.Order) error {
 		return usageError{fmt.Errorf("--start %v: want a time from now", f.start)}
 	}
 	o.By, o.Start = orderedBy(), deadlineIn(f.start)
-	var kept gss.Order
+	var kept gss.Taken
 	if err := daemon.Post(ctx, f.runDir, "gss", "/v1/answer-order", o, &kept); err != nil {
 		return err
 	}
-	sayOrdered(e, orderAbout(kept), string(kept.Kind), time.Time{})
+	if kept.Stood {
+		fmt.Fprintf(e.stdout, "%s: %s stands already, for %s\n", orderAbout(kept.Order), kept.Kind, ago(kept.Since))
+	} else {
+		sayOrdered(e, orderAbout(kept.Order), string(kept.Kind), time.Time{})
+	}
 	if !f.wait {
 		return nil
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	return f.await(ctx, e, kept)
+	return f.await(ctx, e, kept.Order)
 }
 
 // await prints how far the drain is whenever that changes, until no resolver can hold an answer.
