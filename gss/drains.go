@@ -44,7 +44,7 @@ func (e *engine) drains(orders orderList) map[string]held {
 		is, known := held{since: o.Since}, true
 		for i := range config.Answers {
 			a := &config.Answers[i]
-			if by, _ := orders.of(a); by.key() != key {
+			if by, _ := orders.of(config, a); by.key() != key {
 				continue
 			}
 			d, ok := e.last.Drains[a.Name]

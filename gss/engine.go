@@ -276,7 +276,7 @@ func (e *engine) inputs(orders orderList, now time.Time) decide.Inputs {
 	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	for name, w := range p.watched {
 		in.Vantages[e.name].Answers[name] = w.seen()
-		if o, ok := orders.of(w.answer); ok {
+		if o, ok := orders.of(&p.next.config, w.answer); ok {
 			in.Orders[name] = e.heed(o, now)
 		}
 	}

@@ -1,6 +1,7 @@
 package gss
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,11 +64,12 @@ func (o Order) check() error {
 // Taken is an order as it is kept.
 type Taken struct {
 	Order
-	Stood bool `json:"stood,omitempty"` // it was given before, and keeps its times
+	Stood      bool     `json:"stood,omitempty"`        // it was given before, and keeps its times
+	NotInForce []string `json:"not_in_force,omitempty"` // for which answers, and why
 }
 
-// order takes an order. The last one about an answer, or about its site, counts. It gives it as it is kept; but where an order
-// stands about what the config has no more, one to activate removes it.
+// order takes an order. Of those about an answer the last one counts, and of those about a site. It gives it as it is kept; but
+// where an order stands about what the config has no more, one to activate removes it.
 func (e *engine) order(o Order) (Taken, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -92,7 +94,7 @@ func (e *engine) order(o Order) (Taken, error) {
 	}
 	taken := Taken{Order: o}
 	if stands && old.covers(o, config.longest(o)) {
-		taken = Taken{old.again(o), true}
+		taken.Order, taken.Stood = old.again(o), true
 	}
 	text, err := json.Marshal(taken.Order)
 	if err != nil {
@@ -105,6 +107,7 @@ func (e *engine) order(o Order) (Taken, error) {
 		e.came[o.key()] = sighting{o.Since, now}
 	}
 	e.log.Info("order taken", "answer", o.Answer, "site", o.Site, "kind", o.Kind, "start", o.Start, "by", o.By, "why", o.Why)
+	taken.NotInForce = config.notInForce(taken.Order, e.orders())
 	return taken, nil
 }
 
@@ -220,11 +223,18 @@ func decodeOrder(key string, text []byte) (Order, error) {
 	return o, nil
 }
 
-// of gives the order about an answer: its own, or its site's if that is newer.
-func (l orderList) of(a *Answer) (Order, bool) {
+// of gives the order about an answer: of its own and its site's the one that asks for more, so that nobody gives an answer again by an
+// order about the other. Of two drains that is the one that takes effect first, and of two other orders of a kind the newer.
+func (l orderList) of(c *Config, a *Answer) (Order, bool) {
 	own, has := l[Order{Answer: a.Name}.key()]
 	site, siteHas := l[Order{Site: a.site()}.key()]
-	if siteHas && (!has || site.Since.After(own.Since)) {
+	kinds := []decide.Kind{decide.KindActivate, decide.KindDrain, decide.KindSuspend} // each asks for more than that before it
+	less := cmp.Compare(slices.Index(kinds, own.Kind), slices.Index(kinds, site.Kind))
+	if own.Kind == decide.KindDrain && less == 0 {
+		longest := c.longest(own)
+		less = site.begins(longest).Compare(own.begins(longest))
+	}
+	if siteHas && cmp.Or(less, own.Since.Compare(site.Since)) < 0 {
 		return site, true
 	}
 	return own, has

@@ -27,7 +27,11 @@ func TestOrdersAreObeyed(t *testing.T) {
 			t.Errorf("suspended, it is answered with %s", got)
 		}
 		p.after(time.Second)
-		order(Order{Kind: decide.KindActivate, Site: "east"}) // it is the newer
+		order(Order{Kind: decide.KindActivate, Site: "east"})
+		if got := p.ask(); got != west {
+			t.Errorf("with its site activated, not itself, it is answered with %s", got)
+		}
+		order(Order{Kind: decide.KindActivate, Answer: "smtp-east"})
 		if got := p.ask(); got != east {
 			t.Errorf("activated, it is answered with %s", got)
 		}
@@ -42,12 +46,12 @@ func TestOrdersAreObeyed(t *testing.T) {
 			t.Errorf("when the old answers have expired it is answered with %s", got)
 		}
 		all := p.Orders()
-		if len(all) != 2 || all[1].Site != "east" || len(all[1].Answers) != 1 || all[1].Answers[0].Done {
+		if len(all) != 1 || all[0].Site != "east" || len(all[0].Answers) != 1 || all[0].Answers[0].Done {
 			t.Errorf("orders are %+v", all)
 		}
 		p.after(time.Second)
-		if all = p.Orders(); !all[1].Answers[0].Done {
-			t.Errorf("after another second it is not done: %+v", all[1].Answers[0])
+		if all = p.Orders(); !all[0].Answers[0].Done {
+			t.Errorf("after another second it is not done: %+v", all[0].Answers[0])
 		}
 	})
 }
@@ -152,6 +156,55 @@ func TestOrdersAboutNothing(t *testing.T) {
 	}
 }
 
+// Of an order about an answer and one about its site, the one that asks for more counts, whichever is newer.
+func TestOrdersAboutAnAnswerAndItsSite(t *testing.T) {
+	cfg := mustDecode(t, nodeFile)
+	a := &cfg.Answers[0]
+	give := func(kind decide.Kind, at, start int) Order {
+		o := Order{Kind: kind, Since: clock.Add(time.Duration(at) * time.Minute)}
+		if start > 0 {
+			o.Start = clock.Add(time.Duration(start) * time.Minute)
+		}
+		return o
+	}
+	for name, tc := range map[string]struct {
+		own, site Order
+		ofSite    bool
+		listed    string // what is said of the one that does not count
+	}{
+		"suspend and activate": {own: give(decide.KindSuspend, 1, 0), site: give(decide.KindActivate, 2, 0),
+			listed: "smtp-east: suspend of the answer counts; `anycastle activate answer smtp-east` undoes it"},
+		"activate and drain": {own: give(decide.KindActivate, 2, 0), site: give(decide.KindDrain, 1, 0), ofSite: true,
+			listed: "drain of site east counts; `anycastle activate site east` undoes it"},
+		"drain and suspend":  {own: give(decide.KindDrain, 2, 0), site: give(decide.KindSuspend, 1, 0), ofSite: true, listed: "suspend of site east counts"},
+		"drained before":     {own: give(decide.KindDrain, 2, 0), site: give(decide.KindDrain, 1, 0), ofSite: true, listed: "drain of site east counts"},
+		"drained later":      {own: give(decide.KindDrain, 1, 0), site: give(decide.KindDrain, 2, 0), listed: "smtp-east: drain of the answer counts"},
+		"to be drained":      {own: give(decide.KindDrain, 1, 60), site: give(decide.KindDrain, 2, 0), ofSite: true, listed: "drain of site east counts"},
+		"activated twice":    {own: give(decide.KindActivate, 1, 0), site: give(decide.KindActivate, 2, 0), ofSite: true},
+		"activated both":     {own: give(decide.KindActivate, 2, 0), site: give(decide.KindActivate, 1, 0)},
+		"suspended by order": {own: give(decide.KindSuspend, 1, 0), site: give(decide.KindDrain, 2, 0), listed: "smtp-east: suspend of the answer counts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.own.Answer, tc.site.Site = a.Name, a.site()
+			all := orderList{tc.own.key(): tc.own, tc.site.key(): tc.site}
+			want, other := tc.own, tc.site
+			if tc.ofSite {
+				want, other = other, want
+			}
+			if got, ok := all.of(&cfg, a); !ok || got != want {
+				t.Errorf("%+v counts", got)
+			}
+			if list := cfg.notInForce(want, all); len(list) > 0 {
+				t.Errorf("what counts is not in force: %q", list)
+			}
+			list := strings.Join(cfg.notInForce(other, all), "\n")
+			if !strings.HasPrefix(list, tc.listed) || tc.listed == "" && list != "" {
+				t.Errorf("of the other is said %q", list)
+			}
+		})
+	}
+}
+
 func TestOrdersThatAreRefused(t *testing.T) {
 	d := newDeciding(t, nodeFile)
 	for _, tc := range []struct {
@@ -218,7 +271,7 @@ func TestOrdersOfAFastClock(t *testing.T) {
 		if o := p.Orders(); len(o) != 1 || len(o[0].Answers) != 1 {
 			t.Errorf("how far the drain is: %+v", o)
 		}
-		kept, err := p.engine.order(Order{Kind: decide.KindActivate, Answer: "smtp-east"})
+		kept, err := p.engine.order(Order{Kind: decide.KindActivate, Site: "east"})
 		if err != nil || !kept.Since.After(fast.Since) {
 			t.Errorf("a later order is kept as %+v, %v", kept, err)
 		}

@@ -63,9 +63,9 @@ type RuleStatus struct {
 // SiteStatus is one site, for `show site`.
 type SiteStatus struct {
 	Site    string   `json:"site"`
-	Serving []string `json:"serving"` // answers that do
-	Others  []string `json:"others"`  // answers, and where they stand
-	Order   *Order   `json:"order,omitempty"`
+	Serving []string `json:"serving"`         // answers that do
+	Others  []string `json:"others"`          // answers, and where they stand
+	Order   *Order   `json:"order,omitempty"` // to drain or suspend it, that stands
 }
 
 // ZoneStatus is one zone, for `show zone`.
@@ -83,21 +83,6 @@ type ZoneStatus struct {
 	Next      time.Time `json:"next,omitzero"`      // when they are asked again
 	Expires   time.Time `json:"expires,omitzero"`
 	Why       string    `json:"why,omitempty"` // the last attempt failed; empty when it did not
-}
-
-// OrderStatus is an order that stands, and how far it is if it is one to drain.
-type OrderStatus struct {
-	Order
-	Void    bool           `json:"void,omitempty"` // the config has nothing any more that it is about
-	Answers []AnswerDrain  `json:"answers,omitempty"`
-	Others  []VantageDrain `json:"others,omitempty"` // how far the other GSSes are
-}
-
-// AnswerDrain is how far the drain of an answer is.
-type AnswerDrain struct {
-	Answer string `json:"answer"`
-	decide.Drain
-	Done bool `json:"done"` // no resolver that honours TTLs holds it any more
 }
 
 // VantageStatus is one GSS whose views count, for `show vantage`.
@@ -229,7 +214,7 @@ func (g *GSS) Sites() []SiteStatus {
 				s.Others = append(s.Others, a.Name+" "+string(cmp.Or(p, decide.Unknown)))
 			}
 		}
-		if o, ok := orders[Order{Site: site}.key()]; ok {
+		if o, ok := orders[Order{Site: site}.key()]; ok && o.Kind != decide.KindActivate {
 			s.Order = &o
 		}
 		list = append(list, s)
@@ -256,36 +241,6 @@ func (g *GSS) Zones() []ZoneStatus {
 		}
 		list = append(list, s)
 	}
-	return list
-}
-
-// Orders gives the orders that stand, by what they are about.
-func (g *GSS) Orders() []OrderStatus {
-	e := g.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	list, orders, now := []OrderStatus{}, e.orders(), time.Now()
-	vantages := e.inputs(orders, now).Vantages
-	for _, o := range orders {
-		s := OrderStatus{Order: o, Void: true}
-		if o.Kind == decide.KindDrain {
-			s.Others = e.elsewhere(o, vantages, now)
-		}
-		for i := range e.next.config.Answers {
-			a := &e.next.config.Answers[i]
-			if o.Answer != "" && o.Answer != a.Name || o.Site != "" && o.Site != a.site() {
-				continue
-			}
-			s.Void = false
-			// what is known of an older order says nothing of this one
-			d, ok := e.last.Drains[a.Name]
-			if ok && o.Kind == decide.KindDrain && !d.Order.Before(e.heed(o, now).Since) {
-				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(now)})
-			}
-		}
-		list = append(list, s)
-	}
-	slices.SortFunc(list, func(a, b OrderStatus) int { return cmp.Compare(a.key(), b.key()) })
 	return list
 }
 

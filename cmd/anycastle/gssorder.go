@@ -25,8 +25,9 @@ type answerOrderFlags struct {
 
 const answerOrderLong = `
 
-The order survives a restart and stands until another one about the answer, or its site, is given; show answer-order
-lists what stands. Given again it keeps its times; a new reason takes the place of the old one.`
+The order survives a restart and stands until another one about the same answer, or the same site, is given; show
+answer-order lists what stands. Given again it keeps its times; a new reason takes the place of the old one. Of an order
+about an answer and one about its site the one that asks for more counts: suspend before drain before activate.`
 
 // newAnswerOrders gives `answer NAME` of drain, suspend and activate, and `site SITE` of suspend, which only a site selector knows.
 func newAnswerOrders(e env) (drain, suspend, activate, suspendSite *cobra.Command) {
@@ -38,8 +39,8 @@ stands then. What one that is not heard gives is not known, so it is waited for;
 	suspend = newAnswerOrder(e, decide.KindSuspend, "answer NAME", "Have an answer not be given from now on",
 		`Gives the answer to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
 	activate = newAnswerOrder(e, decide.KindActivate, "answer NAME", "Undo an order about an answer",
-		`Has health decide again. It also ends a wait to fail back. An order about an answer that is in the config
-no more is removed.`)
+		`Has health decide again, unless there is an order about the answer's site. It also ends a wait to fail back. An order
+about an answer that is in the config no more is removed.`)
 	suspendSite = newAnswerOrder(e, decide.KindSuspend, "site SITE", "Have no answer of a site be given from now on",
 		`Gives the answers of the site to nobody from now on. Resolvers keep what they have for as long as its TTL says.`)
 	return drain, suspend, activate, suspendSite
@@ -104,6 +105,9 @@ func (f *answerOrderFlags) give(ctx context.Context, e env, o gss.Order) error {
 		fmt.Fprintf(e.stdout, "%s: %s stands already, for %s\n", orderAbout(kept.Order), kept.Kind, ago(kept.Since))
 	} else {
 		sayOrdered(e, orderAbout(kept.Order), string(kept.Kind), time.Time{})
+	}
+	for _, text := range kept.NotInForce {
+		fmt.Fprintf(e.stderr, "not in force: %s\n", text)
 	}
 	if !f.wait {
 		return nil

@@ -143,10 +143,15 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 			for _, v := range o.Others {
 				far = append(far, drainAt(v))
 			}
+			for _, text := range o.NotInForce {
+				far = append(far, "not in force: "+text)
+			}
 			if o.Void {
 				far = []string{"about nothing: " + isVoid(o.Order)}
 			}
-			return []string{orderAbout(o.Order), string(o.Kind), ago(o.Since), words(far), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-")}
+			return []string{
+				orderAbout(o.Order), string(o.Kind), ago(o.Since), cmp.Or(strings.Join(far, "; "), "-"), cmp.Or(o.By, "-"), cmp.Or(o.Why, "-"),
+			}
 		}),
 	})
 }

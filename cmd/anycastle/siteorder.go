@@ -60,7 +60,9 @@ stand at the end of the ladder.`)
 
 func newActivateSite(e env) *cobra.Command {
 	return (&siteOrderFlags{}).command(e, decide.KindActivate, "Undo an order about a site",
-		`Has health decide again about the VIPs of a site. It also forgives their flaps, and ends a wait to fail back.`)
+		`Has health decide again about the VIPs of a site. It also forgives their flaps, and ends a wait to fail back.
+
+At a site selector health decides again about the answers of the site, but for those with an order of their own.`)
 }
 
 func newAnnounce(e env) *cobra.Command {

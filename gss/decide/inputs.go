@@ -8,7 +8,7 @@ type Inputs struct {
 	Self     string              // this GSS's name among the vantages
 	Vantages map[string]Vantage  // all GSSes that there should be, heard or not; this one among them
 	Reports  map[string][]Report // by answer: what balancers say of it
-	Orders   map[string]Order    // by answer; the newest one about it or about its site
+	Orders   map[string]Order    // by answer; the one that counts of those about it and its site
 }
 
 // Vantage is what one GSS sees.

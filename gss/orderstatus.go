@@ -1,0 +1,76 @@
+package gss
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"anycastle/gss/decide"
+)
+
+// OrderStatus is an order to drain or suspend that stands, and how far it is if it is one to drain.
+type OrderStatus struct {
+	Order
+	Void       bool           `json:"void,omitempty"` // the config has nothing any more that it is about
+	Answers    []AnswerDrain  `json:"answers,omitempty"`
+	Others     []VantageDrain `json:"others,omitempty"`       // how far the other GSSes are
+	NotInForce []string       `json:"not_in_force,omitempty"` // for which answers, and why
+}
+
+// AnswerDrain is how far the drain of an answer is.
+type AnswerDrain struct {
+	Answer string `json:"answer"`
+	decide.Drain
+	Done bool `json:"done"` // no resolver that honours TTLs holds it any more
+}
+
+// Orders gives the orders that stand, by what they are about. One to activate has undone others, and does not stand.
+func (g *GSS) Orders() []OrderStatus {
+	e := g.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list, orders, config, now := []OrderStatus{}, e.orders(), &e.next.config, time.Now()
+	vantages := e.inputs(orders, now).Vantages
+	for _, o := range orders {
+		if o.Kind == decide.KindActivate {
+			continue
+		}
+		s := OrderStatus{Order: o, Void: config.knows(o) != nil, NotInForce: config.notInForce(o, orders)}
+		if o.Kind == decide.KindDrain {
+			s.Others = e.elsewhere(o, vantages, now)
+		}
+		for i := range config.Answers {
+			a := &config.Answers[i]
+			if o.Kind != decide.KindDrain || !o.isAbout(a) {
+				continue
+			}
+			// what is known of an older order says nothing of this one
+			by, _ := orders.of(config, a)
+			if d, ok := e.last.Drains[a.Name]; ok && !d.Order.Before(e.heed(by, now).Since) {
+				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(now)})
+			}
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b OrderStatus) int { return cmp.Compare(a.key(), b.key()) })
+	return list
+}
+
+// notInForce says for which of its answers another order counts instead of an order, and which.
+func (c *Config) notInForce(o Order, all orderList) (list []string) {
+	for i := range c.Answers {
+		a := &c.Answers[i]
+		if !o.isAbout(a) {
+			continue
+		}
+		switch other, ok := all.of(c, a); {
+		case !ok || other.key() == o.key() || other.Kind == decide.KindActivate:
+		case o.Answer != "":
+			list = append(list, fmt.Sprintf("%s of site %s counts; `anycastle activate site %[2]s` undoes it", other.Kind, other.Site))
+		default:
+			list = append(list, fmt.Sprintf("%s: %s of the answer counts; `anycastle activate answer %[1]s` undoes it", a.Name, other.Kind))
+		}
+	}
+	return list
+}
