@@ -34,29 +34,26 @@ type held struct {
 	number int64 // of the telling that said so
 }
 
-// drains gives how far this GSS is with the orders to drain that a decision has taken, by what they are about. The caller holds mu.
+// drains gives how far this GSS is with the orders to drain that a decision has taken, by what they are about, whatever else is
+// ordered about an answer. The caller holds mu.
 func (e *engine) drains(orders orderList) map[string]held {
 	all, config := map[string]held{}, &e.inForce().next.config
 	for key, o := range orders {
 		if o.Kind != decide.KindDrain {
 			continue
 		}
-		is, known := held{since: o.Since}, true
+		is := held{since: o.Since}
 		for i := range config.Answers {
-			a := &config.Answers[i]
-			if by, _ := orders.of(config, a); by.key() != key {
+			if !o.isAbout(&config.Answers[i]) {
 				continue
 			}
-			d, ok := e.last.Drains[a.Name]
-			known = known && ok
+			d := e.last.Drains[config.Answers[i].Name]
 			is.given = is.given || d.Given
 			if d.Clear.After(is.until) {
 				is.until = d.Clear
 			}
 		}
-		if known {
-			all[strings.TrimPrefix(key, orderPrefix)] = is
-		}
+		all[strings.TrimPrefix(key, orderPrefix)] = is
 	}
 	return all
 }

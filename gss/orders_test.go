@@ -156,6 +156,71 @@ func TestOrdersAboutNothing(t *testing.T) {
 	}
 }
 
+// The drain of a site ends whatever the state of its answers is, and whatever is ordered about one of them.
+func TestDrainOfASiteEnds(t *testing.T) {
+	for name, tc := range map[string]struct {
+		out   []string
+		last  []string // what is out too, later
+		order Order    // given before the drain has ended
+		ends  bool
+	}{
+		"its answer is activated":       {order: Order{Kind: decide.KindActivate, Answer: "smtp-east"}, ends: true},
+		"its answer is suspended":       {order: Order{Kind: decide.KindSuspend, Answer: "smtp-east"}, ends: true},
+		"its answer drains of itself":   {order: Order{Kind: decide.KindDrain, Answer: "smtp-east"}, ends: true},
+		"its answer is out":             {out: []string{east}, ends: true},
+		"nothing else works":            {out: []string{west}},
+		"nothing works":                 {out: []string{west}, last: []string{east, west}},
+		"nothing works, it's suspended": {out: []string{west}, order: Order{Kind: decide.KindSuspend, Answer: "smtp-east"}, ends: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := startProbing(t)
+				defer p.end()
+				p.after(time.Second)
+				p.sites.set(tc.out...)
+				p.after(2 * time.Second)
+				if tc.last != nil {
+					p.sites.set(tc.last...)
+					p.after(2 * time.Second)
+				}
+				give := func(o Order) {
+					t.Helper()
+					if _, err := p.engine.order(o); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				drained := func() AnswerDrain {
+					t.Helper()
+					for _, o := range p.Orders() {
+						if o.Site == "east" && len(o.Answers) == 1 {
+							return o.Answers[0]
+						}
+					}
+					t.Fatalf("orders are %+v", p.Orders())
+					return AnswerDrain{}
+				}
+				give(Order{Kind: decide.KindDrain, Site: "east"})
+				if d := drained(); d.Done || len(d.Only) > 0 {
+					t.Errorf("at once: %+v", d)
+				}
+				p.after(time.Second)
+				if tc.order.Kind != "" {
+					give(tc.order)
+				}
+				p.after(time.Second)
+				if d := drained(); d.Done {
+					t.Errorf("after two seconds: %+v", d)
+				}
+				p.after(time.Minute)
+				if d := drained(); d.Done != tc.ends || tc.ends != (len(d.Only) == 0) {
+					t.Errorf("in the end: %+v", d)
+				}
+			})
+		})
+	}
+}
+
 // Of an order about an answer and one about its site, the one that asks for more counts, whichever is newer.
 func TestOrdersAboutAnAnswerAndItsSite(t *testing.T) {
 	cfg := mustDecode(t, nodeFile)

@@ -38,18 +38,7 @@ func (g *GSS) Orders() []OrderStatus {
 		}
 		s := OrderStatus{Order: o, Void: config.knows(o) != nil, NotInForce: config.notInForce(o, orders)}
 		if o.Kind == decide.KindDrain {
-			s.Others = e.elsewhere(o, vantages, now)
-		}
-		for i := range config.Answers {
-			a := &config.Answers[i]
-			if o.Kind != decide.KindDrain || !o.isAbout(a) {
-				continue
-			}
-			// what is known of an older order says nothing of this one
-			by, _ := orders.of(config, a)
-			if d, ok := e.last.Drains[a.Name]; ok && !d.Order.Before(e.heed(by, now).Since) {
-				s.Answers = append(s.Answers, AnswerDrain{a.Name, d, d.Done(now)})
-			}
+			s.Answers, s.Others = e.answerDrains(o, orders, now), e.elsewhere(o, vantages, now)
 		}
 		list = append(list, s)
 	}
@@ -71,6 +60,25 @@ func (c *Config) notInForce(o Order, all orderList) (list []string) {
 		default:
 			list = append(list, fmt.Sprintf("%s: %s of the answer counts; `anycastle activate answer %[1]s` undoes it", a.Name, other.Kind))
 		}
+	}
+	return list
+}
+
+// answerDrains says how far an order to drain is with each of its answers, by the order about it that counts; nothing if the last
+// decision has not taken all of them. The caller holds mu.
+func (e *engine) answerDrains(o Order, orders orderList, now time.Time) (list []AnswerDrain) {
+	config := &e.next.config
+	for i := range config.Answers {
+		a := &config.Answers[i]
+		if !o.isAbout(a) {
+			continue
+		}
+		by, _ := orders.of(config, a)
+		d, ok := e.last.Drains[a.Name]
+		if !ok || !d.Order.Equal(e.heed(by, now).Since) {
+			return nil
+		}
+		list = append(list, AnswerDrain{a.Name, d, d.Done(now)})
 	}
 	return list
 }

@@ -131,11 +131,8 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 		if !ok {
 			return fmt.Errorf("another order has taken the place of this one about %s; `anycastle show answer-order` lists what stands", orderAbout(o))
 		}
-		switch {
-		case is.Void:
+		if is.Void {
 			return errors.New(isVoid(o))
-		case len(is.Answers) == 0 && len(said) > 0:
-			return fmt.Errorf("newer orders about its answers have taken the place of this one about %s", orderAbout(o))
 		}
 		done := true
 		for _, a := range is.Answers {

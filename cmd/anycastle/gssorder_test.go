@@ -102,8 +102,6 @@ func TestAnswerDrainWaits(t *testing.T) {
 		{"not at all where nobody can hold it", []gss.OrderStatus{done}, drained, ""},
 		{"not when the config has it no more", []gss.OrderStatus{unheard, {Void: true}}, "",
 			"nothing in the config is called site east any more; `anycastle activate site east` removes the order"},
-		{"not after newer orders about its answers", []gss.OrderStatus{drain(decide.Drain{Only: []string{"smtp"}}, false), unheard},
-			"smtp-east: given on, as nothing else works for the rules smtp\n", "newer orders about its answers have taken the place"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"anycastle/gss"
 	"anycastle/gss/decide"
@@ -233,6 +234,8 @@ func drainOf(a gss.AnswerDrain) string {
 		return fmt.Sprintf("%s: given on, as nothing else works for the rules %s", a.Answer, words(a.Only))
 	case a.Done:
 		return a.Answer + ": drained, no resolver can hold it any more"
+	case !time.Now().Before(a.From):
+		return fmt.Sprintf("%s: given no more, held by resolvers for %s", a.Answer, in(a.Clear))
 	}
 	return fmt.Sprintf("%s: given for %s, held by resolvers for %s", a.Answer, in(a.From), in(a.Clear))
 }

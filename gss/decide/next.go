@@ -13,7 +13,6 @@ type decider struct {
 	was      State
 	state    State // the next
 	verdicts map[string]AnswerVerdict
-	draining map[string]Order // answers with an order to drain, in force or not yet
 	wake     []time.Time
 }
 
@@ -21,7 +20,7 @@ type decider struct {
 // What is no longer in the config is forgotten.
 func Next(was State, in Inputs, now time.Time) (State, Decision) {
 	d := &decider{
-		in: &in, moment: now, now: now.Round(0).UTC(), was: was, verdicts: map[string]AnswerVerdict{}, draining: map[string]Order{},
+		in: &in, moment: now, now: now.Round(0).UTC(), was: was, verdicts: map[string]AnswerVerdict{},
 		state: State{was.Generation, in.Config.Digest, map[string]AnswerState{}, map[string]RuleState{}},
 	}
 	for i := range in.Config.Answers {
@@ -44,8 +43,10 @@ func Next(was State, in Inputs, now time.Time) (State, Decision) {
 	}
 	d.hold(was.Rules)
 	d.hold(d.state.Rules)
-	for name, order := range d.draining {
-		out.Drains[name] = d.drain(name, order)
+	for name := range d.verdicts {
+		if o := in.Orders[name]; o.Kind == KindDrain || o.Kind == KindSuspend {
+			out.Drains[name] = d.drain(name, o)
+		}
 	}
 	out.Generation, out.wake = d.state.Generation, d.wake
 	return d.state, out
@@ -95,16 +96,14 @@ func (d *decider) ttl(r *Rule, ttl time.Duration) time.Duration {
 					ttl = min(ttl, c.ShortTTL)
 				}
 			}
-			if _, ok := d.draining[name]; ok {
-				ttl = d.untilDrain(d.state.Answers[name].DrainFrom, ttl)
-			}
+			ttl = d.untilDrain(d.state.Answers[name].DrainFrom, ttl)
 		}
 	}
 	return max(time.Second, ttl.Truncate(time.Second))
 }
 
-// untilDrain shrinks a TTL as a drain comes near, such that what is given until the next decision expires by then; but for the
-// last second, since no TTL is less than one.
+// untilDrain shrinks a TTL as a drain comes near, if one does, such that what is given until the next decision expires by then; but
+// for the last second, since no TTL is less than one.
 func (d *decider) untilDrain(from time.Time, ttl time.Duration) time.Duration {
 	left := from.Sub(d.now)
 	if left <= 0 {
@@ -134,10 +133,13 @@ func (d *decider) hold(rules map[string]RuleState) {
 	}
 }
 
-// drain says how far the drain of an answer is.
+// drain says how far the drain of an answer is, by an order to drain or to suspend it.
 func (d *decider) drain(answer string, o Order) Drain {
 	s := d.state.Answers[answer]
 	drain := Drain{Order: o.Since, From: s.DrainFrom, Clear: s.held(), Why: o.String()}
+	if o.Kind == KindSuspend {
+		drain.From = earlier(o.Since, d.now)
+	}
 	var rules []string
 	for i := range d.in.Config.Rules {
 		name := d.in.Config.Rules[i].Name

@@ -104,7 +104,6 @@ func (d *decider) heat(s *AnswerState, v *AnswerVerdict) {
 func (d *decider) obey(a *Answer, said balancers, s *AnswerState, v *AnswerVerdict) {
 	order, pending := d.in.Orders[a.Name], false
 	if order.Kind == KindDrain {
-		d.draining[a.Name] = order
 		s.DrainFrom = d.drainFrom(a.Name, order, s, v.Place)
 		s.DrainOf, pending = order.Since, d.pending(s.DrainFrom)
 	} else {

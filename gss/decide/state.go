@@ -151,7 +151,7 @@ const (
 // Works says whether the answers are believed to work.
 func (b Basis) Works() bool { return b != LastGood && b != WholeGroup }
 
-// Drain is how far an answer's drain is.
+// Drain is how far an answer's drain is. One that is suspended drains too, of what was given before.
 type Drain struct {
 	Order time.Time `json:"order"`          // when it was given
 	From  time.Time `json:"from"`           // the answer is given until then
