@@ -124,8 +124,11 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 	said, there := map[string]string{}, map[string]string{}
 	for {
 		var orders []gss.OrderStatus
-		if err := daemon.Get(ctx, f.runDir, "gss", "/v1/answer-order", &orders); err != nil {
+		if err := daemon.Get(ctx, f.runDir, "gss", "/v1/answer-order", &orders); err != nil && ctx.Err() == nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			return interrupted(orderAbout(o))
 		}
 		is, ok := findOrder(orders, o)
 		if !ok {
@@ -156,7 +159,6 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not drained yet: %w", orderAbout(o), ctx.Err())
 		case <-tick.C:
 		}
 	}

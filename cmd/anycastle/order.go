@@ -135,8 +135,11 @@ func (f *orderFlags) await(ctx context.Context, e env, o lb.Order) error {
 	said, begun := "", false
 	for asked := 1; ; asked++ {
 		var drains []lb.DrainStatus
-		if err := daemon.Get(ctx, f.runDir, "lb", "/v1/drain", &drains); err != nil {
+		if err := daemon.Get(ctx, f.runDir, "lb", "/v1/drain", &drains); err != nil && ctx.Err() == nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			return interrupted(o.Farm + "/" + o.Real)
 		}
 		d, ok := findDrain(drains, o)
 		begun = begun || ok
@@ -155,10 +158,14 @@ func (f *orderFlags) await(ctx context.Context, e env, o lb.Order) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s/%s is still draining: %w", o.Farm, o.Real, ctx.Err())
 		case <-tick.C:
 		}
 	}
+}
+
+// interrupted ends a wait for an order about something.
+func interrupted(about string) error {
+	return fmt.Errorf("interrupted; the order stands, `anycastle activate %s` undoes it", about)
 }
 
 // tellLost names the balancers that nothing is known of: they may send the real something all the same.

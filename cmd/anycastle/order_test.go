@@ -146,3 +146,14 @@ func TestDrainTellsOfLostBalancers(t *testing.T) {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
 }
+
+// Whoever interrupts a wait is told that the order stands.
+func TestInterruptedDrain(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	f := startFakeLB(t, draining(3), func(o lb.Order) []lb.DrainStatus { interrupt(); return draining(3)(o) })
+	flags := orderFlags{runDir: f.dir, wait: true, poll: time.Millisecond}
+	err := flags.give(ctx, env{stdout: &bytes.Buffer{}}, lb.Order{Farm: "smtp", Real: "mx1", Kind: lb.KindDrain})
+	if want := "interrupted; the order stands, `anycastle activate smtp/mx1` undoes it"; err == nil || err.Error() != want {
+		t.Errorf("it ends with %v, want %s", err, want)
+	}
+}

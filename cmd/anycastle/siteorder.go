@@ -168,9 +168,15 @@ func (f *siteOrderFlags) await(ctx context.Context, e env, o inject.Order) error
 		var all []inject.AnnouncementStatus
 		var sites []inject.SiteStatus
 		for path, into := range map[string]any{"/v1/site-order": &orders, "/v1/announcement": &all, "/v1/site": &sites} {
-			if err := daemon.Get(ctx, f.runDir, "lb", path, into); err != nil {
+			if err := daemon.Get(ctx, f.runDir, "lb", path, into); err != nil && ctx.Err() == nil {
 				return err
 			}
+		}
+		if ctx.Err() != nil && o.VIP.IsValid() {
+			return interrupted(fmt.Sprintf("site %s --vip %v", o.Site, o.VIP.Addr()))
+		}
+		if ctx.Err() != nil {
+			return interrupted("site " + o.Site)
 		}
 		if !stands(orders, o) {
 			return fmt.Errorf("another order has taken the place of this one about %s; `anycastle show site-order` lists what stands", siteTitle(o))
@@ -189,7 +195,6 @@ func (f *siteOrderFlags) await(ctx context.Context, e env, o inject.Order) error
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not withdrawn yet: %w", siteTitle(o), ctx.Err())
 		case <-tick.C:
 		}
 	}
