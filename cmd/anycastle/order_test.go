@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -36,6 +36,13 @@ func startFakeLB(t *testing.T, looks ...func(o lb.Order) []lb.DrainStatus) *fake
 		Handlers: map[string]http.HandlerFunc{"POST /v1/order": f.take},
 		Status:   map[string]func() any{"/v1/drain": f.drains, "/v1/peer-lb": func() any { return f.peers }},
 	}
+	runFake(t, p)
+	return f
+}
+
+// runFake runs a process until the test ends, and waits until it answers.
+func runFake(t *testing.T, p daemon.Process) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- daemon.Run(ctx, p) }()
@@ -48,8 +55,9 @@ func startFakeLB(t *testing.T, looks ...func(o lb.Order) []lb.DrainStatus) *fake
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.After(10 * time.Second); ; {
-		if _, err := os.Stat(daemon.SocketPath(f.dir, "lb")); err == nil {
-			return f
+		if c, err := net.Dial("unix", daemon.SocketPath(p.RunDir, p.Role)); err == nil {
+			c.Close()
+			return
 		}
 		select {
 		case <-tick.C:
