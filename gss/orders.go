@@ -66,6 +66,7 @@ type Taken struct {
 	Order
 	Stood      bool     `json:"stood,omitempty"`        // it was given before, and keeps its times
 	NotInForce []string `json:"not_in_force,omitempty"` // for which answers, and why
+	Alone      []string `json:"alone,omitempty"`        // rules for which nothing works but what is taken away
 }
 
 // order takes an order. Of those about an answer the last one counts, and of those about a site. It gives it as it is kept; but
@@ -107,7 +108,8 @@ func (e *engine) order(o Order) (Taken, error) {
 		e.came[o.key()] = sighting{o.Since, now}
 	}
 	e.log.Info("order taken", "answer", o.Answer, "site", o.Site, "kind", o.Kind, "start", o.Start, "by", o.By, "why", o.Why)
-	taken.NotInForce = config.notInForce(taken.Order, e.orders())
+	all := e.orders()
+	taken.NotInForce, taken.Alone = config.notInForce(taken.Order, all), e.alone(taken.Order, all)
 	return taken, nil
 }
 

@@ -2,6 +2,7 @@ package gss
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -267,6 +268,26 @@ func TestOrdersAboutAnAnswerAndItsSite(t *testing.T) {
 				t.Errorf("of the other is said %q", list)
 			}
 		})
+	}
+}
+
+// Who takes away what alone works is told of the rules.
+func TestOrderThatLeavesNothing(t *testing.T) {
+	for _, tc := range []struct {
+		failing []string
+		o       Order
+		want    []string
+	}{
+		{nil, Order{Kind: decide.KindDrain, Site: "east"}, nil},
+		{nil, Order{Kind: decide.KindSuspend, Answer: "smtp-west"}, []string{"lab"}}, // its group is smtp-west alone
+		{[]string{"smtp-west"}, Order{Kind: decide.KindDrain, Site: "east"}, []string{"smtp", "mx"}},
+		{[]string{"smtp-west"}, Order{Kind: decide.KindActivate, Site: "east"}, nil},
+		{[]string{"smtp-east"}, Order{Kind: decide.KindDrain, Site: "west"}, []string{"lab", "smtp", "mx"}},
+	} {
+		d := newDeciding(t, nodeFile, tc.failing...)
+		if taken, err := d.engine.order(tc.o); err != nil || !slices.Equal(taken.Alone, tc.want) {
+			t.Errorf("with %q out %+v leaves nothing to %q, %v", tc.failing, tc.o, taken.Alone, err)
+		}
 	}
 }
 

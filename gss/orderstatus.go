@@ -82,3 +82,23 @@ func (e *engine) answerDrains(o Order, orders orderList, now time.Time) (list []
 	}
 	return list
 }
+
+// alone gives the rules for which nothing works but what an order takes away, or another did. The caller holds mu.
+func (e *engine) alone(o Order, all orderList) (rules []string) {
+	if o.Kind == decide.KindActivate || e.last.Generation == 0 {
+		return nil
+	}
+	c := &e.next.config
+	for i := range c.Rules {
+		answers := c.answersOf(&c.Rules[i])
+		others := slices.ContainsFunc(answers, func(a *Answer) bool {
+			by, ok := all.of(c, a)
+			held := ok && by.Kind != decide.KindActivate
+			return !held && slices.Contains([]decide.Place{decide.Serving, decide.Hot, decide.Waiting}, e.last.Answers[a.Name].Place)
+		})
+		if !others && slices.ContainsFunc(answers, o.isAbout) {
+			rules = append(rules, c.Rules[i].Name)
+		}
+	}
+	return rules
+}

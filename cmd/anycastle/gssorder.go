@@ -109,6 +109,12 @@ func (f *answerOrderFlags) give(ctx context.Context, e env, o gss.Order) error {
 	for _, text := range kept.NotInForce {
 		fmt.Fprintf(e.stderr, "not in force: %s\n", text)
 	}
+	if len(kept.Alone) > 0 {
+		fmt.Fprintf(e.stderr, "nothing else works for the rules %s: %s\n", words(kept.Alone), map[decide.Kind]string{
+			decide.KindDrain:   "their clients are given it on until something does",
+			decide.KindSuspend: "their clients are given what does not work until something does",
+		}[kept.Kind])
+	}
 	if !f.wait {
 		return nil
 	}
@@ -144,6 +150,9 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 			if said[a.Answer] != stage {
 				fmt.Fprintln(e.stdout, drainOf(a))
 				said[a.Answer] = stage
+				if len(a.Only) > 0 {
+					fmt.Fprintln(e.stdout, "this will not end until another answer of these rules works; Ctrl-C leaves the order standing")
+				}
 			}
 		}
 		for _, v := range is.Others {

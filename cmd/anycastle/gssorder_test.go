@@ -24,6 +24,8 @@ type fakeGSS struct {
 	mu    sync.Mutex
 	order gss.Order
 	looks []gss.OrderStatus // without the order
+	alone []string          // is said of the order when it is taken
+	last  func()            // (optional) is called at each look that finds the last
 }
 
 func startFakeGSS(t *testing.T, looks ...gss.OrderStatus) *fakeGSS {
@@ -39,29 +41,10 @@ func startFakeGSS(t *testing.T, looks ...gss.OrderStatus) *fakeGSS {
 				return o, nil
 			}),
 		},
-		Status: map[string]func() any{"/v1/answer-order": f.orders, "/v1/server": func() any { return nil }},
+		Status: map[string]func() any{"/v1/answer-order": f.orders},
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- daemon.Run(ctx, p) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(10 * time.Second); ; {
-		if daemon.Get(ctx, f.dir, "gss", "/v1/server", new(any)) == nil {
-			return f
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("the fake does not listen")
-		}
-	}
+	runFake(t, p)
+	return f
 }
 
 func (f *fakeGSS) take(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +52,7 @@ func (f *fakeGSS) take(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	err := json.NewDecoder(r.Body).Decode(&f.order)
 	f.order.Since = time.Now().UTC()
-	if err = errors.Join(err, json.NewEncoder(w).Encode(f.order)); err != nil {
+	if err = errors.Join(err, json.NewEncoder(w).Encode(gss.Taken{Order: f.order, Alone: f.alone})); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }
@@ -81,6 +64,8 @@ func (f *fakeGSS) orders() any {
 	look.Order = f.order
 	if len(f.looks) > 1 {
 		f.looks = f.looks[1:]
+	} else if f.last != nil {
+		f.last()
 	}
 	return []gss.OrderStatus{look}
 }
@@ -98,7 +83,8 @@ func TestAnswerDrainWaits(t *testing.T) {
 		err   string
 	}{
 		{"until it is done", []gss.OrderStatus{unheard, drain(decide.Drain{Given: true, Only: []string{"smtp"}}, false), done},
-			"smtp-east: given on, as nothing else works for the rules smtp\n" + drained, ""},
+			"smtp-east: given on, as nothing else works for the rules smtp\n" +
+				"this will not end until another answer of these rules works; Ctrl-C leaves the order standing\n" + drained, ""},
 		{"not at all where nobody can hold it", []gss.OrderStatus{done}, drained, ""},
 		{"not when the config has it no more", []gss.OrderStatus{unheard, {Void: true}}, "",
 			"nothing in the config is called site east any more; `anycastle activate site east` removes the order"},
@@ -168,5 +154,28 @@ func TestForgetVantage(t *testing.T) {
 	code, _, errs = outcome(t, "forget", "vantage", "gss-west", "--run-dir", f.dir)
 	if code == 0 || !strings.Contains(errs, "gss-west is heard") {
 		t.Errorf("one that is heard: exit %d, %q", code, errs)
+	}
+}
+
+// A drain that cannot end says so when it is given and while it is waited for, and an interruption says what stands.
+func TestDrainWithoutAnEnd(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	on := gss.OrderStatus{Answers: []gss.AnswerDrain{{Answer: "smtp-east", Drain: decide.Drain{Given: true, Only: []string{"smtp", "mx"}}}}}
+	f := startFakeGSS(t, on, on, on)
+	f.alone, f.last = []string{"smtp", "mx"}, interrupt
+	var out, errs bytes.Buffer
+	flags := answerOrderFlags{runDir: f.dir, wait: true, poll: time.Millisecond}
+	err := flags.give(ctx, env{stdout: &out, stderr: &errs}, gss.Order{Kind: decide.KindDrain, Site: "east"})
+	if err == nil || err.Error() != "interrupted; the order stands, `anycastle activate site east` undoes it" {
+		t.Errorf("it ends with %v", err)
+	}
+	if want := "site east: drain ordered\nsmtp-east: given on, as nothing else works for the rules smtp, mx\n"; !strings.HasPrefix(out.String(), want) {
+		t.Errorf("it says\n%s", &out)
+	}
+	if n := strings.Count(out.String(), "this will not end until another answer of these rules works; Ctrl-C leaves the order standing"); n != 1 {
+		t.Errorf("it says %d times that there is no end:\n%s", n, &out)
+	}
+	if !strings.Contains(errs.String(), "nothing else works for the rules smtp, mx") {
+		t.Errorf("it warns of %q", &errs)
 	}
 }
