@@ -180,6 +180,10 @@ func TestSteeringComplaints(t *testing.T) {
 		"record not a rule's": {"{MX: \"{order} {target}\"", "{NS: \"{target}\"", `42: gss.rules[2].records.NS: NS records are not a rule's to make`},
 		"record data":         {"\"{order} {target}\"", "\"{target}\"", `42: gss.rules[2].records.MX: no data of a MX record`},
 		"record of address":   {"MX: \"{order} {target}\"", "A: \"203.0.113.1\"", `42: gss.rules[2].records.A: the data of A and AAAA is {address}`},
+		"placeholder":         {"\"{order} {target}\"", "\"{order} {tarjet}.\"", `42: gss.rules[2].records.MX: no placeholder {tarjet}; did you mean {target}?`},
+		"placeholder open":    {"\"{order} {target}\"", "\"{order} {target\"", `42: gss.rules[2].records.MX: no placeholder {; known here: {target}, {order}, {weight}`},
+		"placeholder shut":    {"\"{order} {target}\"", "\"{order} {target}}\"", `42: gss.rules[2].records.MX: no placeholder };`},
+		"placeholder nested":  {"\"{order} {target}\"", "\"{order} {{target}}\"", `42: gss.rules[2].records.MX: no placeholder { };`},
 		"no target":           {"      target: mx-west.example.org\n", "", `gss.rules[2].records.MX: smtp-west has no target; give it one, such as mx-west.example.org`},
 		"load":                {"  name: gss-east", "  load: {enter: 50}", `2: gss.load.leave: 75 is not from 1 to enter`},
 		"slew":                {"  name: gss-east", "  load: {slew: 0}", `2: gss.load.slew: 0 is no percentage`},
@@ -194,6 +198,13 @@ func TestTargetMissingInALaterClause(t *testing.T) {
 	const want = `41: gss.rules[2].records.MX: smtp-east has no target; give it one, such as mx-east.example.org`
 	if _, err := decode(text); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("complaint is\n%v\nwant\n%s", err, want)
+	}
+}
+
+// The braces of a dohpath are its own.
+func TestPathOfATemplate(t *testing.T) {
+	if _, err := decode(strings.Replace(nodeFile, "alpn=h2 ", "alpn=h2 dohpath=/q{?dns} ", 1)); err != nil {
+		t.Errorf("a path is refused: %v", err)
 	}
 }
 

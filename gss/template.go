@@ -16,6 +16,27 @@ import (
 // fromAddresses is what the records of a rule say where an answer's addresses are meant: they are the data of A and AAAA.
 const fromAddresses = "{address}"
 
+// placeholders are what the data of other types may have an answer's own in the place of.
+var placeholders = []string{"{target}", "{order}", "{weight}", "{ipv4hint}", "{ipv6hint}"}
+
+// pathVariable is what the dohpath of SVCB has braces for (RFC 9461 section 5).
+const pathVariable = "{?dns}"
+
+// unknownPlaceholder finds braces in a template that nothing takes the place of, with what is between them; empty: there are none.
+func unknownPlaceholder(text string) string {
+	for _, p := range append([]string{pathVariable}, placeholders...) {
+		text = strings.ReplaceAll(text, p, " ")
+	}
+	i := strings.IndexAny(text, "{}")
+	if i < 0 {
+		return ""
+	}
+	if n := strings.IndexByte(text[i:], '}'); n > 0 {
+		return text[i : i+n+1]
+	}
+	return text[i : i+1]
+}
+
 // notForRules are types that no rule makes: they are of the zone, or of signing it.
 var notForRules = []uint16{
 	dns.TypeSOA, dns.TypeNS, dns.TypeCNAME, dns.TypeDNAME, dns.TypeDS, dns.TypeDNSKEY, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3,
@@ -36,6 +57,10 @@ func (c *Config) checkTemplates(r *Rule, at config.Cursor) {
 			continue
 		case (t == dns.TypeA || t == dns.TypeAAAA) != (text == fromAddresses):
 			at.Errorf("the data of A and AAAA is %s, and that of other types is not", fromAddresses)
+			continue
+		}
+		if bad := unknownPlaceholder(text); bad != "" && text != fromAddresses {
+			at.Errorf("no placeholder %s%s", bad, suggest(bad, placeholders))
 			continue
 		}
 		for _, a := range c.answersOf(r) {
