@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 
+	"anycastle/gss/decide"
 	"anycastle/gss/message"
+	"anycastle/gss/zone"
 )
 
 // Question is what `explain name` asks.
@@ -18,111 +21,241 @@ type Question struct {
 	From netip.Addr `json:"from"` // the client, or its network's address
 }
 
-// Row is one line of an explanation.
-type Row struct {
-	What string `json:"what"`
-	Says string `json:"says"`
+// Explanation says why a client is answered so at this moment.
+type Explanation struct {
+	Question
+	Zone       *ExplainedZone  `json:"zone,omitempty"` // missing: none of ours has the name
+	Lists      []string        `json:"lists"`          // of clients that have this one
+	Rules      []ExplainedRule `json:"rules"`          // for the name and type, in order: those that are for others, and the one that counts
+	Why        string          `json:"why,omitempty"`  // no rule counts
+	Generation uint64          `json:"generation"`
+	Scope      netip.Prefix    `json:"scope,omitzero"` // the network that the answer is for (RFC 7871); missing: for all
+	Reply      ExplainedReply  `json:"reply"`
+}
+
+// ExplainedZone is the zone that answers.
+type ExplainedZone struct {
+	Name   string `json:"name"`
+	Serial uint32 `json:"serial"`
+	Absent bool   `json:"absent,omitempty"` // a secondary of which nothing was transferred yet, or that has expired; it has no serial
+}
+
+// ExplainedRule is a rule for the name and type.
+type ExplainedRule struct {
+	Rule     string            `json:"rule"`
+	Name     string            `json:"name"` // that it answers for: where aliases lead, or one whose addresses come along
+	Type     string            `json:"type"`
+	Counts   bool              `json:"counts"` // the rest is of the rule that does
+	Sources  []string          `json:"sources,omitempty"`
+	Clause   int               `json:"clause,omitempty"` // from 1
+	Basis    decide.Basis      `json:"basis,omitempty"`
+	Balance  decide.Method     `json:"balance,omitempty"`
+	Family   string            `json:"family,omitempty"`    // A or AAAA: only answers that have such records count
+	OfFamily []string          `json:"of_family,omitempty"` // these answers
+	Near     string            `json:"near,omitempty"`      // list of the clients that the choice is for
+	Why      string            `json:"why,omitempty"`
+	Choices  []ExplainedChoice `json:"choices,omitempty"`
+	TTL      uint32            `json:"ttl_seconds,omitempty"`
+	Empty    string            `json:"empty,omitempty"` // why the choice gives no record of the type
+}
+
+// ExplainedChoice is what a share of clients is answered with.
+type ExplainedChoice struct {
+	Answers []ExplainedAnswer `json:"answers"`
+	Of1000  int               `json:"of_1000"`
+	This    bool              `json:"this"` // this client is of them; where clients are told apart by chance or in turn, it may be
+}
+
+// ExplainedAnswer is an answer, and where it stands.
+type ExplainedAnswer struct {
+	Answer   string       `json:"answer"`
+	Place    decide.Place `json:"place"`
+	Why      string       `json:"why"`
+	Headroom *float64     `json:"headroom,omitempty"` // of its capacity, 0 to 1; missing when no balancer says
+}
+
+// ExplainedReply is what the client gets.
+type ExplainedReply struct {
+	Rcode         string           `json:"rcode"`
+	Authoritative bool             `json:"authoritative"`
+	Records       []string         `json:"records"`
+	Errors        []ExplainedError `json:"errors"` // RFC 8914
+}
+
+// ExplainedError is an extended error.
+type ExplainedError struct {
+	Code uint16 `json:"code"`
+	Name string `json:"name"`
+	Text string `json:"text,omitempty"`
 }
 
 // Explain says why a client is answered so at this moment. Where a balance method gives clients in turn or by chance, the answer is
 // one of those that are possible.
-func (g *GSS) Explain(question Question) ([]Row, error) {
+func (g *GSS) Explain(question Question) (Explanation, error) {
 	name, err := canonical(question.Name)
 	if err != nil {
-		return nil, err
+		return Explanation{}, err
 	}
 	rrtype, ok := dns.StringToType[strings.ToUpper(question.Type)]
 	if !ok {
-		return nil, fmt.Errorf("no record type is called %q", question.Type)
+		return Explanation{}, fmt.Errorf("no record type is called %q", question.Type)
 	}
 	if !question.From.IsValid() {
-		return nil, errors.New("from whom is asked? give an address")
+		return Explanation{}, errors.New("from whom is asked? give an address")
 	}
 	now := g.engine.current.Load()
 	if now == nil {
-		return nil, ErrNotReady
+		return Explanation{}, ErrNotReady
 	}
 	q := &message.Query{Name: name, Question: dns.Question{Name: dns.Fqdn(question.Name), Qtype: rrtype, Qclass: dns.ClassINET}}
 	a := &answerer{now: now, client: question.From.Unmap()}
-	m, x := a.answer(q)
-	rows := []Row{{"query", fmt.Sprintf("%s %s from %v", bare(name), dns.Type(rrtype), question.From)}}
-	add := func(what, format string, args ...any) { rows = append(rows, Row{what, fmt.Sprintf(format, args...)}) }
-	if z := now.zones.Find(name, rrtype); z != nil {
-		add("zone", "%s, serial %d", bare(z.Origin()), z.Serial())
-	} else {
-		add("zone", "none of ours has it")
+	m, extras := a.answer(q)
+	x := Explanation{
+		Question: Question{bare(name), dns.Type(rrtype).String(), question.From}, Lists: []string{}, Rules: []ExplainedRule{},
+		Generation: now.generation,
+		Reply: ExplainedReply{
+			Rcode: dns.RcodeToString[m.Rcode], Authoritative: m.Authoritative, Records: []string{}, Errors: []ExplainedError{},
+		},
 	}
-	g.explainRules(a, name, rrtype, add)
-	add("generation", "%d", now.generation)
-	if x.Scope > 0 {
-		add("scope", "the answer is for %v", netip.PrefixFrom(a.client, x.Scope).Masked())
+	for _, e := range extras.Errors {
+		x.Reply.Errors = append(x.Reply.Errors, ExplainedError{e.Code, dns.ExtendedErrorCodeToString[e.Code], e.Text})
 	}
-	add("reply", "%s%s", dns.RcodeToString[m.Rcode], map[bool]string{true: ", authoritative"}[m.Authoritative])
 	for _, rr := range m.Answer {
-		add("answer", "%s", strings.ReplaceAll(rr.String(), "\t", " "))
+		x.Reply.Records = append(x.Reply.Records, strings.ReplaceAll(rr.String(), "\t", " "))
 	}
-	for _, e := range x.Errors {
-		add("extended error", "%d (%s) %s", e.Code, dns.ExtendedErrorCodeToString[e.Code], e.Text)
+	if extras.Scope > 0 {
+		x.Scope = netip.PrefixFrom(a.client, extras.Scope).Masked()
 	}
-	return rows, a.failed
+	if z := now.zones.Find(name, rrtype); z != nil {
+		x.Zone = &ExplainedZone{bare(z.Origin()), z.Serial(), now.absent[z.Origin()]}
+		if x.Zone.Absent {
+			x.Zone.Serial = 0
+		}
+		x.explain(g.engine, a, z, rrtype)
+	}
+	return x, a.failed
 }
 
-// explainRules says which rules had a part, and why not those before them.
-func (g *GSS) explainRules(a *answerer, name string, rrtype uint16, add func(what, format string, args ...any)) {
-	e := g.engine
+// explain says which rules had a part, and why not those before them.
+func (x *Explanation) explain(e *engine, a *answerer, z *zone.Zone, rrtype uint16) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rules := a.now.rules
 	class, _ := rules.classes.lookup(a.client)
-	var lists []string
 	for i, has := range rules.classes.lists[class] {
 		if has {
-			lists = append(lists, rules.config.Sources[i].Name)
+			x.Lists = append(x.Lists, rules.config.Sources[i].Name)
 		}
 	}
-	if len(lists) > 0 {
-		add("client", "is on the lists %s", strings.Join(lists, ", "))
+	found := z.Lookup(x.Name, rrtype, nil)
+	owner := dns.CanonicalName(found.Name) // where aliases lead
+	for _, w := range found.Wildcards {
+		if w.Name == found.Name {
+			owner = dns.CanonicalName(w.Source)
+		}
 	}
-	for _, i := range rules.names[name][rrtype] {
+	for _, i := range rules.names[owner][rrtype] {
 		if r := &rules.rules[i]; !r.fits[class] {
-			add("rule "+r.Name, "is for the lists %s", strings.Join(r.Sources, ", "))
+			x.Rules = append(x.Rules, ExplainedRule{Rule: r.Name, Name: bare(owner), Type: x.Type, Sources: r.Sources})
 		}
-	}
-	if len(a.used) == 0 {
-		add("rule", "none: the zone's own records")
 	}
 	for _, u := range a.used {
-		d := e.last.Rules[u.outcome.rule]
-		place := u.rule.places[class]
-		if place >= len(d.Choices) {
-			place = 0
-		}
-		if place < len(d.Choices) {
-			add("rule "+u.rule.Name, "%s", d.Choices[place].Why)
-		}
-		if _, family, ok := strings.Cut(u.outcome.rule, "/"); ok {
-			names := rules.config.with(u.rule.Rule, dns.StringToType[family])
-			add("family", "only answers with %s records count: %s", family, strings.Join(names, ", "))
-		}
-		if place > 0 {
-			add("place", "near by the list %s", u.rule.Near[place-1].Sources)
-		}
-		for i, v := range u.outcome.variants {
-			var names []string
-			for _, a := range v.answers {
-				is := e.last.Answers[a.Name]
-				text := fmt.Sprintf("%s (%s)", a.Name, is.Place)
-				if is.Loaded {
-					text = fmt.Sprintf("%s (%s, %.0f %% of its capacity left)", a.Name, is.Place, 100*is.Headroom)
-				}
-				names = append(names, text)
-			}
-			mark := ""
-			if i == u.variant {
-				mark = ", this client's"
-			}
-			add("choice", "%s for %.1f %% of clients%s", strings.Join(names, ", "), float64(v.share)/10, mark)
-		}
-		add("ttl", "%ds", u.outcome.ttl)
+		x.Rules = append(x.Rules, explainPart(e, rules, u, class))
 	}
+	if len(a.used) == 0 {
+		x.Why = whyNoRule(rules, &found, owner, rrtype)
+	}
+}
+
+// explainPart says why a rule gives what it does. The caller holds the engine's mu.
+func explainPart(e *engine, rules *ruleSet, u part, class int) ExplainedRule {
+	d := e.last.Rules[u.outcome.rule]
+	place := u.rule.places[class]
+	if place >= len(d.Choices) {
+		place = 0
+	}
+	x := ExplainedRule{
+		Rule: u.rule.Name, Name: bare(u.name), Type: dns.Type(u.rrtype).String(), Counts: true, Sources: u.rule.Sources, TTL: u.outcome.ttl,
+	}
+	if place < len(d.Choices) {
+		c := d.Choices[place]
+		x.Clause, x.Basis, x.Balance, x.Why = c.Clause+1, c.Basis, c.Method, c.Why
+	}
+	if _, family, ok := strings.Cut(u.outcome.rule, "/"); ok {
+		x.Family, x.OfFamily = family, rules.config.with(u.rule.Rule, dns.StringToType[family])
+	}
+	if place > 0 {
+		x.Near = u.rule.Near[place-1].Sources
+	}
+	for i, v := range u.outcome.variants {
+		c := ExplainedChoice{Of1000: v.share, This: i == u.variant}
+		for _, a := range v.answers {
+			is := e.last.Answers[a.Name]
+			one := ExplainedAnswer{Answer: a.Name, Place: is.Place, Why: is.Why}
+			if is.Loaded {
+				one.Headroom = &is.Headroom
+			}
+			c.Answers = append(c.Answers, one)
+		}
+		x.Choices = append(x.Choices, c)
+	}
+	x.Empty = withoutAddress(u.outcome.variants[u.variant].answers, u.rrtype)
+	return x
+}
+
+// withoutAddress says that none of the answers has an address of the family that a type is of; empty: one has, or it is another type.
+func withoutAddress(answers []*Answer, rrtype uint16) string {
+	family := map[uint16]string{dns.TypeA: "IPv4", dns.TypeAAAA: "IPv6"}[rrtype]
+	if family == "" {
+		return ""
+	}
+	var names []string
+	for _, a := range answers {
+		if a.has(rrtype) {
+			return ""
+		}
+		names = append(names, a.Name)
+	}
+	return fmt.Sprintf("%s has no %s address", strings.Join(names, ", "), family)
+}
+
+// whyNoRule says why no rule counts for a name and type.
+func whyNoRule(rules *ruleSet, found *zone.Result, owner string, rrtype uint16) string {
+	asked := dns.Type(rrtype).String()
+	switch {
+	case rrtype == dns.TypeNXNAME:
+		return "NXNAME stands in denials alone (RFC 9824); nobody may ask for it"
+	case rrtype == dns.TypeAXFR || rrtype == dns.TypeIXFR:
+		return asked + " asks for a transfer, which transfer.to of the zone allows or not; it is not explained here"
+	case found.Kind == zone.Refused:
+		return asked + " is no type that records have"
+	case found.Kind == zone.Delegation:
+		return fmt.Sprintf("none: the zone delegates %s to other servers", bare(found.Name))
+	case found.Kind == zone.NXDomain:
+		return "none: the zone has no such name"
+	}
+	var names, types []string
+	for i := range rules.rules {
+		of := false
+		for t, list := range rules.names[owner] {
+			if of = of || slices.Contains(list, i); slices.Contains(list, i) && !slices.Contains(types, dns.Type(t).String()) {
+				types = append(types, dns.Type(t).String())
+			}
+		}
+		if of {
+			names = append(names, rules.rules[i].Name)
+		}
+	}
+	slices.Sort(types)
+	switch {
+	case len(rules.names[owner][rrtype]) > 0:
+		return "none is for this client"
+	case len(names) > 0 && found.Kind == zone.NoData:
+		return fmt.Sprintf("no %s; the name has rules for %s: %s", asked, strings.Join(types, ", "), strings.Join(names, ", "))
+	case len(names) > 0:
+		return fmt.Sprintf("the zone's own records; the name has rules for %s: %s", strings.Join(types, ", "), strings.Join(names, ", "))
+	case found.Kind == zone.NoData:
+		return fmt.Sprintf("none: the zone has the name, and no %s record of it", asked)
+	}
+	return "none: the zone's own records"
 }

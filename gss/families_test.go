@@ -57,22 +57,17 @@ func TestFamiliesAreChosenApart(t *testing.T) {
 // What is shown and explained of a rule tells the families apart where they are.
 func TestFamiliesAreExplained(t *testing.T) {
 	d := newDeciding(t, nodeFile)
-	rows, err := d.Explain(Question{"smtp.mail.example.org", "AAAA", netip.MustParseAddr("198.51.100.99")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := fmt.Sprint(rows)
-	for _, want := range []string{"{rule smtp clause 1: nearest of group smtp/AAAA}", "{family only answers with AAAA records count: smtp-east}"} {
+	q := Question{"smtp.mail.example.org", "AAAA", netip.MustParseAddr("198.51.100.99")}
+	text := explained(t, d, q)
+	for _, want := range []string{"rule smtp: clause 1: nearest of group smtp/AAAA\n", "family: only answers with AAAA records count: smtp-east\n"} {
 		if !strings.Contains(text, want) {
-			t.Errorf("explained as %s, want %s", text, want)
+			t.Errorf("explained as\n%swant %s", text, want)
 		}
 	}
 	d.see("smtp-east")
-	if rows, err = d.Explain(Question{"smtp.mail.example.org", "AAAA", netip.MustParseAddr("198.51.100.99")}); err != nil {
-		t.Fatal(err)
-	}
-	if text, want := fmt.Sprint(rows), "so there is none of this family: clause 1: nearest of group smtp; smtp-east is out"; !strings.Contains(text, want) {
-		t.Errorf("explained as %s, want %s", text, want)
+	text = explained(t, d, q)
+	if want := "so there is none of this family: clause 1: nearest of group smtp; smtp-east is out"; !strings.Contains(text, want) {
+		t.Errorf("explained as\n%swant %s", text, want)
 	}
 	var shown []string
 	for _, r := range d.Rules() {

@@ -41,6 +41,8 @@ type part struct {
 	rule    *compiledRule
 	outcome outcome
 	variant int
+	name    string // that it answers for
+	rrtype  uint16
 }
 
 // answer gives the reply to a query that no other layer has answered, and what goes with it. It is not signed yet.
@@ -120,7 +122,7 @@ func (a *answerer) live(name string, rrtype uint16) []dns.RR {
 	if !ok {
 		return nil
 	}
-	u := part{rule, o, o.pick(a.client)}
+	u := part{rule, o, o.pick(a.client), name, rrtype}
 	if o.method == decide.Hashed {
 		a.scope = max(a.scope, hashedScope(a.client))
 	}
