@@ -2,6 +2,7 @@ package gss
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
@@ -41,7 +42,7 @@ func (x *exchange) run() ([]byte, error) {
 	if q.TSIG != nil {
 		x.signature = x.served.keys.Check(q.Signed, x.now)
 		if err := x.signature.Err; err != nil {
-			x.log.Debug("signature refused", "key", q.TSIG.Hdr.Name, "from", q.From, "err", err)
+			x.note("signature refused", "", q.TSIG.Hdr.Name, err.Error())
 			return x.finish(&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: x.signature.Rcode}}, message.Extras{})
 		}
 	}
@@ -85,6 +86,21 @@ func (x *exchange) refuse(rcode int, code uint16, text string) ([]byte, error) {
 	return x.finish(&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: rcode}}, extras)
 }
 
+// note logs that the query is refused, and why, if that was not logged lately.
+func (x *exchange) note(what, zone, key, why string) {
+	if !x.refusals.isNew(refusal{what + zone + key, x.query.From.Addr(), why}, x.now) {
+		return
+	}
+	attrs := []any{"from", x.query.From}
+	if zone != "" {
+		attrs = append(attrs, "zone", bare(zone))
+	}
+	if key != "" {
+		attrs = append(attrs, "key", bare(key))
+	}
+	x.log.Info(what, append(attrs, "cause", why)...)
+}
+
 // expired refuses to answer for a zone that is absent.
 var expired = message.ExtendedError{Code: dns.ExtendedErrorCodeInvalidData, Text: "no primary has given the zone, or not for too long"}
 
@@ -99,7 +115,7 @@ func (x *exchange) transfer() ([]byte, error) {
 	with, ok := x.served.shared[x.zone].allows(q.From.Addr(), x.signature.Valid())
 	if !ok {
 		x.metrics.transferredOut(x.zone, "", transfer.ErrRefused)
-		x.log.Info("transfer refused", "zone", bare(x.zone), "from", q.From, "key", bare(x.signature.Valid()))
+		x.note("transfer refused", x.zone, x.signature.Valid(), x.served.shared[x.zone].denial(q.From.Addr(), x.signature.Valid()))
 		return x.refuse(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "")
 	}
 	if x.served.absent[x.zone] {
@@ -147,6 +163,24 @@ func (s *sharing) allows(from netip.Addr, key string) (Secondary, bool) {
 		return to, true
 	}
 	return Secondary{}, false
+}
+
+// denial says why a server may not have the zone.
+func (s *sharing) denial(from netip.Addr, key string) string {
+	if len(s.to) == 0 {
+		return "the zone has no transfer.to"
+	}
+	for _, to := range s.to {
+		switch here := !to.Prefix.IsValid() || to.Prefix.Contains(from.Unmap().WithZone("")); {
+		case here && key == "":
+			return fmt.Sprintf("transfer.to wants it signed with the key %s, and it is not signed", to.Key)
+		case here:
+			return fmt.Sprintf("transfer.to wants it signed with the key %s, and it is with another", to.Key)
+		case to.Key != "" && dns.CanonicalName(to.Key) == key:
+			return fmt.Sprintf("transfer.to has the key for %v only", to.Prefix)
+		}
+	}
+	return "no line of transfer.to has the address or the key"
 }
 
 // datagram answers IXFR over UDP: with the increment if it fits, with the SOA record alone if not, whereupon the secondary
@@ -210,7 +244,7 @@ func (x *exchange) notified() ([]byte, error) {
 	})
 	if i < 0 {
 		x.metrics.notifiedIn(q.Name, transfer.ErrRefused)
-		x.log.Info("notification refused", "zone", bare(q.Name), "from", q.From, "key", bare(x.signature.Valid()))
+		x.note("notification refused", q.Name, x.signature.Valid(), "no line of primaries has the address, with this key or without one")
 		return x.refuse(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "")
 	}
 	x.metrics.notifiedIn(q.Name, nil)

@@ -49,6 +49,7 @@ type GSS struct {
 	answering atomic.Pointer[addresses] // nil until the sockets are open
 	answers   chan struct{}             // closed when they are
 	faultOnce sync.Once
+	refusals  refusals
 	reloading sync.Mutex
 	stale     chan struct{} // replies are to be packed anew; holds one
 	resigned  chan struct{} // other zones are signed; holds one
