@@ -23,6 +23,7 @@ import (
 	"anycastle/gss/limit"
 	"anycastle/gss/message"
 	"anycastle/gss/udp"
+	"anycastle/internal/daemon"
 	"anycastle/internal/mtls"
 	"anycastle/internal/probe"
 )
@@ -51,10 +52,11 @@ type GSS struct {
 	faultOnce sync.Once
 	refusals  refusals
 	reloading sync.Mutex
-	stale     chan struct{} // replies are to be packed anew; holds one
-	resigned  chan struct{} // other zones are signed; holds one
-	queries   *queryLog     // nil: there is none
-	shared    *keyShare     // nil: there is no mesh
+	reload    atomic.Pointer[daemon.Reload] // the last one; nil before the first
+	stale     chan struct{}                 // replies are to be packed anew; holds one
+	resigned  chan struct{}                 // other zones are signed; holds one
+	queries   *queryLog                     // nil: there is none
+	shared    *keyShare                     // nil: there is no mesh
 	moves     *transfers
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/gss/sign"
+	"anycastle/internal/daemon"
 	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
 )
@@ -111,12 +112,13 @@ type ServerStatus struct {
 	Name       string           `json:"name"`
 	Listen     []netip.AddrPort `json:"listen"` // empty until the first round of probes has ended
 	ListenTLS  []netip.AddrPort `json:"listen_tls,omitempty"`
-	Generation uint64           `json:"generation"` // of the decision that replies follow; grows with every change; 0: none yet
+	Generation uint64           `json:"generation"`       // of the decision that replies follow; grows with every change; 0: none yet
+	Reload     *daemon.Reload   `json:"reload,omitempty"` // the last one; missing before the first
 }
 
 // Server gives the server as a whole.
 func (g *GSS) Server() ServerStatus {
-	s := ServerStatus{Name: g.engine.name, Listen: []netip.AddrPort{}}
+	s := ServerStatus{Name: g.engine.name, Listen: []netip.AddrPort{}, Reload: g.reload.Load()}
 	if on := g.answering.Load(); on != nil {
 		s.Listen, s.ListenTLS = on.plain, on.tls
 	}
@@ -125,6 +127,9 @@ func (g *GSS) Server() ServerStatus {
 	}
 	return s
 }
+
+// Reloaded takes how a reload ended, also one whose node file cannot be read.
+func (g *GSS) Reloaded(r daemon.Reload) { g.reload.Store(&r) }
 
 // Answers gives all answers in the order of the config.
 func (g *GSS) Answers() []AnswerStatus {

@@ -9,6 +9,7 @@ import (
 
 	"anycastle/gss"
 	"anycastle/gss/decide"
+	"anycastle/internal/daemon"
 
 	"github.com/spf13/cobra"
 )
@@ -82,9 +83,9 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.ServerStatus]{
 		noun: "server", short: "The site selector as a whole", roles: onGSS,
-		head: []string{"NAME", "LISTENS ON", "BY TLS ON", "GENERATION"},
+		head: []string{"NAME", "LISTENS ON", "BY TLS ON", "GENERATION", "LAST RELOAD"},
 		rows: one(func(s gss.ServerStatus) []string {
-			return []string{s.Name, words(s.Listen), words(s.ListenTLS), strconv.FormatUint(s.Generation, 10)}
+			return []string{s.Name, words(s.Listen), words(s.ListenTLS), strconv.FormatUint(s.Generation, 10), reloadOf(s.Reload)}
 		}),
 	})
 	addView(cmd, e, f, view[gss.KeyStatus]{
@@ -163,6 +164,17 @@ func whyOf(a gss.AnswerStatus) string {
 		return a.Why
 	}
 	return fmt.Sprintf("%s; not counted, as they probe something else by its name: %s", a.Why, words(a.Differ))
+}
+
+// reloadOf says how the last reload ended.
+func reloadOf(r *daemon.Reload) string {
+	switch {
+	case r == nil:
+		return "-"
+	case r.Error != "":
+		return fmt.Sprintf("refused %s ago, the config of before stays: %s", ago(r.At), strings.ReplaceAll(r.Error, "\n", "; "))
+	}
+	return ago(r.At) + " ago"
 }
 
 // reportOf says what a balancer says of an answer.

@@ -46,6 +46,7 @@ type running struct {
 	status   map[string]func() any
 	handlers map[string]http.HandlerFunc
 	reload   func(context.Context, *nodeFile) error // nil: it cannot
+	reloaded func(daemon.Reload)                    // nil: it does not want to know
 	healthy  func() error
 	tasks    []daemon.Task
 }
@@ -74,7 +75,7 @@ func roleCommand(e env, role, use, short, long string, build func(*nodeFile, *sl
 				return usageError{fmt.Errorf("%s has no section for %s; its roles: %s", f.config, role, node.describe())}
 			}
 			p := daemon.Process{Role: role, RunDir: f.runDir, Log: log, Registry: reg, Status: r.status, Healthy: r.healthy}
-			p.Handlers = r.handlers
+			p.Handlers, p.Reloaded = r.handlers, r.reloaded
 			if r.reload != nil {
 				p.Reload = func(ctx context.Context) error {
 					node, err := loadNode(f.config)
@@ -182,7 +183,7 @@ by BGP from the first answer on, and withdrawn before the last.`
 			if err != nil {
 				return nil, err
 			}
-			r := &running{status: g.Status(), handlers: g.Handlers(), healthy: g.Healthy, tasks: []daemon.Task{g.Run}}
+			r := &running{status: g.Status(), handlers: g.Handlers(), healthy: g.Healthy, reloaded: g.Reloaded, tasks: []daemon.Task{g.Run}}
 			before := *node
 			r.reload = func(_ context.Context, node *nodeFile) error {
 				if node.GSS == nil {

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
@@ -52,6 +51,9 @@ type Process struct {
 	// Reload reads the config again and applies it, or keeps the old one and says why. SIGHUP and POST /v1/reload call it,
 	// one call at a time. Nil: the role cannot reload.
 	Reload func(ctx context.Context) error
+	// Reloaded is told how each reload ended; nil: nobody is. The metrics anycastle_reload_refused and anycastle_reload_time_seconds
+	// tell it too.
+	Reloaded func(Reload)
 }
 
 // Task is one long-lived part of a role. It returns when ctx is done; an error ends the whole process.
@@ -66,8 +68,8 @@ func Run(ctx context.Context, p Process, tasks ...Task) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(told)
-	r := reloader{p: &p}
-	g.Go(func() error { return serve(ctx, ln, p.handler(&r)) })
+	r := newReloader(&p)
+	g.Go(func() error { return serve(ctx, ln, p.handler(r)) })
 	if p.Reload != nil {
 		g.Go(func() error { r.onSignal(ctx); return nil })
 	}
@@ -146,54 +148,15 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	return err
 }
 
-// reloader has one reload at a time.
-type reloader struct {
-	p  *Process
-	mu sync.Mutex
-}
-
-func (r *reloader) reload(ctx context.Context, cause string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.p.Reload(ctx); err != nil {
-		r.p.Log.Error("reload refused; the old config stays", "cause", cause, "err", err)
-		return err
-	}
-	r.p.Log.Info("reloaded", "cause", cause)
-	return nil
-}
-
-// onSignal reloads on SIGHUP until ctx is done.
-func (r *reloader) onSignal(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hup:
-			_ = r.reload(ctx, "SIGHUP") // it has been logged
-		}
-	}
-}
-
-func (r *reloader) serve(w http.ResponseWriter, req *http.Request) {
-	if r.p.Reload == nil {
-		http.Error(w, r.p.Role+" cannot reload; restart it", http.StatusNotImplemented)
-		return
-	}
-	if err := r.reload(req.Context(), "asked on the socket"); err != nil {
-		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-	}
-}
-
 func (p Process) handler(r *reloader) http.Handler {
 	reg := p.Registry
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if p.Reload != nil {
+		reg.MustRegister(r.refused, r.applied)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

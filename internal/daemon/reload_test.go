@@ -16,7 +16,8 @@ import (
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	var calls atomic.Int32
-	stop := start(t, Process{Role: "lb", RunDir: dir, Reload: func(context.Context) error {
+	var ended atomic.Pointer[Reload]
+	stop := start(t, Process{Role: "lb", RunDir: dir, Reloaded: func(r Reload) { ended.Store(&r) }, Reload: func(context.Context) error {
 		if calls.Add(1) == 2 {
 			return errors.New("node.yml:3: no farm")
 		}
@@ -30,6 +31,10 @@ func TestReload(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Text != "node.yml:3: no farm" {
 		t.Errorf("second reload: %v, want what the role says", err)
 	}
+	if r := ended.Load(); r.Error != "node.yml:3: no farm" || r.Cause != "asked on the socket" || r.At.IsZero() {
+		t.Errorf("the second reload is told of as %+v", r)
+	}
+	metric(t, dir, "anycastle_reload_refused 1")
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -37,10 +42,28 @@ func TestReload(t *testing.T) {
 		if n := calls.Load(); n != 3 {
 			return fmt.Errorf("%d reloads, want 3 with that on SIGHUP", n)
 		}
+		if r := ended.Load(); r.Cause != "SIGHUP" || r.Error != "" {
+			return fmt.Errorf("the third reload is told of as %+v", r)
+		}
 		return nil
 	})
+	metric(t, dir, "anycastle_reload_refused 0")
 	if err := stop(); err != nil {
 		t.Errorf("clean end: %v", err)
+	}
+}
+
+// metric wants a line of the metrics.
+func metric(t *testing.T, dir, line string) {
+	t.Helper()
+	body, err := Stream(t.Context(), dir, "lb", http.MethodGet, "/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil || !strings.Contains(string(text), "\n"+line+"\n") {
+		t.Errorf("the metrics have no %q: %v", line, err)
 	}
 }
 
