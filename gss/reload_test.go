@@ -52,8 +52,10 @@ func TestReload(t *testing.T) {
 			t.Errorf("the new address is not served: %+v", p.Answers()[1])
 		}
 		for name, tc := range map[string]struct{ old, new, want string }{
-			"listen": {"198.51.100.7:53", "198.51.100.7:54", "that takes a restart"},
-			"name":   {"name: gss-east", "name: gss-west", "that takes a restart"},
+			"listen": {"198.51.100.7:53", "198.51.100.7:54", "gss.listen was [198.51.100.7:53] and is [198.51.100.7:54] now; that takes a restart"},
+			"name":   {"name: gss-east", "name: gss-west", "gss.name was gss-east and is gss-west now; that takes a restart"},
+			"mesh":   {"  zones:", "  mesh: {listen: \"198.51.100.7:7946\", key: 000102030405060708090a0b0c0d0e0f}\n  zones:", "gss.mesh.listen was unset and is 198.51.100.7:7946 now; that takes a restart\ngss.mesh.key is another than before"},
+			"log":    {"  zones:", "  query_log: {file: /tmp/queries}\n  zones:", "gss.query_log.file was unset and is /tmp/queries now; that takes a restart\ngss.query_log.every was unset and is 1 now"},
 		} {
 			before := p.engine.current.Load()
 			if err := reload(tc.old, tc.new); err == nil || !strings.Contains(err.Error(), tc.want) || p.engine.current.Load() != before {

@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -192,19 +191,12 @@ func (g *GSS) Reload(cfg Config) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	was := g.engine.serving()
-	if !slices.Equal(was.config.Listen, cfg.Listen) || !slices.Equal(was.config.ListenTLS, cfg.ListenTLS) ||
-		!reflect.DeepEqual(was.config.TLS, cfg.TLS) {
-		return errors.New("gss.listen, gss.listen_tls and gss.tls are other than before; that takes a restart")
-	}
-	if was.config.Name != cfg.Name || was.config.StateDir != cfg.StateDir || !reflect.DeepEqual(was.config.Mesh, cfg.Mesh) {
-		return errors.New("gss.name, gss.state_dir and gss.mesh are other than before; that takes a restart")
+	if err := was.config.lasting(&cfg); err != nil {
+		return err
 	}
 	secrets, err := cfg.secrets()
 	if err != nil {
 		return err
-	}
-	if !reflect.DeepEqual(was.config.QueryLog, cfg.QueryLog) {
-		return errors.New("gss.query_log is other than before; that takes a restart")
 	}
 	next, err := newServing(cfg, g, was)
 	if err != nil {
