@@ -185,8 +185,10 @@ func TestKeysOfAZone(t *testing.T) {
 	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "confirm"}); err == nil {
 		t.Error("what the parent was not asked for is confirmed")
 	}
-	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "roll"}); err != nil {
-		t.Errorf("a roll is refused: %v", err)
+	first := r.Keys()[0]
+	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "roll"}); err == nil ||
+		!strings.Contains(err.Error(), "a roll is under way: key "+first.ID+" is published and waits for caches to have it, and signatures, until 2") {
+		t.Errorf("a roll before the first key is in place: %v", err)
 	}
 	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "compromise", Key: "K"}); err == nil {
 		t.Error("a key that does not exist is compromised")
@@ -205,5 +207,17 @@ func TestKeysOfAZone(t *testing.T) {
 	}
 	if p := r.Answers()[0].Place; p != decide.Serving {
 		t.Errorf("the answer is %s", p)
+	}
+}
+
+// A key that is in place, or on its way out, is in the way of no roll.
+func TestRollThatIsOver(t *testing.T) {
+	d := sign.Decision{Keys: []sign.KeyStatus{{ID: "1", State: sign.Retired}, {ID: "2", State: sign.Active}, {ID: "3", State: sign.Gone}}}
+	if err := underWay(d); err != nil {
+		t.Error(err)
+	}
+	d.Keys = append(d.Keys, sign.KeyStatus{ID: "4", State: sign.Ready, Waits: "for the parent"})
+	if err := underWay(d); err == nil || !strings.HasSuffix(err.Error(), "key 4 is ready and waits for the parent, until that is so") {
+		t.Errorf("a roll under way: %v", err)
 	}
 }

@@ -325,6 +325,9 @@ func (s *signing) order(ctx context.Context, o KeyOrder) error {
 	var seen *sign.Observation
 	switch o.Kind {
 	case "roll":
+		if err := underWay(d); err != nil {
+			return err
+		}
 		keeper.Roll()
 	case "compromise":
 		if err := keeper.Compromise(o.Key); err != nil {

@@ -12,7 +12,8 @@ import (
 func newRoll(e env) *cobra.Command {
 	var compromised string
 	cmd := newKeyOrder(e, "roll ZONE", "Have the key of a signed zone be replaced",
-		`Has the next key take the place of the present one, step by step, so that the zone validates at every moment. With
+		`Has the next key take the place of the present one, step by step, so that the zone validates at every moment. It is
+refused while a roll is under way, which would begin anew. With
 --compromised a key that others have got hold of is replaced as fast as that allows.`,
 		func(o *gss.KeyOrder) {
 			if o.Kind = "roll"; compromised != "" {
