@@ -175,7 +175,7 @@ func TestSteeringComplaints(t *testing.T) {
 		"domain no host":      {"[mail.example.org, ", "[m!.mail.example.org, ", `40: gss.rules[2].domains[0]: "m!.mail.example.org" is no host name`},
 		"rule meets record":   {"domains: [smtp.mail.example.org, ", "domains: [web.mail.example.org, ", `36: gss.rules[1].domains[0]: web.mail.example.org. has A records in the zone file too`},
 		"rule meets alias":    {"domains: [smtp.mail.example.org, ", "domains: [alias.mail.example.org, ", `36: gss.rules[1].domains[0]: alias.mail.example.org. is an alias in the zone file`},
-		"rule never counts":   {", sources: [lab]", "", `36: gss.rules[1].domains[0]: the rule lab takes all clients who ask for smtp.mail.example.org. A, so this one never counts`},
+		"rule never counts":   {", sources: [lab]", "", `36: gss.rules[1].domains[0]: the rule lab takes all clients who ask for smtp.mail.example.org A and AAAA, so this one never counts; move this rule before lab, or give lab sources`},
 		"record type":         {"{MX:", "{MXX:", `42: gss.rules[2].records.MXX: no record type is called "MXX"`},
 		"record not a rule's": {"{MX: \"{order} {target}\"", "{NS: \"{target}\"", `42: gss.rules[2].records.NS: NS records are not a rule's to make`},
 		"record data":         {"\"{order} {target}\"", "\"{target}\"", `42: gss.rules[2].records.MX: no data of a MX record`},
@@ -205,6 +205,21 @@ func TestTargetMissingInALaterClause(t *testing.T) {
 func TestPathOfATemplate(t *testing.T) {
 	if _, err := decode(strings.Replace(nodeFile, "alpn=h2 ", "alpn=h2 dohpath=/q{?dns} ", 1)); err != nil {
 		t.Errorf("a path is refused: %v", err)
+	}
+}
+
+// One slip makes one complaint.
+func TestOneComplaintForASlip(t *testing.T) {
+	for _, tc := range []struct{ old, new string }{
+		{"{MX:", "{MXX:"},
+		{"{MX: \"{order} {target}\"", "{NS: \"{target}\""},
+		{"balance: nearest", "balance: neerest"},
+		{", sources: [lab]", ""},
+	} {
+		_, err := decode(strings.Replace(nodeFile, tc.old, tc.new, 1))
+		if err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s gives\n%v", tc.new, err)
+		}
 	}
 }
 

@@ -175,7 +175,10 @@ func (c *Config) checkNear(r *Rule, at config.Cursor) {
 	if uses && len(r.Near) == 0 {
 		at.Errorf("missing, and a clause balances by nearest; say which sites are near to whom, such as [{sources: branch, sites: [east]}]")
 	}
-	if !uses && len(r.Near) > 0 {
+	may := slices.ContainsFunc(r.Clauses, func(c Clause) bool {
+		return !slices.Contains(decide.Methods(), c.Balance) // has been complained of
+	})
+	if !uses && !may && len(r.Near) > 0 {
 		at.Errorf("no clause balances by nearest; remove this, or use it")
 	}
 	sites := c.sites()
@@ -324,7 +327,9 @@ func (r *Rule) types() []uint16 {
 	}
 	var types []uint16
 	for name := range r.Records {
-		types = append(types, dns.StringToType[name])
+		if t, known := dns.StringToType[name]; known && !slices.Contains(notForRules, t) { // what is not has been complained of
+			types = append(types, t)
+		}
 	}
 	slices.Sort(types)
 	return types

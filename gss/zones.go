@@ -178,15 +178,10 @@ func (c *Config) addRules(set *zone.Set, at config.Cursor) *zone.Set {
 				ok = false
 				continue
 			}
-			for _, t := range r.types() {
-				key := name + " " + dns.Type(t).String()
-				if first := open[key]; first != "" {
-					at.Errorf("the rule %s takes all clients who ask for %s, so this one never counts; put it before, or give that one sources", first, key)
-					ok = false
-				}
-				if len(r.Sources) == 0 {
-					open[key] = r.Name
-				}
+			if first, types := shadowed(open, name, r); first != "" {
+				at.Errorf("the rule %s takes all clients who ask for %s %s, so this one never counts; move this rule before %[1]s, or give %[1]s sources",
+					first, bare(name), strings.Join(types, " and "))
+				ok = false
 			}
 			if dynamic[z] == nil {
 				dynamic[z] = map[string][]uint16{}
@@ -219,4 +214,19 @@ func (c *Config) addRules(set *zone.Set, at config.Cursor) *zone.Set {
 		zones[i] = made
 	}
 	return zone.NewSet(zones...)
+}
+
+// shadowed gives the first rule that takes all clients from a later one who ask for a name, and of which types; none: "". If the
+// rule takes all clients itself, that is noted in open, by name and type.
+func shadowed(open map[string]string, name string, r *Rule) (first string, types []string) {
+	for _, t := range r.types() {
+		key := name + " " + dns.Type(t).String()
+		if by := open[key]; by != "" && (first == "" || by == first) {
+			first, types = by, append(types, dns.Type(t).String())
+		}
+		if len(r.Sources) == 0 {
+			open[key] = r.Name
+		}
+	}
+	return first, types
 }
