@@ -178,7 +178,7 @@ func TestSteeringComplaints(t *testing.T) {
 		"rule never counts":   {", sources: [lab]", "", `36: gss.rules[1].domains[0]: the rule lab takes all clients who ask for smtp.mail.example.org A and AAAA, so this one never counts; move this rule before lab, or give lab sources`},
 		"record type":         {"{MX:", "{MXX:", `42: gss.rules[2].records.MXX: no record type is called "MXX"`},
 		"record not a rule's": {"{MX: \"{order} {target}\"", "{NS: \"{target}\"", `42: gss.rules[2].records.NS: NS records are not a rule's to make`},
-		"record data":         {"\"{order} {target}\"", "\"{target}\"", `42: gss.rules[2].records.MX: no data of a MX record`},
+		"record data":         {"\"{order} {target}\"", "\"{target}\"", `42: gss.rules[2].records.MX: "mx-east.example.org." is no data of a record of type MX, as its Pref (in "mx-east.example.org.")`},
 		"record of address":   {"MX: \"{order} {target}\"", "A: \"203.0.113.1\"", `42: gss.rules[2].records.A: the data of A and AAAA is {address}`},
 		"placeholder":         {"\"{order} {target}\"", "\"{order} {tarjet}.\"", `42: gss.rules[2].records.MX: no placeholder {tarjet}; did you mean {target}?`},
 		"placeholder open":    {"\"{order} {target}\"", "\"{order} {target\"", `42: gss.rules[2].records.MX: no placeholder {; known here: {target}, {order}, {weight}`},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"anycastle/gss/zone"
 	"anycastle/internal/config"
 )
 
@@ -102,11 +103,11 @@ func (a *Answer) records(rrtype uint16, text, owner string, ttl uint32, order in
 	).Replace(text)
 	rr, err := dns.NewRR(fmt.Sprintf("%s %d IN %s %s", owner, ttl, dns.TypeToString[rrtype], data))
 	if err != nil {
-		_, what, _ := strings.Cut(err.Error(), "dns: ")
-		return nil, fmt.Errorf("no data of a %s record: %s (as %q)", dns.TypeToString[rrtype], what, data)
+		what, _ := zone.Complaint(err)
+		return nil, fmt.Errorf("%s (in %q)", what, data)
 	}
 	if rr == nil {
-		return nil, fmt.Errorf("no data of a %s record: it is empty", dns.TypeToString[rrtype])
+		return nil, fmt.Errorf("no data of a record of type %s: it is empty", dns.TypeToString[rrtype])
 	}
 	return []dns.RR{rr}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -162,18 +163,39 @@ func (f *source) syntaxError(err error, text []byte) {
 	if i := bytes.IndexAny(text, " \t\r\n"); i > 0 {
 		f.owner = absolute(string(text[:i]), f.origin) // so that records below it do not go to the owner before
 	}
-	what := "no record"
+	what, at := "no record", f.at
 	if err != nil {
-		what = strings.TrimPrefix(err.Error(), "dns: ")
-	}
-	if i := strings.LastIndex(what, " at line: "); i >= 0 {
-		line, _, _ := strings.Cut(what[i+len(" at line: "):], ":")
-		if n, err := strconv.Atoi(line); err == nil && n > 0 {
-			f.b.errs.addf(pos{f.at.file, f.at.line + uint32(n) - 1}, "%s; %s", what[:i], mend(what, text))
-			return
+		var n int
+		if what, n = Complaint(err); n > 0 {
+			at.line += uint32(n) - 1
 		}
 	}
-	f.errorf("%s; %s", what, mend(what, text))
+	f.b.errs.addf(at, "%s; %s", what, mend(what, text))
+}
+
+// complaint is the form of most errors of miekg/dns: the type, the field, which is called as the type if it is the only one, and
+// what stands there.
+var complaint = regexp.MustCompile(`^bad (\S+) (.+): (".*")$`)
+
+// Complaint says what an error of miekg/dns is about that came of text with a record, and in which line of it, from 1; 0: it does
+// not say.
+func Complaint(err error) (what string, line int) {
+	what = strings.TrimPrefix(err.Error(), "dns: ")
+	if i := strings.LastIndex(what, " at line: "); i >= 0 {
+		number, _, _ := strings.Cut(what[i+len(" at line: "):], ":")
+		if n, err := strconv.Atoi(number); err == nil {
+			what, line = what[:i], n
+		}
+	}
+	m := complaint.FindStringSubmatch(what)
+	switch {
+	case m == nil || dns.StringToType[m[1]] == dns.TypeNone:
+	case m[1] == m[2]:
+		what = fmt.Sprintf("%s is no data of a record of type %s", m[3], m[1])
+	default:
+		what = fmt.Sprintf("%s is no data of a record of type %s, as its %s", m[3], m[1], m[2])
+	}
+	return what, line
 }
 
 func absolute(owner, origin string) string {

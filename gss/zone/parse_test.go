@@ -45,21 +45,21 @@ func TestParseErrors(t *testing.T) {
 		text string // after head
 		want string // the errors, without "test.zone:"
 	}{
-		{"address", "www A 192.0.2.300\n", "4: bad A A: \"192.0.2.300\"; write it such as `www A 192.0.2.1`"},
+		{"address", "www A 192.0.2.300\n", "4: \"192.0.2.300\" is no data of a record of type A; write it such as `www A 192.0.2.1`"},
 		{"line of a record of several", "@ TXT ( \"a\"\n \"b\"\n )\nwww A (\n 192.0.2.1\n x )\n", "9: garbage after rdata: \"x\"; write it such as `www A 192.0.2.1`"},
 		{"no data", "www A\n", "4: the A record of www.example.org. cannot be sent: it has no data; mend its data"},
 		{"no type", "www 192.0.2.1\n", "4: not a TTL: \"192.0.2.1\"; a record is written OWNER [TTL] TYPE DATA, such as `www 300 A 192.0.2.1`"},
 		{"class", "www CH TXT x\n", "4: class CH is not served; leave the class out, or write IN"},
-		{"several at once", "a A x\nb A 192.0.2.1\nc AAAA 192.0.2.1\nd.example.net. A 192.0.2.1\n", `4: bad A A: "x"; write it such as ` + "`www A 192.0.2.1`" + `
-6: bad AAAA AAAA: "192.0.2.1"; write it such as ` + "`www AAAA 2001:db8::1`" + `
+		{"several at once", "a A x\nb A 192.0.2.1\nc AAAA 192.0.2.1\nd.example.net. A 192.0.2.1\n", `4: "x" is no data of a record of type A; write it such as ` + "`www A 192.0.2.1`" + `
+6: "192.0.2.1" is no data of a record of type AAAA; write it such as ` + "`www AAAA 2001:db8::1`" + `
 7: d.example.net. is outside the zone example.org.; remove the record, or look for a dot too many at the end of the name`},
-		{"records below a broken one are not of the one before", "a CNAME c\nb A x\n  A 192.0.2.2\n", "5: bad A A: \"x\"; write it such as `www A 192.0.2.1`"},
+		{"records below a broken one are not of the one before", "a CNAME c\nb A x\n  A 192.0.2.2\n", "5: \"x\" is no data of a record of type A; write it such as `www A 192.0.2.1`"},
 		{"parenthesis not closed", "www A (\n192.0.2.1\nx A 192.0.2.1\n", "4: a parenthesis is opened here and never closed; add )"},
 		{"parenthesis not opened", "www A 192.0.2.1 )\nx A y\n", "4: a parenthesis is closed that was not opened; remove ) or write \\) for the character\n" +
-			"5: bad A A: \"y\"; write it such as `www A 192.0.2.1`"},
+			"5: \"y\" is no data of a record of type A; write it such as `www A 192.0.2.1`"},
 		{"quote not closed", "@ TXT \"abc\n@ TXT \"def\"\n", "4: a quote is not closed on its line; add \" at its end, and begin a new quote on the next line"},
 		{"entry too long", "x TXT " + strings.Repeat("a ", maxEntry/2) + "\ny A z\n", "4: the record that begins here is longer than any can be; look for a parenthesis that is not closed\n" +
-			"5: bad A A: \"z\"; write it such as `www A 192.0.2.1`"},
+			"5: \"z\" is no data of a record of type A; write it such as `www A 192.0.2.1`"},
 		{"parenthesis that swallows the file", "x TXT (\n" + strings.Repeat("a b c d e f g h\n", maxEntry/16), "4: the record that begins here is longer than any can be; look for a parenthesis that is not closed"},
 		{"label too long", "a" + long + " A 192.0.2.1\n", "4: bad owner name: \"a" + long + "\"; write it such as `www A 192.0.2.1`"},
 		{"name too long", strings.Repeat(long+".", 3) + "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz A 192.0.2.1\n",
@@ -98,7 +98,7 @@ func TestParseErrors(t *testing.T) {
 		{"range", "$GENERATE 5-1 a$ A 192.0.2.$\n", "4: $GENERATE: \"5-1\" is no range; write START-STOP or START-STOP/STEP, such as 1-100"},
 		{"endless range", "$GENERATE 0-65536 a$ A 192.0.2.1\n", "4: $GENERATE: the range 0-65536 has more than 65536 numbers; write smaller ranges"},
 		{"range without record", "$GENERATE 1-2\n", "4: $GENERATE: no record after the range; write such as $GENERATE 1-100 host$ A 192.0.2.$"},
-		{"first error of a range only", "$GENERATE 250-300 a$ A 192.0.2.$\n", "4: bad A A: \"192.0.2.256\"; write it such as `www A 192.0.2.1`"},
+		{"first error of a range only", "$GENERATE 250-300 a$ A 192.0.2.$\n", "4: \"192.0.2.256\" is no data of a record of type A; write it such as `www A 192.0.2.1`"},
 		{"base", "$GENERATE 1-2 a${0,1,z} A 192.0.2.1\n", "4: $GENERATE: ${0,1,z} is none of ${OFFSET}, ${OFFSET,WIDTH} and ${OFFSET,WIDTH,BASE} with a base of d, o, x, X, n or N"},
 		{"directive of a range", "$GENERATE 1-1 $$GENERATE 1-1 h$ A 192.0.2.$\n", "4: $GENERATE: $GENERATE 1-1 h1 A 192.0.2.1 is no record; it begins with $"},
 		{"escaped directive of a range", "$GENERATE 1-2 \\$TTL 5\n", "4: $GENERATE: $TTL 5 is no record; it begins with $"},
@@ -261,7 +261,7 @@ func TestInclude(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	_, err = Load("example.org", filepath.Join(dir, "bad.zone"))
-	wantErr := dir + "/bad.zone:5: bad A A: \"y\"; write it such as `www A 192.0.2.1`\n" + dir + "/parts/bad.zone:3: bad A A: \"b\"; write it such as `www A 192.0.2.1`"
+	wantErr := dir + "/bad.zone:5: \"y\" is no data of a record of type A; write it such as `www A 192.0.2.1`\n" + dir + "/parts/bad.zone:3: \"b\" is no data of a record of type A; write it such as `www A 192.0.2.1`"
 	if err == nil || err.Error() != wantErr {
 		t.Errorf("got %v\nwant %s", err, wantErr)
 	}
