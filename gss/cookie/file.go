@@ -13,7 +13,7 @@ import (
 const maxFile = 64 << 10 // bytes of a file of secrets, comments included
 
 // ErrSecrets says that a file of secrets is no good; the text around it says where and why.
-var ErrSecrets = errors.New("no file of cookie secrets")
+var ErrSecrets = errors.New("unusable cookie secrets")
 
 // Load reads the secrets that several servers share: one a line, 32 hex digits, the first for making cookies and all for
 // checking them. Empty lines and what follows a # are skipped. The file must be a plain file that only its owner, or its

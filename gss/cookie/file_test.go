@@ -62,7 +62,7 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Load(path)
-		if tc.ok && err != nil || !tc.ok && (!errors.Is(err, ErrSecrets) || !strings.Contains(err.Error(), "chmod 0600")) {
+		if tc.ok && err != nil || !tc.ok && (!errors.Is(err, ErrSecrets) || !strings.HasPrefix(err.Error(), "unusable cookie secrets: "+path+" has mode") || !strings.Contains(err.Error(), "chmod 0600")) {
 			t.Errorf("mode %#o: %v", tc.mode, err)
 		}
 	}
