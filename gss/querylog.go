@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,19 @@ type QueryLog struct {
 
 // SetDefaults implements config.Defaulter.
 func (q *QueryLog) SetDefaults() { *q = QueryLog{Every: 1} }
+
+// Remark says why there will be no log, if that can be told beforehand; empty: there will be, or none is wanted. Queries are
+// answered without one too, so that is no fault of the config.
+func (q *QueryLog) Remark() string {
+	if q == nil {
+		return ""
+	}
+	dir := filepath.Dir(q.File)
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return ""
+	}
+	return fmt.Sprintf("gss.query_log.file: there is no directory %s; make it, or correct the name; there is no log without", dir)
+}
 
 func (q *QueryLog) validate(at config.Cursor) {
 	if q.File == "" {

@@ -31,6 +31,12 @@ Exit status 0 when every file is right, 2 when one is not.`,
 					continue
 				}
 				fmt.Fprintf(e.stdout, "%s: right; roles: %s\n", file, node.describe())
+				if node.GSS == nil {
+					continue
+				}
+				if text := node.GSS.QueryLog.Remark(); text != "" {
+					fmt.Fprintf(e.stderr, "%s: %s\n", file, text)
+				}
 			}
 			if err := errors.Join(errs...); err != nil {
 				return usageError{err}
