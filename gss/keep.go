@@ -46,10 +46,10 @@ const recent = 24 * time.Hour
 // load reads what the process before has left.
 func (e *engine) load(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of orders and decisions: %w; give another with gss.state_dir", err)
+		return stateError("make the directory of orders and decisions", err)
 	}
 	if err := e.data.Load(filepath.Join(dir, ordersFile)); err != nil {
-		return err
+		return stateError("read orders", err)
 	}
 	var was around
 	e.mu.Lock()
@@ -83,7 +83,7 @@ func (e *engine) read(path string, decode func([]byte) error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("read decisions: %w", err)
+		return stateError("read decisions", err)
 	}
 	if err := decode(text); err != nil {
 		e.log.Warn("the decisions of before cannot be used, and are forgotten", "file", filepath.Base(path), "err", err)
@@ -116,10 +116,19 @@ func (e *engine) resume(was around, now time.Time) {
 	}
 }
 
+// stateError says what cannot be done with the directory, and the mend if it is not a file that is to blame. Nil stays nil.
+func stateError(what string, err error) error {
+	var at *fs.PathError
+	if err == nil || !errors.As(err, &at) {
+		return err
+	}
+	return fmt.Errorf("%s: %w; let this user write there, or give another directory with gss.state_dir", what, err)
+}
+
 // keep writes down orders and decisions until ctx is done, and once more then.
 func (e *engine) keep(ctx context.Context, dir string) error {
 	g, inner := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.data.Keep(inner, filepath.Join(dir, ordersFile)) })
+	g.Go(func() error { return stateError("write orders", e.data.Keep(inner, filepath.Join(dir, ordersFile))) })
 	g.Go(func() error {
 		tick := time.NewTicker(keepEvery)
 		defer tick.Stop()

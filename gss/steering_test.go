@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -328,5 +330,21 @@ func TestRestart(t *testing.T) {
 	}
 	if g := after.Server().Generation; g < 2 {
 		t.Errorf("the generation is %d: it begins anew", g)
+	}
+}
+
+// A directory that cannot be used is told of with the key that gives another.
+func TestStateThatCannotBeKept(t *testing.T) {
+	d := newDeciding(t, nodeFile)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const mend = "; let this user write there, or give another directory with gss.state_dir"
+	if err := d.engine.load(file); err == nil || !strings.HasSuffix(err.Error(), mend) {
+		t.Errorf("a file instead: %v", err)
+	}
+	if err := d.engine.keep(t.Context(), filepath.Join(file, "below")); err == nil || !strings.HasPrefix(err.Error(), "write orders: ") || !strings.HasSuffix(err.Error(), mend) {
+		t.Errorf("no directory: %v", err)
 	}
 }

@@ -54,14 +54,19 @@ func run(ctx context.Context, e env, args []string) int {
 	if code, ok := err.(exitCode); ok {
 		return int(code) // a command run inside a lab node has said its own piece
 	}
-	hint := ""
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && !strings.Contains(err.Error(), "root") {
-		hint = "; this needs root: run it again with sudo"
-	}
-	fmt.Fprintf(e.stderr, "%v%s\n", err, hint)
+	fmt.Fprintf(e.stderr, "%v%s\n", err, hint(err, os.Geteuid()))
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// hint is the mend of an error for want of rights that has none: one that names a user is content with another than root.
+func hint(err error, uid int) string {
+	text := err.Error()
+	if errors.Is(err, os.ErrPermission) && uid != 0 && !strings.Contains(text, "root") && !strings.Contains(text, "let this user") {
+		return "; this needs root: run it again with sudo"
+	}
+	return ""
 }

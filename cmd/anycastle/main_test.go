@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,6 +97,25 @@ func TestReadmesSpeakTheTruth(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a service user can mend itself does not ask for root.
+func TestHintOfRights(t *testing.T) {
+	denied := fmt.Errorf("bind: %w", os.ErrPermission)
+	for _, tc := range []struct {
+		err  error
+		uid  int
+		want string
+	}{
+		{denied, 1000, "; this needs root: run it again with sudo"},
+		{denied, 0, ""},
+		{errors.New("no zone"), 1000, ""},
+		{fmt.Errorf("write orders: %w; let this user write there, or give another directory with gss.state_dir", os.ErrPermission), 1000, ""},
+	} {
+		if got := hint(tc.err, tc.uid); got != tc.want {
+			t.Errorf("%v as user %d: %q", tc.err, tc.uid, got)
+		}
 	}
 }
 
