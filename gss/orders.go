@@ -90,7 +90,7 @@ func (e *engine) order(o Order) (Taken, error) {
 			return Taken{}, err
 		}
 		e.data.Delete(o.key())
-		e.log.Info("order about nothing removed", "answer", o.Answer, "site", o.Site, "by", o.By, "why", o.Why)
+		e.log.Info("order about nothing removed", o.attrs()...)
 		return Taken{Order: o}, nil
 	}
 	taken := Taken{Order: o}
@@ -107,10 +107,24 @@ func (e *engine) order(o Order) (Taken, error) {
 	if !taken.Stood {
 		e.came[o.key()] = sighting{o.Since, now}
 	}
-	e.log.Info("order taken", "answer", o.Answer, "site", o.Site, "kind", o.Kind, "start", o.Start, "by", o.By, "why", o.Why)
+	e.log.Info("order taken", o.attrs()...)
 	all := e.orders()
 	taken.NotInForce, taken.Alone = config.notInForce(taken.Order, all), e.alone(taken.Order, all)
 	return taken, nil
+}
+
+// attrs are what there is to log of the order.
+func (o Order) attrs() []any {
+	attrs := []any{"kind", o.Kind}
+	if !o.Start.IsZero() {
+		attrs = append(attrs, "start", o.Start)
+	}
+	for _, a := range [][2]string{{"answer", o.Answer}, {"site", o.Site}, {"by", o.By}, {"why", o.Why}} {
+		if a[1] != "" {
+			attrs = append(attrs, a[0], a[1])
+		}
+	}
+	return attrs
 }
 
 // covers says whether a new order asks for nothing that the order does not: it is the same, or a drain that takes effect no sooner.

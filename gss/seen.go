@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"anycastle/gss/decide"
@@ -201,5 +202,6 @@ func (t *target) why() string {
 	if t.err == nil {
 		return t.String() + " passed its last probe, but not enough in a row yet"
 	}
-	return fmt.Sprintf("%v: %v", t, t.err)
+	said := strings.TrimPrefix(t.err.Error(), fmt.Sprintf("tcp %v: ", t.Addr)) // as an error of a connection begins
+	return fmt.Sprintf("%v: %s", t, said)
 }

@@ -222,6 +222,6 @@ func (g *GSS) Reload(cfg Config) error {
 		}
 	}
 	next.giveBack()
-	g.log.Info("reloaded", "zones", len(next.zones.Zones()), "rules", len(cfg.Rules), "answers", len(cfg.Answers))
+	g.log.Info("config taken", "zones", len(next.zones.Zones()), "rules", len(cfg.Rules), "answers", len(cfg.Answers))
 	return nil
 }

@@ -277,7 +277,11 @@ func (r *reader) lose(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.is.Connected || r.is.Err == nil {
-		r.log.Warn("balancer is not heard; what it said last ages", "last_report", r.is.Heard, "err", err)
+		attrs := []any{"err", err}
+		if !r.is.Heard.IsZero() {
+			attrs = append(attrs, "last_report", r.is.Heard)
+		}
+		r.log.Warn("balancer is not heard; what it said last ages", attrs...)
 	}
 	if r.is.Connected {
 		r.is.Connected, r.is.Since = false, time.Now()

@@ -111,8 +111,9 @@ func (d *decider) why(r *Rule, clause int, t tier) string {
 	var others []string
 	for i := range r.Clauses[:clause+1] {
 		for _, name := range d.in.Config.group(r.Clauses[i].Group).Answers {
-			if v := d.verdicts[name]; v.Place != t.place {
-				others = append(others, fmt.Sprintf("%s is %s (%s)", name, v.Place, v.Why))
+			v := d.verdicts[name]
+			if is := fmt.Sprintf("%s is %s (%s)", name, v.Place, v.Why); v.Place != t.place && !slices.Contains(others, is) {
+				others = append(others, is)
 			}
 		}
 	}

@@ -202,3 +202,15 @@ func TestGeneration(t *testing.T) {
 		t.Error("a rule that is gone is remembered")
 	}
 }
+
+// An answer of two clauses is named once.
+func TestWhyNamesAnswersOnce(t *testing.T) {
+	r := newRig(t, Ordered)
+	r.in.Config.Groups = append(r.in.Config.Groups, Group{"two", []string{"east", "west"}})
+	r.in.Config.Rules[0].Clauses = append([]Clause{{Group: "two", TTL: baseTTL, ShortTTL: baseTTL}}, r.in.Config.Rules[0].Clauses...)
+	r.in.Orders["east"], r.in.Orders["west"] = Order{Kind: KindSuspend}, Order{Kind: KindSuspend}
+	r.next(0)
+	if why := r.choice().Why; strings.Count(why, "west is suspended") != 1 {
+		t.Errorf("it says %q", why)
+	}
+}
