@@ -56,18 +56,27 @@ type RuleStatus struct {
 	Balance decide.Method  `json:"balance"`
 	Count   int            `json:"count"` // of answers that a client gets
 	Answers []decide.Share `json:"answers"`
-	TTL     time.Duration  `json:"ttl"` // nanoseconds
+	TTL     int            `json:"ttl_seconds"`
 	Why     string         `json:"why"`
 	Since   time.Time      `json:"since,omitzero"`
 }
 
 // SiteStatus is one site, for `show site`.
 type SiteStatus struct {
-	Site    string   `json:"site"`
-	Serving []string `json:"serving"`         // answers that do
-	Others  []string `json:"others"`          // answers, and where they stand
-	Order   *Order   `json:"order,omitempty"` // to drain or suspend it, that stands
+	Site    string       `json:"site"`
+	Serving []string     `json:"serving"` // answers that do
+	Others  []SiteAnswer `json:"others"`
+	Order   *Order       `json:"order,omitempty"` // to drain or suspend it, that stands
 }
+
+// SiteAnswer is an answer of a site that does not serve.
+type SiteAnswer struct {
+	Answer string       `json:"answer"`
+	Place  decide.Place `json:"place"`
+}
+
+// String gives it in words, such as "smtp-east out".
+func (a SiteAnswer) String() string { return a.Answer + " " + string(a.Place) }
 
 // ZoneStatus is one zone, for `show zone`.
 type ZoneStatus struct {
@@ -174,7 +183,9 @@ func (g *GSS) Rules() []RuleStatus {
 	rules := e.inForce().next.rules.rules
 	for i := range rules {
 		r := &rules[i]
-		s := RuleStatus{Name: r.Name, Domains: r.Domains, Sources: r.Sources, Why: ErrNotReady.Error(), Answers: []decide.Share{}}
+		s := RuleStatus{
+			Name: r.Name, Domains: r.Domains, Sources: append([]string{}, r.Sources...), Why: ErrNotReady.Error(), Answers: []decide.Share{},
+		}
 		if _, ok := e.last.Rules[r.Name]; !ok {
 			list = append(list, s)
 			continue
@@ -192,7 +203,7 @@ func (g *GSS) Rules() []RuleStatus {
 func (s RuleStatus) places(r *Rule, d decide.RuleDecision) (list []RuleStatus) {
 	for place, c := range d.Choices {
 		s.Clause, s.Basis, s.Balance, s.Count, s.Answers = c.Clause+1, c.Basis, c.Method, c.Count, c.Shares
-		s.TTL, s.Why, s.Since = d.TTL, c.Why, d.Since
+		s.TTL, s.Why, s.Since = int(d.TTL/time.Second), c.Why, d.Since
 		if place > 0 {
 			s.Near = r.Near[place-1].Sources
 		}
@@ -208,7 +219,7 @@ func (g *GSS) Sites() []SiteStatus {
 	defer e.mu.Unlock()
 	list, orders := []SiteStatus{}, e.orders()
 	for _, site := range e.next.config.sites() {
-		s := SiteStatus{Site: site, Serving: []string{}, Others: []string{}}
+		s := SiteStatus{Site: site, Serving: []string{}, Others: []SiteAnswer{}}
 		for i := range e.next.config.Answers {
 			a := &e.next.config.Answers[i]
 			switch p := e.last.Answers[a.Name].Place; {
@@ -216,7 +227,7 @@ func (g *GSS) Sites() []SiteStatus {
 			case p == decide.Serving:
 				s.Serving = append(s.Serving, a.Name)
 			default:
-				s.Others = append(s.Others, a.Name+" "+string(cmp.Or(p, decide.Unknown)))
+				s.Others = append(s.Others, SiteAnswer{a.Name, cmp.Or(p, decide.Unknown)})
 			}
 		}
 		if o, ok := orders[Order{Site: site}.key()]; ok && o.Kind != decide.KindActivate {

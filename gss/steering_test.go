@@ -230,10 +230,10 @@ func TestStatusLogAndMetrics(t *testing.T) {
 		}
 		r := p.Rules()
 		if len(r) != 4 || r[1].Why != "clause 1: nearest of group smtp; smtp-east is out ("+why+")" || r[1].Clause != 1 || r[2].Near != "branch" ||
-			r[1].Since != later || r[1].TTL != 2*time.Second {
+			r[1].Since != later || r[1].TTL != 2 {
 			t.Errorf("the rules are %+v", r)
 		}
-		wantSites := []SiteStatus{{Site: "east", Serving: []string{}, Others: []string{"smtp-east out"}}, {Site: "west", Serving: []string{"smtp-west"}, Others: []string{}}}
+		wantSites := []SiteStatus{{Site: "east", Serving: []string{}, Others: []SiteAnswer{{"smtp-east", decide.Out}}}, {Site: "west", Serving: []string{"smtp-west"}, Others: []SiteAnswer{}}}
 		if diff := cmp.Diff(wantSites, p.Sites()); diff != "" {
 			t.Errorf("sites (-want +got):\n%s", diff)
 		}

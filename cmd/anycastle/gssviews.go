@@ -53,13 +53,13 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 				clients = words(r.Sources)
 			}
 			if r.Near != "" {
-				clients = r.Near + " of " + clients
+				name, clients = name+" near "+r.Near, r.Near+" of "+clients
 			}
 			if r.Clause == 0 {
 				return []string{name, words(r.Domains), clients, "-", "-", "-", "-", "-", "-", r.Why}
 			}
 			return []string{
-				name, words(r.Domains), clients, shares(r), r.TTL.String(), strconv.Itoa(r.Clause), string(r.Balance), string(r.Basis),
+				name, words(r.Domains), clients, shares(r), fmt.Sprintf("%ds", r.TTL), strconv.Itoa(r.Clause), string(r.Balance), string(r.Basis),
 				ago(r.Since), r.Why,
 			}
 		}),

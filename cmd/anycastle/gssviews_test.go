@@ -2,11 +2,13 @@ package main
 
 import (
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"anycastle/gss"
+	"anycastle/gss/decide"
 	"anycastle/internal/daemon"
 )
 
@@ -29,5 +31,23 @@ func TestShowServerTellsOfReloads(t *testing.T) {
 		if code, out, errs := showGSS(t, status, "server"); code != 0 || !strings.HasSuffix(out, want) {
 			t.Errorf("exit %d, %q, %s", code, errs, out)
 		}
+	}
+}
+
+// The rows of a rule for clients of several places can be told apart, and programs get lists and seconds.
+func TestShowRule(t *testing.T) {
+	one := gss.RuleStatus{Name: "smtp", Domains: []string{"smtp.example.org"}, Sources: []string{}, Clause: 1, Balance: decide.Nearest, Count: 1, TTL: 10,
+		Answers: []decide.Share{{Answer: "east", Of1000: 1000}}, Basis: decide.ByHealth, Why: "clause 1"}
+	two := one
+	two.Near = "branch"
+	status := map[string]func() any{"/v1/rule": func() any { return []gss.RuleStatus{one, two} }}
+	code, out, errs := showGSS(t, status, "rule")
+	rows := regexp.MustCompile(" {2,}").ReplaceAllString(out, "|")
+	if code != 0 || !strings.Contains(rows, "\nsmtp|smtp.example.org|any|east|10s|") || !strings.Contains(rows, "\nsmtp near branch|smtp.example.org|branch of any|east|10s|") {
+		t.Errorf("exit %d, %q,\n%s", code, errs, rows)
+	}
+	_, out, _ = showGSS(t, status, "rule", "-o", "json")
+	if !strings.Contains(out, `"ttl_seconds": 10,`) || !strings.Contains(out, `"sources": [],`) {
+		t.Errorf("as JSON it is %s", out)
 	}
 }
