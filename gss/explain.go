@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -96,12 +97,16 @@ func (g *GSS) Explain(question Question) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	rrtype, ok := dns.StringToType[strings.ToUpper(question.Type)]
-	if !ok {
-		return Explanation{}, fmt.Errorf("no record type is called %q", question.Type)
+	rrtype, err := recordType(question.Type)
+	if err != nil {
+		return Explanation{}, err
 	}
-	if !question.From.IsValid() {
+	switch {
+	case !question.From.IsValid():
 		return Explanation{}, errors.New("from whom is asked? give an address")
+	case question.From.Zone() != "":
+		return Explanation{}, fmt.Errorf("%v is an address of one link, which no list of clients has; give it without the %%%s",
+			question.From, question.From.Zone())
 	}
 	now := g.engine.current.Load()
 	if now == nil {
@@ -134,6 +139,20 @@ func (g *GSS) Explain(question Question) (Explanation, error) {
 		x.explain(g.engine, a, z, rrtype)
 	}
 	return x, a.failed
+}
+
+// recordType reads a type, by its name or as TYPE65280 (RFC 3597 section 5).
+func recordType(text string) (uint16, error) {
+	upper := strings.ToUpper(text)
+	if t, ok := dns.StringToType[upper]; ok {
+		return t, nil
+	}
+	if digits, ok := strings.CutPrefix(upper, "TYPE"); ok {
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			return uint16(n), nil
+		}
+	}
+	return 0, fmt.Errorf("no record type is called %q; write its name, such as MX, or its number, such as TYPE65280", text)
 }
 
 // explain says which rules had a part, and why not those before them.

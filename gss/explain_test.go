@@ -48,9 +48,11 @@ extended error: 20 (Not Authoritative)
 			t.Errorf("%+v (-want +got):\n%s", tc.q, diff)
 		}
 	}
-	for _, q := range []Question{{"", "A", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "ABC", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "A", netip.Addr{}}} {
-		if _, err := d.Explain(q); err == nil {
-			t.Errorf("%+v is explained", q)
+	for _, q := range []Question{{"", "A", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "ABC", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "A", netip.Addr{}},
+		{"a.example.org", "TYPE65536", netip.MustParseAddr("192.0.2.3")}, {"a.example.org", "TYPE", netip.MustParseAddr("192.0.2.3")},
+		{"a.example.org", "A", netip.MustParseAddr("fe80::1%lo")}, {`bad\999`, "A", netip.MustParseAddr("192.0.2.3")}} {
+		if x, err := d.Explain(q); err == nil {
+			t.Errorf("%+v is explained: %+v", q, x)
 		}
 	}
 }
@@ -77,6 +79,9 @@ func TestExplainEmptyAnswers(t *testing.T) {
 		"mail.example.org NS":             "rule: the zone's own records; the name has rules for HTTPS, MX, SRV: mx",
 		"x.pop.mail.example.org TXT":      "rule: no TXT; the name has rules for A, AAAA: smtp",
 		"x.pop.mail.example.org A":        "rule smtp (*.pop.mail.example.org A): clause 1",
+		"smtp.mail.example.org type1":     "query: smtp.mail.example.org A from",
+		"smtp.mail.example.org TYPE65280": "rule: no TYPE65280; the name has rules for A, AAAA",
+		`sm\116p.mail.example.org A`:      "query: smtp.mail.example.org A from",
 		"alias.mail.example.org A":        "rule lab (smtp.mail.example.org A): is for the lists lab",
 		"web.mail.example.org TXT":        "rule: none: the zone has the name, and no TXT record of it",
 		"none.mail.example.org A":         "rule: none: the zone has no such name",

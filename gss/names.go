@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -15,6 +16,9 @@ func canonical(name string) (string, error) {
 	if name == "" {
 		return "", errors.New("missing; give a domain name")
 	}
+	if bad := badEscape(name); bad != "" {
+		return "", fmt.Errorf("%q is no domain name: after a backslash come three digits up to 255, or another character, not %q", name, bad)
+	}
 	wire := make([]byte, 256)
 	end, err := dns.PackDomainName(dns.Fqdn(name), wire, 0, nil, false)
 	if err != nil || end < 2 {
@@ -25,6 +29,24 @@ func canonical(name string) (string, error) {
 		return "", fmt.Errorf("%q is no domain name: %w", name, err)
 	}
 	return dns.CanonicalName(name), nil
+}
+
+// badEscape gives the first digits behind a backslash that stand for no byte (RFC 1035 section 5.1); empty: there are none.
+func badEscape(name string) string {
+	for i := 0; i < len(name); i++ {
+		if name[i] != '\\' {
+			continue
+		}
+		if i++; i == len(name) || name[i] < '0' || name[i] > '9' {
+			continue
+		}
+		digits := name[i:min(i+3, len(name))]
+		if _, err := strconv.ParseUint(digits, 10, 8); len(digits) < 3 || err != nil {
+			return digits
+		}
+		i += 2
+	}
+	return ""
 }
 
 var hostLabels = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\.)+$`)
