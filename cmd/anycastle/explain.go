@@ -36,7 +36,7 @@ func newExplain(e env) *cobra.Command {
 	f := &explainFlags{}
 	cmd := &cobra.Command{
 		Use:   "explain CLIENT VIP",
-		Short: "Say what becomes of a packet: its slot, real and next hop, or why it is dropped",
+		Short: "Say what becomes of a packet, why a VIP is announced or not, and why a name is answered so",
 		Long:  explainLong,
 		Example: `  anycastle explain 198.51.100.7:4242 203.0.113.10:25
   anycastle explain --syn '[2001:db8::1]:4242' '[2001:db8:0:25::10]:25'

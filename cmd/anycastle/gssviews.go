@@ -43,6 +43,7 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.RuleStatus]{
 		noun: "rule", short: "DNS rules: what clients are answered with now, and why", roles: onGSS,
+		name: func(r gss.RuleStatus) string { return r.Name },
 		head: []string{"RULE", "DOMAINS", "CLIENTS", "ANSWERED WITH", "TTL", "CLAUSE", "BALANCE", "BASIS", "FOR", "WHY"},
 		rows: one(func(r gss.RuleStatus) []string {
 			name, clients := r.Name, "any"
@@ -136,6 +137,7 @@ func addGSSViews(cmd *cobra.Command, e env, f *showFlags) {
 	})
 	addView(cmd, e, f, view[gss.OrderStatus]{
 		noun: "answer-order", short: "Orders about answers and their sites that stand, and how far drains are", roles: onGSS,
+		name: func(o gss.OrderStatus) string { return cmp.Or(o.Answer, o.Site) },
 		head: []string{"ABOUT", "ORDER", "FOR", "HOW FAR", "BY", "WHY"},
 		rows: one(func(o gss.OrderStatus) []string {
 			var far []string

@@ -51,3 +51,31 @@ func TestShowRule(t *testing.T) {
 		t.Errorf("as JSON it is %s", out)
 	}
 }
+
+// A noun takes the name of one thing.
+func TestShowOne(t *testing.T) {
+	answer := func(name string) gss.AnswerStatus { return gss.AnswerStatus{Name: name, Site: "east"} }
+	order := func(answer, site string) gss.OrderStatus {
+		return gss.OrderStatus{Order: gss.Order{Answer: answer, Site: site, Kind: decide.KindSuspend}}
+	}
+	status := map[string]func() any{
+		"/v1/answer":       func() any { return []gss.AnswerStatus{answer("smtp-east"), answer("imap-east")} },
+		"/v1/answer-order": func() any { return []gss.OrderStatus{order("smtp-east", ""), order("", "west")} },
+	}
+	for _, tc := range []struct {
+		args      []string
+		code      int
+		want, not string
+	}{
+		{[]string{"answer", "smtp-east"}, 0, "smtp-east", "imap-east"},
+		{[]string{"answer", "smtp-east", "-o", "json"}, 0, `"name": "smtp-east"`, "imap-east"},
+		{[]string{"answer", "smtp-eats"}, 1, `no answer is called "smtp-eats"; did you mean smtp-east?`, "imap"},
+		{[]string{"answer", "pop"}, 1, `no answer is called "pop"; ` + "`anycastle show answer` lists all", "imap"},
+		{[]string{"answer-order", "west"}, 0, "site west", "smtp-east"},
+	} {
+		code, out, errs := showGSS(t, status, tc.args...)
+		if said := out + errs; code != tc.code || !strings.Contains(said, tc.want) || strings.Contains(said, tc.not) {
+			t.Errorf("show %q: exit %d,\n%s", tc.args, code, said)
+		}
+	}
+}

@@ -61,8 +61,21 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	visit(root)
 }
 
+// The first help names all that a verb is about.
+func TestFirstHelp(t *testing.T) {
+	_, out, _ := outcome(t, "--help")
+	for _, verb := range []string{"drain", "suspend", "activate"} {
+		if !regexp.MustCompile(`(?m)^  ` + verb + ` .*a real, an answer or a site`).MatchString(out) {
+			t.Errorf("of %s it does not name reals, answers and sites:\n%s", verb, out)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^  explain .*packet.*VIP.*name`).MatchString(out) {
+		t.Errorf("of explain it does not name packets, VIPs and names:\n%s", out)
+	}
+}
+
 func TestWrongArgumentsAreUsageErrors(t *testing.T) {
-	for _, args := range [][]string{{"vip"}, {"lab", "drain"}, {"lab", "up"}, {"show", "vip", "smtp"}, {"mail", "pop"}, {"check"}, {"lab", "status", "-o", "xml"}} {
+	for _, args := range [][]string{{"vip"}, {"lab", "drain"}, {"lab", "up"}, {"show", "vip", "smtp", "imap"}, {"mail", "pop"}, {"check"}, {"lab", "status", "-o", "xml"}} {
 		if code, _, errs := outcome(t, args...); code != exitUsage || errs == "" {
 			t.Errorf("anycastle %s: exit %d, want %d; says %q", strings.Join(args, " "), code, exitUsage, errs)
 		}

@@ -32,7 +32,7 @@ type orderFlags struct {
 
 func newOrders(e env) []*cobra.Command {
 	list := []*cobra.Command{
-		newOrder(e, lb.KindDrain, "Have a real get no new flows, and keep those that it has",
+		newOrder(e, lb.KindDrain, "Have a real, an answer or a site get nothing new, and keep what it has for as long as that takes",
 			`Gives a real no new flows; those that it has stay with it. The drain ends when the real's agent
 says that no flow is left, or at the deadline, and then the real is suspended: show drain tells
 how far it is. Flows that are left at the deadline are broken off.
@@ -41,8 +41,8 @@ With --wait the command says how many flows are left, and ends with status 0 whe
 the site sends the real anything any more, so that its server can be stopped without harm to anyone:
 also after the deadline, and then it says how many flows were left. It ends with status 1 when
 another order takes the place of the drain, and when it is interrupted; the order stands then.`),
-		newOrder(e, lb.KindSuspend, "Take a real out at once", `Takes a real out at once. Its flows are answered by another real, which resets them.`),
-		newOrder(e, lb.KindActivate, "Undo a drain or a suspend", `Gives a real flows again, as soon as its probes pass.`),
+		newOrder(e, lb.KindSuspend, "Take a real, an answer or a site out at once", `Takes a real out at once. Its flows are answered by another real, which resets them.`),
+		newOrder(e, lb.KindActivate, "Undo a drain or a suspend of a real, an answer or a site", `Gives a real flows again, as soon as its probes pass.`),
 	}
 	drain, suspend, activate, suspendSite := newAnswerOrders(e)
 	list[0].AddCommand(newDrainSite(e), drain)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"anycastle/internal/config"
 	"anycastle/internal/daemon"
 
 	"github.com/spf13/cobra"
@@ -20,8 +22,8 @@ func newShow(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Ask the roles that run on this node what they know, and why",
-		Long: `Asks the role processes of this node over their status sockets. Every noun takes -o json,
-whose keys stay the same from version to version.`,
+		Long: `Asks the role processes of this node over their status sockets. Every noun takes a NAME, as in the
+first column, to show that alone, and -o json, whose keys stay the same from version to version.`,
 		Args: cobra.NoArgs,
 	}
 	f := &showFlags{}
@@ -40,6 +42,7 @@ type view[T any] struct {
 	roles       []string // asked in turn; the first that runs answers
 	head        []string
 	rows        func(T) [][]string
+	name        func(T) string // that an item goes by; nil: the first column
 }
 
 // one makes a layout with one row for each item.
@@ -53,12 +56,12 @@ func addView[T any](parent *cobra.Command, e env, f *showFlags, v view[T]) {
 }
 
 // addNoun adds `show NOUN`, of which different roles know different things: the first view that finds its role shows it.
-func addNoun(parent *cobra.Command, f *showFlags, noun, short string, roles []string, views ...func(*cobra.Command) error) {
+func addNoun(parent *cobra.Command, f *showFlags, noun, short string, roles []string, views ...func(context.Context, string) error) {
 	parent.AddCommand(&cobra.Command{
-		Use:   noun,
+		Use:   noun + " [NAME]",
 		Short: short,
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(f.output); err != nil {
 				return err
 			}
@@ -66,7 +69,7 @@ func addNoun(parent *cobra.Command, f *showFlags, noun, short string, roles []st
 				return usageError{fmt.Errorf("--role %s: %s is known by %s", f.role, noun, strings.Join(roles, ", "))}
 			}
 			for _, show := range views {
-				if err := show(cmd); !errors.Is(err, daemon.ErrNotRunning) {
+				if err := show(cmd.Context(), strings.Join(args, "")); !errors.Is(err, daemon.ErrNotRunning) {
 					return err
 				}
 			}
@@ -75,17 +78,20 @@ func addNoun(parent *cobra.Command, f *showFlags, noun, short string, roles []st
 	})
 }
 
-// show asks the first role of the view that runs, and lays out what it says.
-func (v view[T]) show(e env, f *showFlags) func(*cobra.Command) error {
-	return func(cmd *cobra.Command) error {
+// show asks the first role of the view that runs, and lays out what it says of a name; of all if that is empty.
+func (v view[T]) show(e env, f *showFlags) func(context.Context, string) error {
+	return func(ctx context.Context, name string) error {
 		err := daemon.ErrNotRunning
 		for _, role := range v.roles {
 			if f.role != "" && f.role != role {
 				continue
 			}
 			list := []T{}
-			if err = daemon.Get(cmd.Context(), f.runDir, role, "/v1/"+v.noun, &list); errors.Is(err, daemon.ErrNotRunning) {
+			if err = daemon.Get(ctx, f.runDir, role, "/v1/"+v.noun, &list); errors.Is(err, daemon.ErrNotRunning) {
 				continue
+			}
+			if err == nil && name != "" {
+				list, err = v.named(list, name)
 			}
 			if err != nil {
 				return err
@@ -97,6 +103,32 @@ func (v view[T]) show(e env, f *showFlags) func(*cobra.Command) error {
 		}
 		return err
 	}
+}
+
+// named gives the items that go by a name.
+func (v view[T]) named(list []T, name string) ([]T, error) {
+	var found []T
+	var known []string
+	for _, item := range list {
+		is := ""
+		if v.name != nil {
+			is = v.name(item)
+		} else if rows := v.rows(item); len(rows) > 0 {
+			is = rows[0][0]
+		}
+		if is == name {
+			found = append(found, item)
+		} else if !slices.Contains(known, is) {
+			known = append(known, is)
+		}
+	}
+	if len(found) > 0 {
+		return found, nil
+	}
+	if near := config.Nearest(name, known); near != "" {
+		return nil, fmt.Errorf("no %s is called %q; did you mean %s?", v.noun, name, near)
+	}
+	return nil, fmt.Errorf("no %s is called %q; `anycastle show %[1]s` lists all", v.noun, name)
 }
 
 func checkOutput(output string) error {
