@@ -3,6 +3,7 @@ package gss
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,6 +185,10 @@ func TestKeysOfAZone(t *testing.T) {
 	}
 	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "confirm"}); err == nil {
 		t.Error("what the parent was not asked for is confirmed")
+	}
+	x, err := r.Explain(Question{"mail.example.org", "DNSKEY", netip.MustParseAddr("192.0.2.3")})
+	if err != nil || x.Why != "none: the keys of the zone make its DNSKEY records" {
+		t.Errorf("its DNSKEY records are explained by %q, %v", x.Why, err)
 	}
 	first := r.Keys()[0]
 	if _, err := r.OrderKeys(KeyOrder{Zone: "mail.example.org", Kind: "roll"}); err == nil ||

@@ -181,7 +181,11 @@ func (x *Explanation) explain(e *engine, a *answerer, z *zone.Zone, rrtype uint1
 	for _, u := range a.used {
 		x.Rules = append(x.Rules, explainPart(e, rules, u, class))
 	}
-	if len(a.used) == 0 {
+	switch {
+	case len(a.used) > 0:
+	case a.now.signed[owner] != nil && slices.Contains(apexTypes, rrtype):
+		x.Why = fmt.Sprintf("none: the keys of the zone make its %s records", x.Type)
+	default:
 		x.Why = whyNoRule(rules, &found, owner, rrtype)
 	}
 }
