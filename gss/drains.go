@@ -14,7 +14,7 @@ type drained struct {
 	Order string `json:"o"`           // what it is about, such as site/east
 	Since int64  `json:"s"`           // when the order was given, by its stamp, in nanoseconds
 	Left  int64  `json:"l,omitempty"` // milliseconds for which resolvers may hold what was given
-	Given bool   `json:"g,omitempty"` // it is given on, as nothing else works
+	Given bool   `json:"g,omitempty"` // it is given at this moment
 }
 
 // maxLeft bounds drained.Left: a drain may begin much later.
@@ -29,7 +29,7 @@ func (d drained) valid() bool {
 type held struct {
 	since time.Time // the stamp of the order
 	until time.Time // by our clock; resolvers may hold what was given until then
-	given bool      // it is given on
+	given bool      // it is given at this moment
 
 	number int64 // of the telling that said so
 }
@@ -87,7 +87,7 @@ type VantageDrain struct {
 	Heard   time.Time `json:"heard,omitzero"`
 	Counts  bool      `json:"counts"`         // it was heard lately; if not, nobody knows what it gives
 	Taken   bool      `json:"taken"`          // it knows the order
-	Given   bool      `json:"given"`          // it gives an answer on, as nothing else works there
+	Given   bool      `json:"given"`          // it gives an answer: until Clear, and after that as nothing else works there
 	Clear   time.Time `json:"clear,omitzero"` // no resolver that honours TTLs holds what it gave after that
 	Done    bool      `json:"done"`
 }

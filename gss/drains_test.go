@@ -83,7 +83,7 @@ func TestDrainsThatAreTold(t *testing.T) {
 		}
 		synctest.Wait()
 		got := tells()
-		if len(got) != 2 || got[0].Order != "answer/smtp-south" || got[0].Left != 0 || got[1].Order != "site/east" || got[1].Left != 6000 {
+		if len(got) != 2 || got[0].Order != "answer/smtp-south" || got[0].Left != 0 || got[1].Order != "site/east" || got[1].Left != 6000 || !got[1].Given {
 			t.Errorf("at first it tells %+v", got)
 		}
 		p.after(7 * time.Second)
@@ -94,6 +94,13 @@ func TestDrainsThatAreTold(t *testing.T) {
 		p.after(2 * time.Second)
 		if got := tells(); len(got) != 2 || !got[1].Given {
 			t.Errorf("when nothing else works it tells %+v", got)
+		}
+		if _, err := p.engine.order(Order{Kind: decide.KindSuspend, Answer: "smtp-east"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := tells(); len(got) != 2 || got[1].Left == 0 || got[1].Given {
+			t.Errorf("when the answer is suspended it tells %+v", got)
 		}
 	})
 }

@@ -256,6 +256,14 @@ func TestOrdersOfAFastClock(t *testing.T) {
 		if o := p.Orders(); len(o) != 1 || len(o[0].Answers) != 1 {
 			t.Errorf("how far the drain is: %+v", o)
 		}
+		again, err := p.engine.order(Order{Kind: decide.KindDrain, Site: "east"})
+		if err != nil || !again.Stood || !again.Since.Equal(fast.Since) {
+			t.Errorf("given again here it is kept as %+v, %v", again, err)
+		}
+		synctest.Wait()
+		if got := p.ask(); got != west {
+			t.Errorf("given again here, it is answered with %s", got)
+		}
 		kept, err := p.engine.order(Order{Kind: decide.KindActivate, Site: "east"})
 		if err != nil || !kept.Since.After(fast.Since) {
 			t.Errorf("a later order is kept as %+v, %v", kept, err)

@@ -157,7 +157,7 @@ func (f *answerOrderFlags) await(ctx context.Context, e env, o gss.Order) error 
 		}
 		for _, v := range is.Others {
 			done = done && v.Done
-			stage := fmt.Sprint(v.Done, v.Counts, v.Taken, v.Given)
+			stage := fmt.Sprint(v.Done, v.Counts, v.Taken, v.Given, givenOn(v))
 			if there[v.Vantage] != stage {
 				fmt.Fprintln(e.stdout, drainAt(v))
 				there[v.Vantage] = stage

@@ -119,6 +119,7 @@ func TestAnswerDrainWaitsForTheOthers(t *testing.T) {
 		unheard,
 		west(gss.VantageDrain{Heard: time.Now().Add(-3 * time.Minute)}),
 		west(gss.VantageDrain{Counts: true}),
+		west(gss.VantageDrain{Counts: true, Taken: true, Given: true, Clear: time.Now().Add(time.Minute)}),
 		west(gss.VantageDrain{Counts: true, Taken: true, Given: true}),
 		west(gss.VantageDrain{Counts: true, Taken: true, Clear: time.Now().Add(time.Minute)}),
 		west(gss.VantageDrain{Counts: true, Taken: true, Done: true}),
@@ -131,7 +132,7 @@ func TestAnswerDrainWaitsForTheOthers(t *testing.T) {
 	want := []string{
 		"answer smtp-east: drain ordered", "gss-west is not heard: what it gives is not known",
 		"smtp-east: drained, no resolver can hold it any more", "gss-west has not taken the order yet",
-		"at gss-west given on, as nothing else works there", "at gss-west held by resolvers for ",
+		"at gss-west given still, held by resolvers for ", "at gss-west given on, as nothing else works there", "at gss-west held by resolvers for ",
 		"at gss-west drained, no resolver can hold what it gave any more",
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")

@@ -254,6 +254,9 @@ func drainOf(a gss.AnswerDrain) string {
 	return fmt.Sprintf("%s: given for %s, held by resolvers for %s", a.Answer, in(a.From), in(a.Clear))
 }
 
+// givenOn says whether another site selector gives an answer beyond its time.
+func givenOn(v gss.VantageDrain) bool { return v.Given && !time.Now().Before(v.Clear) }
+
 // drainAt says how far another site selector is with a drain.
 func drainAt(v gss.VantageDrain) string {
 	switch {
@@ -263,8 +266,10 @@ func drainAt(v gss.VantageDrain) string {
 		return fmt.Sprintf("%s was not heard for %s: what it gives is not known", v.Vantage, ago(v.Heard))
 	case !v.Taken:
 		return v.Vantage + " has not taken the order yet"
-	case v.Given:
+	case givenOn(v):
 		return "at " + v.Vantage + " given on, as nothing else works there"
+	case v.Given:
+		return fmt.Sprintf("at %s given still, held by resolvers for %s", v.Vantage, in(v.Clear))
 	case v.Done:
 		return "at " + v.Vantage + " drained, no resolver can hold what it gave any more"
 	}
