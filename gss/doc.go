@@ -13,7 +13,8 @@
 // answered with NOERROR: when nothing works, with what worked last and an extended error (RFC 8914), since a resolver that
 // gets SERVFAIL or silence goes on serving the dead site's address from its cache. Nothing is answered before every answer
 // has been probed once, or that was awaited for too long; a reload that brings answers waits for them likewise. Orders and
-// decisions are kept on disk. Package balancer hears what balancers say of the answers.
+// decisions are kept on disk; of an order about an answer and one about its site the one that asks for more counts. Package
+// balancer hears what balancers say of the answers.
 //
 // Zones may come from primaries, and go to secondaries, by transfers that package transfer makes. Their serial is that of their file,
 // whatever rules answer at the moment; so a secondary has a rule's answers as they were when it last took the whole zone, and only who
