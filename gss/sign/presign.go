@@ -20,8 +20,8 @@ import (
 // are in use nevertheless, as validators expect them, and such sets are tried again when they are asked for. With the keys that
 // are in use, it is Refresh.
 func (s *Signer) Use(ctx context.Context, ring Ring, now time.Time) error {
-	s.change.Lock()
-	defer s.change.Unlock()
+	s.slow.Lock()
+	defer s.slow.Unlock()
 	old := s.state.Load()
 	online := old.online
 	if !ring.same(&old.ring) {
@@ -33,13 +33,13 @@ func (s *Signer) Use(ctx context.Context, ring Ring, now time.Time) error {
 // Refresh signs again what is pre-signed and has less than a quarter of its time left. It is to be called every hour or so:
 // an eighth of Config.Validity at most.
 func (s *Signer) Refresh(ctx context.Context, now time.Time) error {
-	s.change.Lock()
-	defer s.change.Unlock()
+	s.slow.Lock()
+	defer s.slow.Unlock()
 	old := s.state.Load()
 	return s.again(ctx, old, &state{origin: s.cfg.Origin, ring: old.ring, online: old.online}, now)
 }
 
-// again pre-signs in st what old has.
+// again pre-signs in st what old has, on the caller's thread alone. The caller holds slow.
 func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error {
 	signed := s.signed.Load()
 	pinned, added := newBatch(len(old.pinned)), newBatch(len(old.added))
@@ -55,11 +55,16 @@ func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error
 		return err
 	}
 	var err, more error
-	if st.pinned, err = s.signAhead(ctx, s.cfg.Workers, st, pinned, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
+	if st.pinned, err = s.signAhead(ctx, 1, st, pinned, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
 		return err // nothing has changed
 	}
-	if st.added, more = s.signAhead(ctx, s.cfg.Workers, st, added, old, now); more != nil && !errors.Is(more, ErrUnsigned) {
+	if st.added, more = s.signAhead(ctx, 1, st, added, old, now); more != nil && !errors.Is(more, ErrUnsigned) {
 		return more
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	if err := s.addLate(ctx, st, s.state.Load(), now); err != nil {
+		return err
 	}
 	s.state.Store(st)
 	if s.signed.Load() != signed || !st.ring.same(&old.ring) {
@@ -68,13 +73,38 @@ func (s *Signer) again(ctx context.Context, old, st *state, now time.Time) error
 	return errors.Join(err, more)
 }
 
+// addLate pre-signs in st what was added to the state that it replaces while it was made. The caller holds change.
+func (s *Signer) addLate(ctx context.Context, st, now *state, at time.Time) error {
+	late := newBatch(0)
+	for key, e := range now.added {
+		if st.added[key] == nil {
+			late.keys = append(late.keys, []byte(key))
+			late.ttls[key] = e.ttl
+		}
+	}
+	if len(late.keys) == 0 {
+		return nil
+	}
+	more, err := s.signAhead(ctx, s.cfg.Workers, st, late, now, at)
+	if err != nil && !errors.Is(err, ErrUnsigned) {
+		return err
+	}
+	added := maps.Clone(st.added)
+	if added == nil {
+		added = map[string]*entry{}
+	}
+	maps.Copy(added, more)
+	st.added = added
+	return nil
+}
+
 // Presign signs the sets which replies will be made of, so that those cost no crypto: it is called with all of the zone's
 // sets that may be asked for, and NSEC for its names. Signatures of sets that were known before are kept; those of sets
 // that are not among these any more are forgotten. Sets are whole RRsets, each with its full TTL. As they may be many, it works on
 // the caller's thread alone.
 func (s *Signer) Presign(ctx context.Context, sets iter.Seq[[]dns.RR], now time.Time) error {
-	s.change.Lock()
-	defer s.change.Unlock()
+	s.slow.Lock()
+	defer s.slow.Unlock()
 	old := s.state.Load()
 	st := &state{origin: s.cfg.Origin, ring: old.ring, online: old.online}
 	b, wrong := s.batch(sets)
@@ -85,6 +115,9 @@ func (s *Signer) Presign(ctx context.Context, sets iter.Seq[[]dns.RR], now time.
 	if st.pinned, err = s.signAhead(ctx, 1, st, b, old, now); err != nil && !errors.Is(err, ErrUnsigned) {
 		return err
 	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	st.added = s.state.Load().added
 	s.state.Store(st)
 	return errors.Join(wrong, err)
 }
@@ -92,7 +125,7 @@ func (s *Signer) Presign(ctx context.Context, sets iter.Seq[[]dns.RR], now time.
 const addedShare = 16 // of the cache's size, so that a copy of what was added is quick
 
 // Add is Presign for sets that come beside those which are pre-signed, at each change of state: it costs as much as they
-// are, not as the zone is. They are forgotten with the next Presign, or when a sixteenth of Config.CacheSize is full.
+// are, not as the zone is, and waits for none of the above. They are forgotten when a sixteenth of Config.CacheSize is full.
 func (s *Signer) Add(ctx context.Context, sets [][]dns.RR, now time.Time) error {
 	s.change.Lock()
 	defer s.change.Unlock()

@@ -156,3 +156,34 @@ func TestBrokenKeyLeavesTheLastGoodSignatures(t *testing.T) {
 		t.Fatalf("with the key mended: %v, %v", m, err)
 	}
 }
+
+// TestAddWaitsForNothing: who decides does not wait for the signing of a whole zone, and what was added meanwhile stays.
+func TestAddWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	p := newPresigned(t, dns.ECDSAP256SHA256)
+	record := func(text string) []dns.RR {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []dns.RR{rr}
+	}
+	added := record("added.example.net. 5 IN A 192.0.2.77")
+	slowly := func(yield func([]dns.RR) bool) {
+		if err := p.signer.Add(t.Context(), [][]dns.RR{added}, p.clock); err != nil {
+			t.Error(err)
+		}
+		yield(record("other.example.net. 5 IN A 192.0.2.78"))
+	}
+	if err := p.signer.Presign(t.Context(), slowly, p.clock); err != nil {
+		t.Fatal(err)
+	}
+	made := p.signer.Signed()
+	m := &dns.Msg{Answer: added}
+	if err := p.signer.Secure(m, Facts{Kind: Answer, Name: "added.example.net.", Type: dns.TypeA}, p.clock); err != nil || len(m.Answer) != 2 {
+		t.Errorf("what was added meanwhile: %v, %v", m, err)
+	}
+	if p.signer.Signed() != made {
+		t.Error("it is signed again")
+	}
+}

@@ -20,7 +20,7 @@ type Config struct {
 	Validity    time.Duration // of signatures. 14 days
 	Skew        time.Duration // how far back a signature begins, for validators whose clocks are late. 1h
 	CacheSize   int           // signatures of sets that were not pre-signed. 65536
-	Workers     int           // that sign at once, ahead of queries. As many as processors
+	Workers     int           // that sign at once what Add is given. As many as processors
 }
 
 // These shares of Validity decide when a signature is made again.
@@ -113,6 +113,7 @@ type Signer struct {
 	signed  atomic.Uint64
 	renewed atomic.Uint64
 
+	slow   sync.Mutex // one change of all that is pre-signed at a time; taken before change
 	change sync.Mutex // one change of state at a time
 }
 
