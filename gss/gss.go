@@ -160,7 +160,7 @@ func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 		closeAll(streams)
 		return bindError("UDP", err)
 	}
-	g.metrics.serve(packets.Counters, g.engine.serving().limiter.Counts)
+	g.metrics.serve(packets.Counters, func() []limit.Count { return g.engine.current.Load().limiter.Counts() })
 	on := addresses{plain: listen}
 	for _, l := range streams[len(listen):] {
 		on.tls = append(on.tls, l.addr())

@@ -195,6 +195,7 @@ func (g *GSS) installAll(list []*arrival) {
 	if err == nil && next != was {
 		g.moves.remember(next)
 		err = g.engine.serve(next)
+		next.giveBack()
 	}
 	for _, a := range list {
 		a.err = cmp.Or(refused[a.origin], err)

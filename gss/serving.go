@@ -181,6 +181,7 @@ func (g *GSS) packAnew() error {
 		return err
 	}
 	g.engine.replace(was, &next)
+	next.giveBack()
 	return nil
 }
 
