@@ -207,7 +207,11 @@ func TestKeysOfAZone(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := is.open(t.Context()); err == nil || !strings.Contains(err.Error(), "open to others; `chmod 700") {
+	other, err := newSigning(r.engine.serving().zones.Zones()[0], is.config, filepath.Dir(dir), is.log, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.open(t.Context()); err == nil || !strings.Contains(err.Error(), "open to others; `chmod 700") {
 		t.Errorf("a directory of keys that others can read is opened: %v", err)
 	}
 	if p := r.Answers()[0].Place; p != decide.Serving {

@@ -147,6 +147,7 @@ func (g *GSS) serve(ctx context.Context, cfg *Config) error {
 		return ctx.Err()
 	case <-g.engine.ready:
 	}
+	g.waitKeys(ctx)
 	streams, err := g.bindStreams(ctx, cfg)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -42,9 +43,12 @@ type turn struct {
 
 // give gives the keys that are kept to the others, and gives what is wrong with that.
 func (k *keyShare) give(zone string, keeper *sign.Keeper) error {
-	state, keys := keeper.Share()
-	if there, err := k.state(zone); err == nil && there.Serial >= state.Serial {
-		return nil // it is what they have, or others know more, which turns tells of
+	state, keys, ok := keeper.Share()
+	if !ok {
+		return nil // the disk has not taken it
+	}
+	if there, err := k.state(zone); err == nil && there.Serial > state.Serial {
+		return nil // others know more, which turns tells of
 	}
 	for id, key := range keys {
 		if err := k.set(sharedKeys+id, key.Encode()); err != nil {
@@ -154,6 +158,33 @@ func (k *keyShare) turns(zone string) map[string]turn {
 	return list
 }
 
+// leave takes the turns of zones back whose keys are not shared here any more: nobody is to wait for this site selector.
+func (k *keyShare) leave(shared func(zone string) bool) {
+	for _, item := range k.data.Snapshot() {
+		about, turns := strings.CutPrefix(item.Key, sharedTurns)
+		if zone, own := strings.CutSuffix(about, "/"+k.node); turns && own && !shared(zone) {
+			k.data.Delete(item.Key)
+		}
+	}
+}
+
+// news is different whenever others have said something new of a zone's keys.
+func (k *keyShare) news(zone string) string {
+	var b strings.Builder
+	state, _ := k.data.Get(sharedStates + zone)
+	fmt.Fprintf(&b, "%x\n", state)
+	for _, item := range k.data.Snapshot() {
+		if id, ok := strings.CutPrefix(item.Key, sharedKeys); ok && sign.KeyIsOf(id, zone) {
+			fmt.Fprintln(&b, id)
+		}
+	}
+	turns := k.turns(zone)
+	for _, name := range slices.Sorted(maps.Keys(turns)) {
+		fmt.Fprintln(&b, name, turns[name])
+	}
+	return b.String()
+}
+
 // share has the others know the keys and how far this site selector is, and gives what somebody should do. The caller holds mu.
 func (s *signing) share(serial uint64) (alarm string, err error) {
 	k := s.shared
@@ -165,12 +196,7 @@ func (s *signing) share(serial uint64) (alarm string, err error) {
 		err = errors.Join(err, k.give(s.origin, s.keeper))
 	}
 	turns := k.turns(s.origin)
-	names := make([]string, 0, len(turns))
-	for name := range turns {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(turns)) {
 		t := turns[name]
 		switch {
 		case s.keeper != nil && t.Keeps:
@@ -179,21 +205,62 @@ func (s *signing) share(serial uint64) (alarm string, err error) {
 			alarm = cmp.Or(alarm, fmt.Sprintf("%s has newer keys than this server, which keeps them; set `follow: true` here, and keep them there", name))
 		}
 	}
+	if late := s.late; len(late.names) > 0 && s.now().Sub(late.since) > max(s.config.Propagation, lateAlarm) {
+		alarm = cmp.Or(alarm, fmt.Sprintf("no key goes, as %s answers by older ones; mend it, or `anycastle forget vantage` it",
+			strings.Join(late.names, ", ")))
+	}
 	return alarm, err
 }
 
-// hold has nothing be removed that another site selector still answers by. The caller holds mu.
+// lateAlarm is for how long a site selector may be behind, at least, before somebody should look.
+const lateAlarm = 10 * time.Minute
+
+// late is who answers by older keys than the keeper has.
+type late struct {
+	names []string
+	since time.Time
+	held  time.Time // when the keeper was last told
+}
+
+// hold has nothing be removed that another site selector still answers by. Each time that the keeper is told it has another state
+// to keep and to give, so it is told as seldom as will do. The caller holds mu.
 func (s *signing) hold(now time.Time) {
-	s.held = false
-	if s.shared == nil || !s.config.Share || s.keeper == nil {
+	state, _, _ := s.keeper.Share()
+	was := s.late
+	s.late = late{since: now, held: was.held}
+	if s.shared == nil || !s.config.Share {
 		return
 	}
-	for _, t := range s.shared.turns(s.origin) {
-		if t.Serial < s.decision.Serial {
-			s.keeper.Behind(now)
-			s.held = true
+	turns := s.shared.turns(s.origin)
+	for _, name := range slices.Sorted(maps.Keys(turns)) {
+		if turns[name].Serial < state.Serial {
+			s.late.names = append(s.late.names, name)
 		}
 	}
+	if len(s.late.names) == 0 {
+		return
+	}
+	if len(was.names) > 0 {
+		s.late.since = was.since
+	}
+	if since := now.Sub(was.held); since < 0 || since >= s.config.Propagation/4 {
+		s.keeper.Behind(now)
+		s.late.held = now
+	}
+}
+
+// listen notes what others have said of the keys, before that is looked at. The caller holds mu.
+func (s *signing) listen() {
+	if s.shared != nil {
+		s.told = s.shared.news(s.origin)
+	}
+}
+
+// heard says whether others have said something else of the keys since they were looked at.
+func (s *signing) heard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shared != nil && s.config.Share && s.told != s.shared.news(s.origin)
 }
 
 // follow takes keys that are newer than those in the store. The caller holds mu.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,8 @@ import (
 type sharers struct {
 	t       *testing.T
 	data    *mesh.Map
-	members []mesh.Member
+	mu      sync.Mutex
+	members []mesh.Member // guarded by mu
 	dirs    map[string]string
 	list    map[string]*signing
 	stops   map[string]func()
@@ -32,7 +34,7 @@ func (s *sharers) start(name string, follow bool) {
 	set := mustDecode(s.t, strings.Replace(nodeFile, "      primary:", signedZone, 1)).checked
 	if s.dirs[name] == "" {
 		s.dirs[name] = s.t.TempDir()
-		s.members = append(s.members, mesh.Member{Name: name})
+		s.join(name)
 	}
 	is, err := newSigning(set.Zones()[0], DNSSEC{}, s.dirs[name], slog.New(slog.DiscardHandler), func() {})
 	if err != nil {
@@ -41,6 +43,8 @@ func (s *sharers) start(name string, follow bool) {
 	is.config.SetDefaults()
 	is.config.Lifetime, is.config.Follow = 0, follow
 	is.shared = &keyShare{node: name, data: s.data, members: func() (list []mesh.Member) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, m := range s.members {
 			m.Self = m.Name == name
 			list = append(list, m)
@@ -61,10 +65,19 @@ func (s *sharers) start(name string, follow bool) {
 			case <-ctx.Done():
 				return
 			case <-changed:
-				is.look()
+				if is.heard() {
+					is.look()
+				}
 			}
 		}
 	})
+}
+
+// join has all know of a member.
+func (s *sharers) join(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = append(s.members, mesh.Member{Name: name})
 }
 
 func (s *sharers) after(d time.Duration) {
@@ -221,6 +234,140 @@ func TestSharedKeysThatMakeNoSense(t *testing.T) {
 	if _, err := sign.DecodeKey([]byte("x")); err == nil {
 		t.Error("one part is a key")
 	}
+}
+
+// A site selector that stays behind costs the keeper a state now and then, not one after another; after a while somebody is told
+// who it is, and it is waited for no more when it does not share the keys any more.
+func TestOneThatStaysBehind(t *testing.T) {
+	t.Parallel()
+	s := newSharers(t)
+	s.start("east", false)
+	s.join("west")
+	east := s.list["east"]
+	waitFor(t, "the key", func() bool { return s.keys("east") != "" })
+	west := &keyShare{node: "west", data: s.data}
+	if err := west.tell(east.origin, turn{Serial: 1}); err != nil {
+		t.Fatal(err)
+	}
+	east.mu.Lock()
+	east.config.Propagation = 4 * time.Second
+	east.keeper.Roll() // two keys from now on, one of which could go
+	east.mu.Unlock()
+	east.look()
+	waitFor(t, "the wait", func() bool { east.mu.Lock(); defer east.mu.Unlock(); return len(east.late.names) == 1 })
+	before := east.serial()
+	<-time.After(1500 * time.Millisecond)
+	if made := east.serial() - before; made > 3 {
+		t.Errorf("in a second and a half %d states were made", made)
+	}
+	east.mu.Lock()
+	east.late.since = time.Now().Add(-time.Hour)
+	east.mu.Unlock()
+	if err := east.step(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, alarm := s.look("east"); !strings.Contains(alarm, "no key goes, as west answers by older ones") {
+		t.Errorf("it says %q", alarm)
+	}
+	west.leave(func(string) bool { return false })
+	waitFor(t, "the end of the wait", func() bool { east.mu.Lock(); defer east.mu.Unlock(); return len(east.late.names) == 0 })
+	s.stops["east"]()
+}
+
+// What of the keys the mesh has lost is given again, and a keeper that begins again waits at once for who is behind.
+func TestKeeperThatBeginsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSharers(t)
+		s.start("east", false)
+		s.after(48 * time.Hour)
+		s.stops["east"]()
+		keys := 0
+		for _, item := range s.data.Snapshot() {
+			if strings.HasPrefix(item.Key, sharedKeys) {
+				keys++
+				s.data.Delete(item.Key)
+			}
+		}
+		s.join("west")
+		west := &keyShare{node: "west", data: s.data}
+		if err := west.tell("mail.example.org.", turn{Serial: 1}); err != nil {
+			t.Fatal(err)
+		}
+		s.start("east", false)
+		if err := s.list["east"].open(t.Context()); err != nil { // perhaps twice, as run does it too
+			t.Fatal(err)
+		}
+		s.list["east"].mu.Lock()
+		if is := s.list["east"]; len(is.late.names) != 1 || is.keeper == nil {
+			t.Errorf("it waits for %v, and keeps the keys by %v", is.late.names, is.keeper)
+		}
+		s.list["east"].mu.Unlock()
+		s.after(time.Second)
+		for _, item := range s.data.Snapshot() {
+			if strings.HasPrefix(item.Key, sharedKeys) {
+				keys--
+			}
+		}
+		if keys != 0 {
+			t.Errorf("%d keys are missing", keys)
+		}
+		s.stops["east"]()
+	})
+}
+
+// A process that is to take the place of another uses its keys until that ends, and keeps them then.
+func TestSuccessorOfAKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSharers(t)
+		s.start("east", false)
+		s.after(48 * time.Hour)
+		first, stop := s.list["east"], s.stops["east"]
+		s.start("east", false)
+		s.after(time.Second)
+		if got := s.keys("east"); got == "" || !s.list["east"].signs() {
+			t.Errorf("beside its predecessor it has the keys %q", got)
+		}
+		if err := s.list["east"].order(t.Context(), KeyOrder{Kind: "confirm"}); err == nil {
+			t.Error("both take orders")
+		}
+		stop()
+		s.after(2 * time.Second)
+		if err := s.list["east"].order(t.Context(), KeyOrder{Kind: "confirm"}); err != nil {
+			t.Errorf("the successor takes no order: %v", err)
+		}
+		if len(first.apex(dns.TypeDNSKEY)) == 0 {
+			t.Error("who has ended has no keys")
+		}
+		s.stops["east"]()
+	})
+}
+
+// A site selector that follows begins to answer once it has keys, or has waited for them long enough.
+func TestWaitsForKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSharers(t)
+		s.start("west", true)
+		g := &GSS{engine: &engine{plan: plan{next: &serving{signed: map[string]*signing{"mail.example.org.": s.list["west"]}}}}}
+		began := time.Now()
+		g.waitKeys(t.Context())
+		if took := time.Since(began); took < keysWait || took > keysWait+time.Second {
+			t.Errorf("without a keeper it waited for %v", took)
+		}
+		began = time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			<-time.After(time.Second)
+			s.start("east", false)
+		})
+		g.waitKeys(t.Context())
+		wg.Wait()
+		if took := time.Since(began); took < time.Second || took > 2*time.Second {
+			t.Errorf("with one after a second it waited for %v", took)
+		}
+		for _, stop := range s.stops {
+			stop()
+		}
+	})
 }
 
 // Site selectors with a mesh have the keys of all their zones in common, those of the first config and those that a reload signs.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -47,8 +48,9 @@ type signing struct {
 	store    *sign.Store  // nil: it is not open
 	ring     sign.Ring
 	decision sign.Decision
-	held     bool  // another site selector is behind
-	err      error // of the last step
+	late     late   // other site selectors
+	told     string // what others had said of the keys at the last step
+	err      error  // of the last step
 }
 
 // apexTypes are what signing adds to the apex of a zone.
@@ -86,11 +88,16 @@ func (s *signing) open(ctx context.Context) error {
 	return nil
 }
 
+// keys is the directory of keys by a config.
+func (s *signing) keys(cfg *DNSSEC) string { return filepath.Clean(cmp.Or(cfg.Keys, s.folder)) }
+
 // openStore opens the directory of keys. The caller holds mu.
 func (s *signing) openStore() error {
-	dir := s.config.Keys
-	if dir == "" {
-		dir = s.folder
+	if s.store != nil {
+		return nil
+	}
+	dir := s.keys(&s.config)
+	if s.config.Keys == "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make their directory: %w; give another with dnssec.keys", err)
 		}
@@ -109,12 +116,28 @@ func (s *signing) openStore() error {
 	if state, _, err := store.Load(); err == nil && state.Serial < s.least {
 		return fmt.Errorf("those in %s are not those in use; copy the directory there first", dir)
 	}
-	if !s.config.Follow {
-		if s.keeper, err = sign.NewKeeper(store, s.config.policy()); err != nil {
-			return err
-		}
+	if err := s.keep(store); err != nil {
+		return err
 	}
 	s.store = store
+	return nil
+}
+
+// keep begins to keep the keys, if that is what this server does. While another process does, which this one is perhaps to take the
+// place of, they are followed. The caller holds mu.
+func (s *signing) keep(store *sign.Store) error {
+	if s.config.Follow || s.keeper != nil {
+		return nil
+	}
+	keeper, err := sign.NewKeeper(store, s.config.policy())
+	switch {
+	case err == nil:
+		s.keeper = keeper
+	case !errors.Is(err, sign.ErrKept):
+		return err
+	case s.store == nil:
+		s.log.Warn("another process keeps the keys of the zone; they are used as it left them until it ends", "err", err)
+	}
 	return nil
 }
 
@@ -158,6 +181,10 @@ func (s *signing) step(ctx context.Context, seen *sign.Observation) (err error) 
 		return fmt.Errorf("the keys of %s are closed", bare(s.origin))
 	}
 	now := s.now()
+	s.listen()
+	if err := s.keep(s.store); err != nil {
+		return err
+	}
 	var ring sign.Ring
 	var d sign.Decision
 	if s.keeper != nil {
@@ -177,7 +204,8 @@ func (s *signing) step(ctx context.Context, seen *sign.Observation) (err error) 
 	s.note(d)
 	s.decision = d
 	if !reflect.DeepEqual(ring, s.ring) {
-		use := s.signer.Use(ctx, ring, now)
+		var use error
+		calmly(func() { use = s.signer.Use(ctx, ring, now) })
 		if use == nil || errors.Is(use, sign.ErrUnsigned) { // else the former keys are in use still, and it is tried again
 			records := ring.Records(s.origin)
 			s.ring = ring
@@ -224,10 +252,7 @@ func (s *signing) run(ctx context.Context) {
 		s.goOn(ctx, seen)
 		if now.Sub(refreshed) >= refreshEvery {
 			refreshed = now
-			if err := s.signer.Refresh(ctx, now); err != nil && ctx.Err() == nil {
-				s.log.Error("make signatures again", "err", err)
-			}
-			s.change()
+			s.refresh(ctx, now)
 		}
 		if !s.wait(ctx, &clock) {
 			return
@@ -247,6 +272,19 @@ func (s *signing) wait(ctx context.Context, clock *wallClock) bool {
 		}
 	}
 	return true
+}
+
+// refresh makes signatures again that end soon.
+func (s *signing) refresh(ctx context.Context, now time.Time) {
+	was := s.signer.Generation()
+	var err error
+	calmly(func() { err = s.signer.Refresh(ctx, now) })
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("make signatures again", "err", err)
+	}
+	if s.signer.Generation() != was {
+		s.change()
+	}
 }
 
 // goOn opens the keys if that could not be done before, and goes on with them.
@@ -291,6 +329,8 @@ func (s *signing) pause() time.Duration {
 	defer s.mu.Unlock()
 	pause := stepEvery
 	switch {
+	case s.store != nil && s.keeper == nil && !s.config.Follow:
+		return time.Second // for the other process to end
 	case s.store == nil || s.err != nil:
 		return retryEvery
 	case s.config.Follow:
@@ -298,7 +338,7 @@ func (s *signing) pause() time.Duration {
 	case s.parent != nil:
 		pause = observeEvery
 	}
-	if s.held {
+	if len(s.late.names) > 0 {
 		pause = min(pause, max(time.Second, s.config.Propagation/4))
 	}
 	if next := s.decision.Next; !next.IsZero() {

@@ -76,6 +76,37 @@ func (s *serving) openKeys(ctx context.Context, forced bool) (opened []*signing,
 	return opened, nil
 }
 
+// keysWait is how long a site selector that begins waits for keys from the mesh before it answers without.
+const keysWait = 5 * time.Second
+
+// waitKeys waits for them: meanwhile resolvers that validate are better off with the other servers.
+func (g *GSS) waitKeys(ctx context.Context) {
+	tick := time.NewTicker(keysWait / 100)
+	defer tick.Stop()
+	missing := func() bool {
+		for _, is := range g.engine.serving().signed {
+			if is.shared != nil && is.follows() && !is.signs() {
+				return true
+			}
+		}
+		return false
+	}
+	for end := time.Now().Add(keysWait); missing() && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// follows says whether the keys are another server's to roll.
+func (s *signing) follows() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Follow
+}
+
 func closeKeys(list []*signing) (err error) {
 	for _, is := range list {
 		err = errors.Join(err, is.close())
@@ -141,13 +172,18 @@ func (g *GSS) tend(ctx context.Context) {
 				}
 			})
 		}
+		if g.shared != nil {
+			g.shared.leave(func(zone string) bool { return signed[zone] != nil && signed[zone].shares() })
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.resigned:
-		case <-changed: // perhaps keys that another site selector gives
+		case <-changed:
 			for is := range stops {
-				is.look()
+				if is.heard() {
+					is.look()
+				}
 			}
 		}
 	}
@@ -161,11 +197,18 @@ func (s *signing) look() {
 	}
 }
 
+// shares says whether the mesh has the keys.
+func (s *signing) shares() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Share
+}
+
 // fits says whether the keys of a config are those that are open.
 func (s *signing) fits(cfg *DNSSEC) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return filepath.Clean(s.config.Keys) == filepath.Clean(cfg.Keys) && s.config.Follow == cfg.Follow
+	return s.keys(&s.config) == s.keys(cfg) && s.config.Follow == cfg.Follow
 }
 
 // adopt has another config count, whose keys are the same.

@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// Share gives the state, as it is on disk, and the keys that it names, for Store.Take of another server. They are secret.
-func (k *Keeper) Share() (State, map[string]*Key) {
+// Share gives the state and the keys that it names, for Store.Take of another server; false: not before the next Step, as it is not
+// on disk yet. The keys are secret.
+func (k *Keeper) Share() (State, map[string]*Key, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.state.clone(), maps.Clone(k.keys)
+	return k.state.clone(), maps.Clone(k.keys), k.state.Serial == k.saved
 }
 
 // Take replaces what the store has by a newer state and the keys that it names, such that a crash leaves either of them whole.
