@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -105,64 +106,69 @@ func TestOtherNamesAreNotLimited(t *testing.T) {
 	}
 }
 
+// checkLimited wants counters of what was beyond limits, by limit and effect.
+func checkLimited(t *testing.T, from prometheus.Gatherer, counts map[string]int) {
+	t.Helper()
+	var want strings.Builder
+	fmt.Fprintln(&want, "# HELP anycastle_gss_limited_total What was beyond a limit, by limit and effect: held back, or only logged (log_only).")
+	fmt.Fprintln(&want, "# TYPE anycastle_gss_limited_total counter")
+	for _, effect := range []string{"held", "logged"} {
+		for _, limit := range []string{"connections", "network-connections", "reply-dropped", "reply-slipped", "tcp-queries", "udp-queries"} {
+			fmt.Fprintf(&want, "anycastle_gss_limited_total{effect=%q,limit=%q} %d\n", effect, limit, counts[limit+" "+effect])
+		}
+	}
+	if err := testutil.GatherAndCompare(from, strings.NewReader(want.String()), "anycastle_gss_limited_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 // What limits hold back is counted over reloads, apart from what they would.
 func TestLimitsAreShown(t *testing.T) {
-	d := newDeciding(t, nodeFile)
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister((*traffic)(d.metrics))
-	var socket udp.Counters
-	d.metrics.serve(func() []udp.Counters { return []udp.Counters{socket} }, d.engine.serving().limiter.Counts)
-	flood := func() {
-		l := d.Lane(0)
-		l.Begin(time.Now())
-		for i := range 300 {
-			d.udpReply(l, packed(t, question([]string{"smtp", "nope"}[i%2]+".mail.example.org.", dns.TypeA)), netip.MustParseAddrPort("192.0.2.9:53"))
-		}
-	}
-	check := func(counts map[string]int) {
-		t.Helper()
-		var want strings.Builder
-		fmt.Fprintln(&want, "# HELP anycastle_gss_limited_total What was beyond a limit, by limit and effect: held back, or only logged (log_only).")
-		fmt.Fprintln(&want, "# TYPE anycastle_gss_limited_total counter")
-		for _, effect := range []string{"held", "logged"} {
-			for _, limit := range []string{"connections", "network-connections", "reply-dropped", "reply-slipped", "tcp-queries", "udp-queries"} {
-				fmt.Fprintf(&want, "anycastle_gss_limited_total{effect=%q,limit=%q} %d\n", effect, limit, counts[limit+" "+effect])
+	synctest.Test(t, func(t *testing.T) { // without a moment in which more would be let through
+		d := newDeciding(t, nodeFile)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister((*traffic)(d.metrics))
+		var socket udp.Counters
+		d.metrics.serve(func() []udp.Counters { return []udp.Counters{socket} }, d.engine.serving().limiter.Counts)
+		flood := func() {
+			l := d.Lane(0)
+			l.Begin(time.Now())
+			for i := range 300 {
+				d.udpReply(l, packed(t, question([]string{"smtp", "nope"}[i%2]+".mail.example.org.", dns.TypeA)), netip.MustParseAddrPort("192.0.2.9:53"))
 			}
 		}
-		if err := testutil.GatherAndCompare(registry, strings.NewReader(want.String()), "anycastle_gss_limited_total"); err != nil {
-			t.Error(err)
+		check := func(counts map[string]int) { t.Helper(); checkLimited(t, registry, counts) }
+		limits := func(text string) {
+			t.Helper()
+			cfg := mustDecode(t, strings.Replace(nodeFile, "  listen:", "  limits: {responses_per_second: 100"+text+"}\n  listen:", 1))
+			cfg.StateDir = d.engine.serving().config.StateDir
+			if err := d.Reload(cfg); err != nil {
+				t.Fatal(err)
+			}
+			d.see()
 		}
-	}
-	limits := func(text string) {
-		t.Helper()
-		cfg := mustDecode(t, strings.Replace(nodeFile, "  listen:", "  limits: {responses_per_second: 100"+text+"}\n  listen:", 1))
-		cfg.StateDir = d.engine.serving().config.StateDir
-		if err := d.Reload(cfg); err != nil {
-			t.Fatal(err)
+		limits("")
+		flood()
+		check(map[string]int{"reply-slipped held": 100})
+		limits(", log_only: true")
+		flood()
+		check(map[string]int{"reply-slipped held": 100, "reply-slipped logged": 100})
+		var shown []string
+		for _, l := range d.Limits() {
+			if l.Held+l.Logged > 0 {
+				shown = append(shown, fmt.Sprintf("%s of %v: %v, %v", l.Limit, l.Network, l.Held > 0, l.Logged > 0))
+			}
 		}
-		d.see()
-	}
-	limits("")
-	flood()
-	check(map[string]int{"reply-slipped held": 100})
-	limits(", log_only: true")
-	flood()
-	check(map[string]int{"reply-slipped held": 100, "reply-slipped logged": 100})
-	var shown []string
-	for _, l := range d.Limits() {
-		if l.Held+l.Logged > 0 {
-			shown = append(shown, fmt.Sprintf("%s of %v: %v, %v", l.Limit, l.Network, l.Held > 0, l.Logged > 0))
+		want := []string{"reply-slipped of invalid Prefix: true, true", "reply-slipped of 192.0.2.0/24: false, true"}
+		if diff := cmp.Diff(want, shown); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
-	}
-	want := []string{"reply-slipped of invalid Prefix: true, true", "reply-slipped of 192.0.2.0/24: false, true"}
-	if diff := cmp.Diff(want, shown); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	limits(", slip: 0")
-	socket.Dropped[udp.Unwanted] = 57 // 50 of the flood
-	flood()
-	check(map[string]int{"reply-slipped held": 100, "reply-slipped logged": 100, "reply-dropped held": 100})
-	if n := testutil.ToFloat64(d.metrics.dropped.WithLabelValues("udp", "limited")); n != 107 {
-		t.Errorf("%v queries are counted as dropped, want 50 of the slow path, 50 of the fast one, and 7 more", n)
-	}
+		limits(", slip: 0")
+		socket.Dropped[udp.Unwanted] = 57 // 50 of the flood
+		flood()
+		check(map[string]int{"reply-slipped held": 100, "reply-slipped logged": 100, "reply-dropped held": 100})
+		if n := testutil.ToFloat64(d.metrics.dropped.WithLabelValues("udp", "limited")); n != 107 {
+			t.Errorf("%v queries are counted as dropped, want 50 of the slow path, 50 of the fast one, and 7 more", n)
+		}
+	})
 }
