@@ -237,6 +237,10 @@ func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 		if old == nil || old.serving != from {
 			e.publish(from)
 		}
+	} else {
+		same := *old // but for the reasons
+		same.decision = d
+		e.current.Store(&same)
 	}
 	e.metrics.show(d)
 	if old == nil {

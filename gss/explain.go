@@ -136,7 +136,7 @@ func (g *GSS) Explain(question Question) (Explanation, error) {
 		if x.Zone.Absent {
 			x.Zone.Serial = 0
 		}
-		x.explain(g.engine, a, z, rrtype)
+		x.explain(a, z, rrtype)
 	}
 	return x, a.failed
 }
@@ -156,9 +156,7 @@ func recordType(text string) (uint16, error) {
 }
 
 // explain says which rules had a part, and why not those before them.
-func (x *Explanation) explain(e *engine, a *answerer, z *zone.Zone, rrtype uint16) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (x *Explanation) explain(a *answerer, z *zone.Zone, rrtype uint16) {
 	rules := a.now.rules
 	class, _ := rules.classes.lookup(a.client)
 	for i, has := range rules.classes.lists[class] {
@@ -179,7 +177,7 @@ func (x *Explanation) explain(e *engine, a *answerer, z *zone.Zone, rrtype uint1
 		}
 	}
 	for _, u := range a.used {
-		x.Rules = append(x.Rules, explainPart(e, rules, u, class))
+		x.Rules = append(x.Rules, explainPart(a.now, u, class))
 	}
 	switch {
 	case len(a.used) > 0:
@@ -190,9 +188,9 @@ func (x *Explanation) explain(e *engine, a *answerer, z *zone.Zone, rrtype uint1
 	}
 }
 
-// explainPart says why a rule gives what it does. The caller holds the engine's mu.
-func explainPart(e *engine, rules *ruleSet, u part, class int) ExplainedRule {
-	d := e.last.Rules[u.outcome.rule]
+// explainPart says why a rule gives what it does.
+func explainPart(now *snapshot, u part, class int) ExplainedRule {
+	d := now.decision.Rules[u.outcome.rule]
 	place := u.rule.places[class]
 	if place >= len(d.Choices) {
 		place = 0
@@ -205,7 +203,7 @@ func explainPart(e *engine, rules *ruleSet, u part, class int) ExplainedRule {
 		x.Clause, x.Basis, x.Balance, x.Why = c.Clause+1, c.Basis, c.Method, c.Why
 	}
 	if _, family, ok := strings.Cut(u.outcome.rule, "/"); ok {
-		x.Family, x.OfFamily = family, rules.config.with(u.rule.Rule, dns.StringToType[family])
+		x.Family, x.OfFamily = family, now.rules.config.with(u.rule.Rule, dns.StringToType[family])
 	}
 	if place > 0 {
 		x.Near = u.rule.Near[place-1].Sources
@@ -213,7 +211,7 @@ func explainPart(e *engine, rules *ruleSet, u part, class int) ExplainedRule {
 	for i, v := range u.outcome.variants {
 		c := ExplainedChoice{Of1000: v.share, This: i == u.variant}
 		for _, a := range v.answers {
-			is := e.last.Answers[a.Name]
+			is := now.decision.Answers[a.Name]
 			one := ExplainedAnswer{Answer: a.Name, Place: is.Place, Why: is.Why}
 			if is.Loaded {
 				one.Headroom = &is.Headroom

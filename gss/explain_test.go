@@ -1,9 +1,12 @@
 package gss
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -140,4 +143,44 @@ func TestExplainAbsentZone(t *testing.T) {
 	if want := "zone: mail.example.org, of which no primary has given anything yet"; !strings.Contains(got, want) || strings.Contains(got, "serial") {
 		t.Errorf("it is explained by\n%swant\n%s", got, want)
 	}
+}
+
+// While the replies of a decision are made ready, those of the one before are explained by its own reasons; and reasons that change
+// nothing of what is answered are told as they are.
+func TestExplainWhileRepliesAreMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbing(t, nil)
+		p.engine.build = slowly(3 * time.Second)
+		p.run()
+		defer p.end()
+		p.after(5 * time.Second)
+		explain := func() string {
+			x, err := p.Explain(Question{"smtp.mail.example.org", "A", netip.MustParseAddr("198.51.100.99")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := x.Rules[len(x.Rules)-1]
+			return fmt.Sprintf("%s %s: %s", r.Choices[0].Answers[0].Answer, r.Choices[0].Answers[0].Place, r.Why)
+		}
+		before := explain()
+		if _, err := p.engine.order(Order{Kind: decide.KindSuspend, Answer: "smtp-east", Why: "disk"}); err != nil {
+			t.Fatal(err)
+		}
+		p.after(time.Second)
+		if got := explain(); got != before || p.ask() != east {
+			t.Errorf("before the replies are made it is explained by %q, want %q", got, before)
+		}
+		p.after(3 * time.Second)
+		const want = "smtp-west serving: clause 1: nearest of group smtp; smtp-east is suspended (order suspend: "
+		if got := explain(); got != want+"disk)" || p.ask() != west {
+			t.Errorf("then by %q", got)
+		}
+		if _, err := p.engine.order(Order{Kind: decide.KindSuspend, Answer: "smtp-east", Why: "fan"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := explain(); got != want+"fan)" {
+			t.Errorf("with another reason by %q", got)
+		}
+	})
 }

@@ -16,6 +16,7 @@ import (
 type snapshot struct {
 	*serving
 	generation uint64
+	decision   decide.Decision        // with what is known since of the reasons for it
 	outcomes   [][]outcome            // by rule, as in the config, and place
 	parts      []map[uint16][]outcome // the same for types whose addresses not all answers of the rule have
 	live       *table.Table           // replies of names that rules answer for
@@ -39,7 +40,7 @@ type variant struct {
 }
 
 func newSnapshot(ctx context.Context, from *serving, d decide.Decision) (*snapshot, error) {
-	s := &snapshot{serving: from, generation: d.Generation, nsid: from.config.EDNS.NSID(d.Generation)}
+	s := &snapshot{serving: from, generation: d.Generation, decision: d, nsid: from.config.EDNS.NSID(d.Generation)}
 	for _, r := range s.rules.rules {
 		s.outcomes = append(s.outcomes, s.rules.places(r.Name, d))
 		parts := map[uint16][]outcome{}

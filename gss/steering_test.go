@@ -143,6 +143,14 @@ func (p *probing) after(d time.Duration) {
 	synctest.Wait()
 }
 
+// slowly has replies take a while to be made.
+func slowly(while time.Duration) func(context.Context, *serving, decide.Decision) (*snapshot, error) {
+	return func(ctx context.Context, from *serving, d decide.Decision) (*snapshot, error) {
+		<-time.After(while)
+		return newSnapshot(ctx, from, d)
+	}
+}
+
 // ask gives the addresses that smtp is answered with.
 func (p *probing) ask() string {
 	p.t.Helper()
