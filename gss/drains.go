@@ -34,11 +34,21 @@ type held struct {
 	number int64 // of the telling that said so
 }
 
+// drain says how far the drain of an answer is, by the replies that are given at this moment; false: it does not drain.
+// The caller holds mu.
+func (e *engine) drain(answer string, now time.Time) (d decide.Drain, ok bool) {
+	if given := e.current.Load(); given != nil && given.generation != e.last.Generation {
+		return e.last.Drain(answer, given.decision, now)
+	}
+	d, ok = e.last.Drains[answer]
+	return d, ok
+}
+
 // drains gives how far this GSS is with the orders to drain that a decision has taken, by what they are about, whatever else is
 // ordered about an answer. The caller holds mu.
-func (e *engine) drains(orders orderList) map[string]held {
+func (e *engine) drains(now time.Time) map[string]held {
 	all, config := map[string]held{}, &e.inForce().next.config
-	for key, o := range orders {
+	for key, o := range e.obeyed {
 		if o.Kind != decide.KindDrain {
 			continue
 		}
@@ -47,7 +57,7 @@ func (e *engine) drains(orders orderList) map[string]held {
 			if !o.isAbout(&config.Answers[i]) {
 				continue
 			}
-			d := e.last.Drains[config.Answers[i].Name]
+			d, _ := e.drain(config.Answers[i].Name, now)
 			is.given = is.given || d.Given
 			if d.Clear.After(is.until) {
 				is.until = d.Clear

@@ -79,7 +79,7 @@ func TestDrainsThatAreTold(t *testing.T) {
 		tells := func() []drained {
 			p.engine.mu.Lock()
 			defer p.engine.mu.Unlock()
-			return tellDrains(p.engine.held, time.Now())
+			return tellDrains(p.engine.drains(time.Now()), time.Now())
 		}
 		synctest.Wait()
 		got := tells()
@@ -103,4 +103,55 @@ func TestDrainsThatAreTold(t *testing.T) {
 			t.Errorf("when the answer is suspended it tells %+v", got)
 		}
 	})
+}
+
+// While the replies of a decision are made, those of the one before give the answer on: no drain is over before resolvers may have
+// dropped what was given last, whoever asks.
+func TestDrainWhileRepliesAreMade(t *testing.T) {
+	for _, kind := range []decide.Kind{decide.KindDrain, decide.KindSuspend} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newProbing(t, nil, func(c *Config) {
+					c.Mesh = &mesh.Config{Listen: netip.MustParseAddrPort("198.51.100.7:7946"), Key: make(mesh.Key, 32)}
+				})
+				p.engine.build = slowly(3 * time.Second)
+				p.run()
+				defer p.end()
+				p.after(8 * time.Second)
+				if _, err := p.engine.order(Order{Kind: decide.KindDrain, Site: "east"}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := p.engine.order(Order{Kind: kind, Answer: "smtp-east"}); err != nil {
+					t.Fatal(err)
+				}
+				var held time.Time // by resolvers
+				for range 400 {
+					p.after(100 * time.Millisecond)
+					if p.ask() == east {
+						served := p.engine.current.Load()
+						held = time.Now().Add(served.decision.Rules["smtp"].TTL)
+					}
+					over := !time.Now().Before(held)
+					p.engine.mu.Lock()
+					told := tellDrains(p.engine.drains(time.Now()), time.Now())
+					p.engine.mu.Unlock()
+					for _, d := range told {
+						if given := p.ask() == east; given && !d.Given || !over && !d.Given && d.Left == 0 {
+							t.Fatalf("it is given: %v, may be held for %v, and others are told %+v", given, time.Until(held), d)
+						}
+					}
+					for _, o := range p.Orders() {
+						for _, a := range o.Answers {
+							if a.Done && !over || a.Given != (p.ask() == east) || a.Clear.Before(held) {
+								t.Fatalf("it may be held for %v, and the drain is %+v", time.Until(held), a)
+							}
+						}
+					}
+				}
+				if a := p.Orders()[1].Answers; len(a) != 1 || !a[0].Done || held.IsZero() {
+					t.Errorf("at the end the drain is %+v", a)
+				}
+			})
+		})
+	}
 }

@@ -43,7 +43,7 @@ type engine struct {
 	last    decide.Decision
 	decided bool                // at all
 	came    map[string]sighting // orders, by key
-	held    map[string]held     // orders to drain that are taken, by what they are about
+	obeyed  orderList           // orders that the last decision has taken
 }
 
 func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options, log *slog.Logger, m *metrics) (*engine, error) {
@@ -173,7 +173,8 @@ func (e *engine) tellAll() {
 			views[name] = w.tells()
 		}
 	}
-	e.tell(views, tellDrains(e.held, time.Now()))
+	now := time.Now()
+	e.tell(views, tellDrains(e.drains(now), now))
 }
 
 func (e *engine) kick() {
@@ -233,7 +234,7 @@ func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 		if err != nil && ctx.Err() == nil { // the config was checked for it
 			e.log.Error("some replies cannot be signed or packed beforehand", "err", err)
 		}
-		e.current.Store(now)
+		e.answer(now)
 		if old == nil || old.serving != from {
 			e.publish(from)
 		}
@@ -249,6 +250,16 @@ func (e *engine) decide(ctx context.Context, now time.Time) (wake time.Time) {
 	return wake
 }
 
+// answer has queries be answered by a snapshot of the last decision. What the one before gives was given until now.
+func (e *engine) answer(next *snapshot) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was := e.current.Swap(next)
+	if was != nil {
+		e.state, e.last = decide.Late(e.state, e.last, was.decision, time.Now())
+	}
+}
+
 // rule decides, and gives what the replies are to be made of, which takes too long to be done with mu held; nil: nothing is
 // answered yet.
 func (e *engine) rule(now time.Time) (from *serving, d decide.Decision, wake time.Time) {
@@ -262,7 +273,7 @@ func (e *engine) rule(now time.Time) (from *serving, d decide.Decision, wake tim
 	e.decided = true
 	orders := e.orders()
 	e.state, e.last = decide.Next(e.state, e.inputs(orders, now), now)
-	e.held = e.drains(orders)
+	e.obeyed = orders
 	e.note(was)
 	if wake = e.last.Wake(now); wake.IsZero() || !waits.IsZero() && waits.Before(wake) {
 		wake = waits

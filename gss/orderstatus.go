@@ -74,7 +74,7 @@ func (e *engine) answerDrains(o Order, orders orderList, now time.Time) (list []
 			continue
 		}
 		by, _ := orders.of(config, a)
-		d, ok := e.last.Drains[a.Name]
+		d, ok := e.drain(a.Name, now)
 		if !ok || !d.Order.Equal(e.heed(by, now).Since) {
 			return nil
 		}

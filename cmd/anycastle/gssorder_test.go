@@ -87,6 +87,8 @@ func TestAnswerDrainWaits(t *testing.T) {
 				"this will not end until another answer of these rules works; Ctrl-C leaves the order standing\n" + drained, ""},
 		{"through a moment in which no decision has taken an order about its answer", []gss.OrderStatus{drain(decide.Drain{}, false), unheard, done},
 			"smtp-east: given no more, held by resolvers for -\n" + drained, ""},
+		{"while the replies without it are made", []gss.OrderStatus{drain(decide.Drain{Given: true}, false), done},
+			"smtp-east: given still, held by resolvers for -\n" + drained, ""},
 		{"not at all where nobody can hold it", []gss.OrderStatus{done}, drained, ""},
 		{"not when the config has it no more", []gss.OrderStatus{unheard, {Void: true}}, "",
 			"nothing in the config is called site east any more; `anycastle activate site east` removes the order"},

@@ -248,6 +248,8 @@ func drainOf(a gss.AnswerDrain) string {
 		return fmt.Sprintf("%s: given on, as nothing else works for the rules %s", a.Answer, words(a.Only))
 	case a.Done:
 		return a.Answer + ": drained, no resolver can hold it any more"
+	case a.Given && !time.Now().Before(a.From): // until the replies without it are made
+		return fmt.Sprintf("%s: given still, held by resolvers for %s", a.Answer, in(a.Clear))
 	case !time.Now().Before(a.From):
 		return fmt.Sprintf("%s: given no more, held by resolvers for %s", a.Answer, in(a.Clear))
 	}

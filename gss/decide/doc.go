@@ -48,7 +48,8 @@
 // then the next change is near. A drain by order takes effect once the answers that were given before it have expired: until
 // then the TTL shrinks so that all end together. The State remembers how long resolvers may hold what they were given of each
 // answer, whatever the config says since. From that Decision.Drains says when no resolver that honours TTLs can hold the old
-// answer any more, also of what is suspended.
+// answer any more, also of what is suspended. Who needs a while to make the replies of a decision, and gives those of the one
+// before until then, calls Late.
 //
 // A Decision has a generation, which grows by each change of what clients are given, or of what that is made of.
 package decide

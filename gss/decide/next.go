@@ -121,15 +121,7 @@ func (d *decider) untilDrain(from time.Time, ttl time.Duration) time.Duration {
 // hold remembers how long resolvers may hold what rules give until or from this moment.
 func (d *decider) hold(rules map[string]RuleState) {
 	for _, r := range rules {
-		for _, c := range r.Choices {
-			for _, share := range c.Shares {
-				s, ok := d.state.Answers[share.Answer]
-				if ok && !d.now.Add(r.TTL).Before(s.held()) {
-					s.Given, s.GivenTTL = d.now, r.TTL
-					d.state.Answers[share.Answer] = s
-				}
-			}
-		}
+		hold(d.state.Answers, r.Choices, r.TTL, d.now)
 	}
 }
 
