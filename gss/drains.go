@@ -31,7 +31,8 @@ type held struct {
 	until time.Time // by our clock; resolvers may hold what was given until then
 	given bool      // it is given at this moment
 
-	number int64 // of the telling that said so
+	number int64     // of the telling that said so
+	at     time.Time // when it was heard
 }
 
 // drain says how far the drain of an answer is, by the replies that are given at this moment; false: it does not drain.
@@ -84,7 +85,7 @@ func (v *vantages) drained(o Order) map[string]held {
 	defer v.mu.Unlock()
 	all := map[string]held{}
 	for name, is := range v.byName {
-		if h, ok := is.drains[strings.TrimPrefix(o.key(), orderPrefix)]; ok && h.since.Equal(o.Since) {
+		if h, ok := is.drains[strings.TrimPrefix(o.key(), orderPrefix)]; ok && is.tells(h.at) && h.since.Equal(o.Since) {
 			all[name] = h
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 const (
 	maxVantages = mesh.MaxMembers - 1 // other GSSes
-	stale       = 10 * time.Second    // after which a telling of an earlier process is believed
+	stale       = 10 * time.Second    // after which a telling of an earlier process is believed, and what is told no more is void
 	maxWhy      = 120                 // bytes of a reason that is told
 	room        = mesh.MaxTold - 200  // for views in a telling, beside all that stands around them
 )
@@ -114,8 +114,22 @@ type vantage struct {
 	boot    int64
 	numbers mesh.Window
 	at      time.Time // when it was heard last
+	swept   time.Time // when what it tells no more was forgotten last
 	views   map[string]view
 	drains  map[string]held // by what the order is about
+}
+
+// tells says whether it goes on to tell what it told last at a time. What it does not, its config has no more.
+func (v *vantage) tells(at time.Time) bool { return v.at.Sub(at) <= stale }
+
+// sweep forgets what it tells no more.
+func (v *vantage) sweep() {
+	if v.at.Sub(v.swept) <= stale {
+		return // it tells in many parts
+	}
+	v.swept = v.at
+	maps.DeleteFunc(v.views, func(_ string, s view) bool { return !v.tells(s.at) })
+	maps.DeleteFunc(v.drains, func(_ string, h held) bool { return !v.tells(h.at) })
 }
 
 // view is what a GSS sees of an answer, of what, and by which telling.
@@ -123,6 +137,7 @@ type view struct {
 	decide.Seen
 	digest uint32 // see Answer.digest; 0: it does not say
 	number int64
+	at     time.Time // when it was told
 }
 
 // counts says whether it is a view of what is probed here, too.
@@ -167,12 +182,13 @@ func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err
 	}
 	news = news || now.Sub(is.at) > decide.DefaultVote().Fresh
 	is.at = now
+	is.sweep()
 	for _, s := range t.Views {
 		old, has := is.views[s.Answer]
 		if has && old.number > t.Number || !has && len(is.views) >= maxViews {
 			continue
 		}
-		next := view{decide.Seen{View: s.View, Failed: s.Failed, Why: s.Why}, s.Digest, t.Number}
+		next := view{decide.Seen{View: s.View, Failed: s.Failed, Why: s.Why}, s.Digest, t.Number, now}
 		news = news || old.View != next.View || old.Failed != next.Failed || old.digest != next.digest
 		is.views[s.Answer] = next
 	}
@@ -182,7 +198,7 @@ func (v *vantages) take(from string, text []byte, now time.Time) (news bool, err
 			continue
 		}
 		until := now.Add(time.Duration(d.Left) * time.Millisecond)
-		is.drains[d.Order] = held{since: time.Unix(0, d.Since), until: until, given: d.Given, number: t.Number}
+		is.drains[d.Order] = held{since: time.Unix(0, d.Since), until: until, given: d.Given, number: t.Number, at: now}
 	}
 	return news, nil
 }
@@ -204,7 +220,7 @@ func (v *vantages) forgetOne(now time.Time) bool {
 }
 
 // of gives what is known of the members of the mesh, and of those that were heard before they were seen there. Views of something
-// else than what the digests of the answers are of are left out.
+// else than what the digests of the answers are of are left out, and those that are told no more.
 func (v *vantages) of(members []mesh.Member, digests map[string]uint32, now time.Time) map[string]decide.Vantage {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -220,7 +236,7 @@ func (v *vantages) of(members []mesh.Member, digests map[string]uint32, now time
 		}
 		answers := make(map[string]decide.Seen, len(is.views))
 		for answer, s := range is.views {
-			if s.counts(digests[answer]) {
+			if is.tells(s.at) && s.counts(digests[answer]) {
 				answers[answer] = s.Seen
 			}
 		}
@@ -237,7 +253,7 @@ func (v *vantages) differ(digests map[string]uint32, now time.Time) map[string][
 	for _, name := range slices.Sorted(maps.Keys(v.byName)) {
 		is := v.byName[name]
 		for answer, s := range is.views {
-			if !s.counts(digests[answer]) && now.Sub(is.at) <= decide.DefaultVote().Fresh {
+			if is.tells(s.at) && !s.counts(digests[answer]) && now.Sub(is.at) <= decide.DefaultVote().Fresh {
 				all[answer] = append(all[answer], name)
 			}
 		}
