@@ -205,3 +205,23 @@ func TestReplyMakingHoldsNobodyUp(t *testing.T) {
 		}
 	})
 }
+
+// The last first result that was awaited wakes who waits for it, though the answer is known to fail before it.
+func TestLastFirstResultOfAnAnswerThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbing(t, nil, func(c *Config) {
+			c.Answers[0].Addresses = []netip.Addr{netip.MustParseAddr(east), netip.MustParseAddr("203.0.113.111")}
+			for i := range c.Answers {
+				c.Answers[i].Probes[0].Interval, c.Answers[i].Probes[0].Timeout = 5*time.Second, 4*time.Second
+			}
+		})
+		p.sites.set(east)
+		p.sites.slow = "203.0.113.111" // takes 2s
+		p.run()
+		defer p.end()
+		p.after(3 * time.Second)
+		if p.engine.current.Load() == nil {
+			t.Errorf("all was probed, and nothing is answered: %+v", p.Answers())
+		}
+	})
+}

@@ -80,7 +80,7 @@ func (w *watched) take(r probe.Result) (news bool) {
 	before, awaited := w.seen(), false
 	for i := range w.targets {
 		if t := &w.targets[i]; t.Name == r.Target.Name {
-			awaited = t.assumed && !r.Ours
+			awaited = t.awaited() && !r.Ours
 			t.state, t.last, t.lack = r.State, r.At, nil
 			if r.Ours {
 				t.lack = r.Err
