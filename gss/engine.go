@@ -285,17 +285,25 @@ func (e *engine) rule(now time.Time) (from *serving, d decide.Decision, wake tim
 func (e *engine) inputs(orders orderList, now time.Time) decide.Inputs {
 	p := e.inForce()
 	in := decide.Inputs{
-		Config: p.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now),
+		Config: p.config, Self: e.name, Orders: map[string]decide.Order{}, Reports: e.hear(now), Vantages: e.vantages(now),
 	}
-	in.Vantages = e.others.of(e.members(), p.digests(), now)
-	in.Vantages[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	for name, w := range p.watched {
-		in.Vantages[e.name].Answers[name] = w.seen()
 		if o, ok := orders.of(&p.next.config, w.answer); ok {
 			in.Orders[name] = e.heed(o, now)
 		}
 	}
 	return in
+}
+
+// vantages are all GSSes that there should be, and what they see. The caller holds mu.
+func (e *engine) vantages(now time.Time) map[string]decide.Vantage {
+	p := e.inForce()
+	all := e.others.of(e.members(), p.digests(), now)
+	all[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
+	for name, w := range p.watched {
+		all[e.name].Answers[name] = w.seen()
+	}
+	return all
 }
 
 // note logs what moves. The caller holds mu.

@@ -43,7 +43,7 @@ func (e *engine) forget(f Forget) (Forget, error) {
 		return Forget{}, err
 	}
 	e.mu.Lock()
-	v, known := e.inputs(e.orders(), f.Since).Vantages[f.Vantage]
+	v, known := e.vantages(f.Since)[f.Vantage]
 	e.mu.Unlock()
 	alive := slices.ContainsFunc(e.members(), func(m mesh.Member) bool { return m.Name == f.Vantage && m.State == mesh.Alive })
 	switch {

@@ -31,7 +31,7 @@ func (g *GSS) Orders() []OrderStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list, orders, config, now := []OrderStatus{}, e.orders(), &e.next.config, time.Now()
-	vantages := e.inputs(orders, now).Vantages
+	vantages := e.vantages(now)
 	for _, o := range orders {
 		if o.Kind == decide.KindActivate {
 			continue

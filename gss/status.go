@@ -310,7 +310,7 @@ func (g *GSS) Vantages() []VantageStatus {
 	e, now := g.engine, time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	in := e.inputs(e.orders(), now)
+	all, fresh := e.vantages(now), e.inForce().config.Vote.Fresh
 	list, differ := []VantageStatus{}, e.others.differ(e.inForce().digests(), now)
 	lost := map[string]time.Time{}
 	for _, m := range e.members() {
@@ -318,10 +318,10 @@ func (g *GSS) Vantages() []VantageStatus {
 			lost[m.Name] = m.Since
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(in.Vantages)) {
-		v := in.Vantages[name]
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		v := all[name]
 		s := VantageStatus{Name: name, Self: name == e.name, Heard: v.Heard, Lost: lost[name], Failing: []string{}, Differ: []string{}}
-		s.Counts = s.Self || now.Sub(v.Heard) < in.Config.Vote.Fresh
+		s.Counts = s.Self || now.Sub(v.Heard) < fresh
 		for _, answer := range slices.Sorted(maps.Keys(v.Answers)) {
 			switch seen := v.Answers[answer]; seen.View {
 			case decide.Passing:
