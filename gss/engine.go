@@ -122,7 +122,9 @@ func (e *engine) report(r probe.Result) {
 			e.logProbe(w, r)
 		}
 		if w.take(r) {
-			e.tell(map[string]view{w.answer.Name: w.tells()}, nil)
+			if w == e.counts(w.answer.Name) {
+				e.tell(map[string]view{w.answer.Name: w.tells()}, nil)
+			}
 			e.kick()
 		}
 	}

@@ -78,6 +78,15 @@ func (e *engine) inForce() *plan {
 	return &e.plan
 }
 
+// counts is what is watched of an answer that the others are told of: by the plan in force, or by the newest if only that has it.
+// The caller holds mu.
+func (e *engine) counts(answer string) *watched {
+	if w := e.inForce().watched[answer]; w != nil {
+		return w
+	}
+	return e.watched[answer]
+}
+
 // await says whether a first probe of the newest plan is still awaited, and when that ends at the latest; if not, the newest plan
 // is decided by from now on. The caller holds mu.
 func (e *engine) await(now time.Time) (ends time.Time) {
