@@ -68,8 +68,7 @@ func (c *Config) checkTellers(a *Answer, at config.Cursor) {
 type tellers struct {
 	balancers *balancer.Set
 	agents    *balancer.Agents
-	subjects  []balancer.Subject // the engine's mu guards it, and the rest
-	out       map[string]bool    // answers that all who are heard call out
+	out       map[string]bool // answers that all who are heard call out; the engine's mu guards it
 }
 
 func newTellers(e *engine, f probe.Func, o balancer.Options) *tellers {
@@ -85,23 +84,29 @@ func (t *tellers) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// serve has those of another config be heard. On an error nothing has changed.
-func (t *tellers) serve(c *Config) error {
+// serve has those of the plan in force count, and those that the newest brings be heard already. On an error nothing has changed.
+func (t *tellers) serve(inForce, newest *plan) error {
 	var agents []balancer.Agent
-	var subjects []balancer.Subject
-	for i := range c.Answers {
-		a := &c.Answers[i]
-		subjects = append(subjects, balancer.Subject{Answer: a.Name, Site: a.site(), VIP: a.VIP, Addresses: a.Addresses})
-		if a.Agent != nil {
-			agents = append(agents, balancer.Agent{Answer: a.Name, Address: a.Agent.Address, Config: a.Agent.probe()})
+	had := map[string]bool{}
+	for _, p := range []*plan{inForce, newest} {
+		for i := range p.next.config.Answers {
+			a := &p.next.config.Answers[i]
+			if a.Agent != nil && !had[a.Name] {
+				agents = append(agents, balancer.Agent{Answer: a.Name, Address: a.Agent.Address, Config: a.Agent.probe()})
+			}
+			had[a.Name] = true
 		}
 	}
 	if err := t.agents.SetAgents(agents); err != nil {
 		return err
 	}
-	t.balancers.SetBalancers(c.Balancers)
-	t.subjects = subjects
+	t.balancers.SetBalancers(inForce.next.config.Balancers, newest.next.config.Balancers...)
 	return nil
+}
+
+// subject is what balancers may tell of an answer by.
+func (a *Answer) subject() balancer.Subject {
+	return balancer.Subject{Answer: a.Name, Site: a.site(), VIP: a.VIP, Addresses: a.Addresses}
 }
 
 // probe is how the agent is asked.
@@ -112,9 +117,9 @@ func (a *Agent) probe() *probe.Config {
 	return p
 }
 
-// reports gives what all said last, by answer.
-func (t *tellers) reports(fresh time.Duration) map[string][]decide.Report {
-	all := t.balancers.Reports(t.subjects, fresh)
+// reports gives what all said last of the answers of a plan, by answer.
+func (t *tellers) reports(p *plan) map[string][]decide.Report {
+	all := t.balancers.Reports(p.subjects, p.config.Load.Fresh)
 	for answer, list := range t.agents.Reports() {
 		for _, r := range list {
 			all[answer] = append(all[answer], size(r, all[answer]))
@@ -160,11 +165,11 @@ func (t *tellers) accused(reports map[string][]decide.Report, fresh time.Duratio
 // hear gives what balancers and agents say. The path to an answer that they come to call out is probed at once: its balancers'
 // word and one probe that agrees take it out. The caller holds mu.
 func (e *engine) hear(now time.Time) map[string][]decide.Report {
-	fresh := e.config.Load.Fresh
-	reports := e.tellers.reports(fresh)
+	p := e.inForce()
+	reports := e.tellers.reports(p)
 	var names []string
-	for _, answer := range e.tellers.accused(reports, fresh, now) {
-		if w := e.watched[answer]; w != nil {
+	for _, answer := range e.tellers.accused(reports, p.config.Load.Fresh, now) {
+		if w := p.watched[answer]; w != nil {
 			for i := range w.targets {
 				names = append(names, w.targets[i].Name)
 			}

@@ -64,7 +64,7 @@ func newEngine(name string, cfg *mesh.Config, o Options, links balancer.Options,
 }
 
 // serve has another config be decided about, once all of its answers have been probed. What is probed as before goes on
-// undisturbed, and so does the former config until then.
+// undisturbed, and so does the former config until then, with its balancers.
 func (e *engine) serve(next *serving) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -73,14 +73,14 @@ func (e *engine) serve(next *serving) error {
 		was := e.plan
 		former = &was
 	}
-	probed := []*plan{&newest}
+	inForce := &newest
 	if former != nil {
-		probed = append(probed, former)
+		inForce = former
 	}
-	if err := e.prober.SetTargets(targets(probed...)); err != nil {
+	if err := e.prober.SetTargets(targets(&newest, inForce)); err != nil {
 		return err
 	}
-	if err := e.tellers.serve(&next.config); err != nil {
+	if err := e.tellers.serve(inForce, &newest); err != nil {
 		return err
 	}
 	e.plan, e.former = newest, former

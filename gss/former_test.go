@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"anycastle/gss/balancer"
+	"anycastle/gss/decide"
 	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
 )
@@ -50,6 +52,40 @@ func TestToldWhileTheFormerIsInForce(t *testing.T) {
 				t.Errorf("a result of %s is told %d times, want %d", tc.name, got, tc.want)
 			}
 			p.engine.mu.Unlock()
+		}
+	})
+}
+
+// While a former config is decided by, its balancers and its load.fresh count, and those of the newest are heard already.
+func TestBalancersWhileTheFormerIsInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := startTold(t, func(c *Config) { c.Load.Fresh = time.Minute })
+		defer d.end()
+		d.says(lb1, draining)
+		d.says(lb2, draining)
+		d.after(2 * time.Second)
+		d.expect("at first", decide.Draining)
+		d.sites.fail(south, syscall.EMFILE)
+		cfg := withSouth(d.probing, 500*time.Millisecond)
+		cfg.TLS = d.engine.next.config.TLS
+		cfg.Answers[0].VIP, cfg.Answers[0].FailBack = "imap", 0
+		moved := balancer.Balancer{Name: "lb1", Site: "east", Address: netip.MustParseAddrPort("198.51.100.9:6088")}
+		cfg.Balancers = []balancer.Balancer{moved}
+		if err := d.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		d.says(moved.Address, active)
+		d.stop[lb1]() // it was heard within load.fresh
+		d.after(4 * time.Second)
+		d.expect("by the former balancers", decide.Draining)
+		if list := d.Balancers(); len(list) != 2 || list[0].Address != lb1 {
+			t.Errorf("the balancers are %+v", list)
+		}
+		d.after(2 * time.Second)
+		d.expect("by the newest", decide.Serving)
+		if list := d.Balancers(); len(list) != 1 || list[0].Address != moved.Address || time.Since(list[0].Since) < 5*time.Second {
+			t.Errorf("then the balancers are %+v", list)
 		}
 	})
 }

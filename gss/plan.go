@@ -1,11 +1,13 @@
 package gss
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"anycastle/gss/balancer"
 	"anycastle/gss/decide"
 	"anycastle/internal/probe"
 )
@@ -16,6 +18,8 @@ type plan struct {
 	config  decide.Config
 	watched map[string]*watched // by answer
 	owner   map[string]string   // answer by name of the target
+
+	subjects []balancer.Subject // that balancers may tell of
 }
 
 // newPlan makes the plan of a config. Probes that others have already keep what they know.
@@ -30,6 +34,7 @@ func newPlan(next *serving, others ...*plan) plan {
 			}
 		}
 		p.watched[w.answer.Name] = w
+		p.subjects = append(p.subjects, w.answer.subject())
 		for _, t := range w.targets {
 			p.owner[t.Name] = w.answer.Name
 		}
@@ -103,7 +108,8 @@ func (e *engine) await(now time.Time) (ends time.Time) {
 	}
 	if ends.IsZero() && e.former != nil {
 		e.former = nil
-		if err := e.prober.SetTargets(targets(&e.plan)); err != nil { // they were taken before
+		err := errors.Join(e.prober.SetTargets(targets(&e.plan)), e.tellers.serve(&e.plan, &e.plan))
+		if err != nil { // all was taken before
 			e.log.Warn("probes of the former config go on", "err", err)
 		}
 	}

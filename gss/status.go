@@ -146,9 +146,9 @@ func (g *GSS) Answers() []AnswerStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := []AnswerStatus{}
-	fresh, now := e.config.Load.Fresh, time.Now()
-	differ := e.others.differ(e.inForce().digests(), now)
-	reports, silent := e.tellers.reports(fresh), e.tellers.agents.Silent()
+	p, now := e.inForce(), time.Now()
+	fresh, differ := p.config.Load.Fresh, e.others.differ(p.digests(), now)
+	reports, silent := e.tellers.reports(p), e.tellers.agents.Silent()
 	for i := range e.next.config.Answers {
 		a := &e.next.config.Answers[i]
 		v, w := e.last.Answers[a.Name], e.watched[a.Name]

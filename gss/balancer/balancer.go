@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +46,7 @@ type Set struct {
 
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before and after
-	order   []Balancer
+	order   []Balancer      // those that count
 	readers map[Balancer]*reader
 	running sync.WaitGroup
 }
@@ -85,13 +86,14 @@ func (o *Options) dialTLS(ctx context.Context, to netip.AddrPort) (net.Conn, err
 	return conn, nil
 }
 
-// SetBalancers makes the list all that are heard. What was heard of those that stay counts on.
-func (s *Set) SetBalancers(list []Balancer) {
+// SetBalancers makes the list all that count, and has others, which are to come, be heard already. What was heard of those that
+// stay counts on.
+func (s *Set) SetBalancers(list []Balancer, others ...Balancer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.order = append([]Balancer{}, list...)
 	wanted := map[Balancer]bool{}
-	for _, b := range list {
+	for _, b := range slices.Concat(list, others) {
 		wanted[b] = true
 		if s.readers[b] == nil {
 			s.readers[b] = &reader{Balancer: b, o: &s.o, log: s.o.Log.With("balancer", b.Name), is: Status{Balancer: b, Since: time.Now()}}
