@@ -36,9 +36,8 @@ func (m *Map) Save(path string) error {
 	return nil
 }
 
-// Load takes the file's entries into the map, whatever their time. Without a
-// file there is nothing to load: that is a first start, and no error. A file that is not whole is an error, and nothing
-// of it is taken.
+// Load takes the file's entries into the map, whatever their time. Without a file there is nothing to load: that is a first
+// start, and no error. A file that is not whole is an error, and nothing of it is taken.
 func (m *Map) Load(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
