@@ -28,7 +28,7 @@ func (f Forget) check() error {
 	switch {
 	case !mesh.ValidName(f.Vantage):
 		return fmt.Errorf("%.70q is no name of a site selector", f.Vantage)
-	case f.Since.IsZero() || f.Since.Year() > maxYear:
+	case f.Since.Unix() <= 0 || f.Since.Year() > maxYear:
 		return fmt.Errorf("given at %v, which is no time of this era", f.Since)
 	case len(f.By) > maxWords || strings.ContainsFunc(f.By, unicode.IsControl):
 		return fmt.Errorf("who gives it is one line of at most %d bytes", maxWords)

@@ -66,6 +66,7 @@ func TestForgetsOfOthers(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"no time":   `{"vantage":"gss-old"}`,
+		"far time":  strings.Replace(good, "2026", "2300", 1),
 		"another's": strings.Replace(good, "gss-old", "gss-new", 1),
 		"control":   strings.Replace(good, "root", `\u001b`, 1),
 		"more":      good + good,

@@ -17,7 +17,7 @@ import (
 const (
 	orderPrefix = "order/"
 	maxWords    = 256  // bytes of who gave an order, and of why
-	maxYear     = 9000 // of a time in an order; JSON has none after 9999
+	maxYear     = 2261 // of a time in an order; after it nanoseconds since 1970, as in tellings, do not fit
 )
 
 // Order is an operator's will about an answer, or about all answers of a site.
@@ -46,7 +46,7 @@ func (o Order) check() error {
 		return errors.New("an order is about an answer or about a site")
 	case !objectName.MatchString(o.Answer + o.Site):
 		return fmt.Errorf("%q is no name", o.Answer+o.Site)
-	case o.Since.IsZero() || o.Since.Year() > maxYear:
+	case o.Since.Unix() <= 0 || o.Since.Year() > maxYear:
 		return fmt.Errorf("given at %v, which is no time of this era", o.Since)
 	case o.Kind != decide.KindDrain && !o.Start.IsZero():
 		return errors.New("only a drain may begin later")

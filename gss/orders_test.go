@@ -225,6 +225,9 @@ func TestOrdersOfOthers(t *testing.T) {
 	for name, text := range map[string]string{
 		"no time":       `{"kind":"suspend","site":"east"}`,
 		"a far time":    `{"kind":"suspend","site":"east","since":"9999-01-01T00:00:00Z"}`,
+		"a later one":   `{"kind":"suspend","site":"east","since":"2262-06-01T00:00:00Z"}`,
+		"an early time": `{"kind":"suspend","site":"east","since":"1970-01-01T00:00:00Z"}`,
+		"a far start":   `{"kind":"drain","site":"east","since":"2026-01-01T00:00:00Z","start":"2262-06-01T00:00:00Z"}`,
 		"another's key": strings.Replace(good, "east", "west", 1),
 		"control":       strings.Replace(good, `"since"`, `"why":"\u001b[2J","since"`, 1),
 		"more":          good + good,
