@@ -300,7 +300,7 @@ func (e *engine) inputs(orders orderList, now time.Time) decide.Inputs {
 // vantages are all GSSes that there should be, and what they see. The caller holds mu.
 func (e *engine) vantages(now time.Time) map[string]decide.Vantage {
 	p := e.inForce()
-	all := e.others.of(e.members(), p.digests(), now)
+	all := e.others.of(e.members(now), p.digests(), now)
 	all[e.name] = decide.Vantage{Heard: now, Answers: map[string]decide.Seen{}}
 	for name, w := range p.watched {
 		all[e.name].Answers[name] = w.seen()

@@ -42,14 +42,14 @@ func (e *engine) forget(f Forget) (Forget, error) {
 	if err := f.check(); err != nil {
 		return Forget{}, err
 	}
+	alive, missed := e.member(f.Vantage)
 	e.mu.Lock()
-	v, known := e.vantages(f.Since)[f.Vantage]
+	v, counts := e.vantages(f.Since)[f.Vantage]
 	e.mu.Unlock()
-	alive := slices.ContainsFunc(e.members(), func(m mesh.Member) bool { return m.Name == f.Vantage && m.State == mesh.Alive })
 	switch {
 	case f.Vantage == e.name:
 		return Forget{}, errors.New("it is this site selector itself")
-	case !known:
+	case !counts && !missed: // one that was forgotten already may be missed elsewhere
 		return Forget{}, fmt.Errorf("no site selector %q is missed; `anycastle show vantage` lists those that count", f.Vantage)
 	case alive || f.Since.Sub(v.Heard) < decide.DefaultVote().Fresh:
 		return Forget{}, fmt.Errorf("%s is heard; stop it, and it is forgotten without an order", f.Vantage)
@@ -65,22 +65,43 @@ func (e *engine) forget(f Forget) (Forget, error) {
 	return f, nil
 }
 
-// members are the members of the mesh but those that were forgotten since they were lost.
-func (e *engine) members() []mesh.Member {
+// member says whether the mesh has a member of a name that is alive, or one that is gone.
+func (e *engine) member(name string) (alive, gone bool) {
+	if e.mesh == nil {
+		return false, false
+	}
+	members := e.mesh.Members()
+	i := slices.IndexFunc(members, func(m mesh.Member) bool { return m.Name == name })
+	alive = i >= 0 && members[i].State == mesh.Alive
+	return alive, i >= 0 && !alive
+}
+
+// members are the members of the mesh but those that were forgotten since they were lost, by the clock here: clocks may differ.
+// The caller holds mu.
+func (e *engine) members(now time.Time) []mesh.Member {
 	if e.mesh == nil {
 		return nil
 	}
 	forgotten := map[string]time.Time{}
-	for _, item := range e.data.Snapshot() {
-		if name, ok := strings.CutPrefix(item.Key, forgetPrefix); ok {
-			if f, err := decodeForget(name, item.Value); err == nil {
-				forgotten[name] = f.Since
-			}
-		}
+	for name, f := range e.forgets() {
+		forgotten[name], _ = e.sight(forgetPrefix+name, f.Since, now)
 	}
 	return slices.DeleteFunc(e.mesh.Members(), func(m mesh.Member) bool {
 		return m.State != mesh.Alive && m.Since.Before(forgotten[m.Name])
 	})
+}
+
+// forgets are the orders to forget, by whom they are about.
+func (e *engine) forgets() map[string]Forget {
+	all := map[string]Forget{}
+	for _, item := range e.data.Snapshot() {
+		if name, ok := strings.CutPrefix(item.Key, forgetPrefix); ok {
+			if f, err := decodeForget(name, item.Value); err == nil {
+				all[name] = f
+			}
+		}
+	}
+	return all
 }
 
 func decodeForget(name string, text []byte) (Forget, error) {

@@ -1,8 +1,11 @@
 package gss
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,4 +78,70 @@ func TestForgetsOfOthers(t *testing.T) {
 			t.Errorf("%s: taken as %+v", name, f)
 		}
 	}
+}
+
+// Whatever clock has stamped it, an order to forget is about who was missed when it came here; and may be given again.
+func TestForgetsOfOtherClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := func(c *Config) {
+			c.Mesh = &mesh.Config{Listen: netip.MustParseAddrPort("198.51.100.7:7946"), Key: make(mesh.Key, 32)}
+		}
+		p := newProbing(t, nil, in)
+		lost := func(name string) {
+			m := mesh.Member{Name: name, Address: netip.MustParseAddrPort("198.51.100.20:7946"), State: mesh.Lost, Since: time.Now()}
+			p.engine.mesh.Remember([]mesh.Member{m}, time.Now())
+		}
+		order := func(name string, ahead time.Duration) {
+			text, err := json.Marshal(Forget{Vantage: name, Since: time.Now().Add(ahead).UTC()})
+			if err == nil {
+				err = p.engine.data.Set(forgetPrefix+name, text)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		known := func(what string, p *probing, want ...string) {
+			t.Helper()
+			var got []string
+			for _, v := range p.Vantages() {
+				if !v.Self {
+					got = append(got, v.Name)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s the others that count are %v, want %v", what, got, want)
+			}
+		}
+		p.run()
+		defer p.end()
+		lost("slow")
+		p.after(time.Second)
+		order("slow", -time.Hour)
+		order("fast", time.Hour)
+		p.after(time.Second)
+		known("forgotten by a slow clock,", p)
+		lost("fast") // again, after it had come back
+		p.after(time.Second)
+		known("lost after a fast clock's order,", p, "fast")
+		for range 2 {
+			if _, err := p.engine.forget(Forget{Vantage: "slow"}); err != nil {
+				t.Errorf("given again: %v", err)
+			}
+			p.after(time.Second)
+		}
+		order("slow", -2*time.Hour)
+		p.after(time.Second)
+		dir := t.TempDir()
+		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.engine.data.Save(filepath.Join(dir, ordersFile)); err != nil {
+			t.Fatal(err)
+		}
+		q := newProbing(t, nil, in)
+		if err := q.engine.load(dir); err != nil {
+			t.Fatal(err)
+		}
+		known("after a restart", q, "fast")
+	})
 }

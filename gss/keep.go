@@ -38,6 +38,8 @@ type around struct {
 	At      time.Time         `json:"at"`      // when it was so, to the minute
 	Members []mesh.Member     `json:"members"` // of the mesh
 	Digests map[string]uint32 `json:"digests"` // of the answers that were decided about
+
+	Forgets map[string]sighting `json:"forgets,omitempty"` // orders to forget, by whom they are about
 }
 
 // recent is how long what the process before agreed on is worth more than one probe.
@@ -105,6 +107,13 @@ func (e *engine) resume(was around, now time.Time) {
 	if e.mesh != nil {
 		e.mesh.Remember(was.Members, was.At)
 	}
+	for name, f := range e.forgets() {
+		at := was.Forgets[name]
+		if !at.Since.Equal(f.Since) {
+			at.At = f.Since // it came in the last moment
+		}
+		e.sight(forgetPrefix+name, f.Since, at.At)
+	}
 	if now.Sub(was.At) > recent {
 		return
 	}
@@ -149,11 +158,15 @@ func (e *engine) keep(ctx context.Context, dir string) error {
 
 // write writes down the decisions, and what is around them, if they are not those that were written last, by file.
 func (e *engine) write(dir string, written map[string][]byte) error {
-	now := around{At: time.Now().UTC().Truncate(time.Minute)}
+	now := around{At: time.Now().UTC().Truncate(time.Minute), Forgets: map[string]sighting{}}
 	if e.mesh != nil {
 		now.Members = e.mesh.Members()
 	}
 	e.mu.Lock()
+	for name, f := range e.forgets() {
+		at, _ := e.sight(forgetPrefix+name, f.Since, time.Now())
+		now.Forgets[name] = sighting{f.Since, at}
+	}
 	decided := e.decided
 	now.Digests = e.inForce().digests()
 	state, err := json.Marshal(e.state)

@@ -183,25 +183,35 @@ func (c *Config) knows(o Order) error {
 }
 
 // sighting is when an order was seen first, by the clock here.
-type sighting struct{ since, at time.Time }
+type sighting struct {
+	Since time.Time `json:"since"` // the stamp of the order
+	At    time.Time `json:"at"`
+}
+
+// sight gives when an order of a stamp was seen first, and whether that is now. The caller holds mu.
+func (e *engine) sight(key string, since, now time.Time) (at time.Time, first bool) {
+	came, known := e.came[key]
+	if first = !known || !came.Since.Equal(since); first {
+		came = sighting{since, now.UTC().Round(0)}
+		e.came[key] = came
+	}
+	return came.At, first
+}
 
 // maxFast is how far ahead of the clock here the one that stamps an order may be.
 const maxFast = 5 * time.Second
 
 // heed gives an order as it is obeyed: one that a fast clock has stamped, from when it came on. The caller holds mu.
 func (e *engine) heed(o Order, now time.Time) decide.Order {
-	since, key := o.Since, o.key()
-	came, known := e.came[key]
-	if !known || !came.since.Equal(since) {
-		came = sighting{since, now.UTC().Round(0)}
-		e.came[key] = came
-		if ahead := since.Sub(came.at); ahead > maxFast {
-			e.log.Warn("an order comes from the future: set the clock of that site selector, or of this one",
-				"answer", o.Answer, "site", o.Site, "by", o.By, "ahead", ahead.Round(time.Second))
-		}
+	since := o.Since
+	at, first := e.sight(o.key(), since, now)
+	ahead := since.Sub(at)
+	if first && ahead > maxFast {
+		e.log.Warn("an order comes from the future: set the clock of that site selector, or of this one",
+			"answer", o.Answer, "site", o.Site, "by", o.By, "ahead", ahead.Round(time.Second))
 	}
-	if since.Sub(came.at) > maxFast {
-		since = came.at
+	if ahead > maxFast {
+		since = at
 	}
 	return decide.Order{Kind: o.Kind, Since: since, Start: o.Start, By: o.By, Why: o.Why}
 }

@@ -313,7 +313,7 @@ func (g *GSS) Vantages() []VantageStatus {
 	all, fresh := e.vantages(now), e.inForce().config.Vote.Fresh
 	list, differ := []VantageStatus{}, e.others.differ(e.inForce().digests(), now)
 	lost := map[string]time.Time{}
-	for _, m := range e.members() {
+	for _, m := range e.members(now) {
 		if m.State == mesh.Lost {
 			lost[m.Name] = m.Since
 		}
