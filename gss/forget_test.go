@@ -132,7 +132,7 @@ func TestForgetsOfOtherClocks(t *testing.T) {
 		order("slow", -2*time.Hour)
 		p.after(time.Second)
 		dir := t.TempDir()
-		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+		if err := p.engine.write(dir, &written{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.engine.data.Save(filepath.Join(dir, ordersFile)); err != nil {

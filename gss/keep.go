@@ -30,7 +30,7 @@ const (
 // unwritten is how many decisions a crash may lose, at most.
 const unwritten = 1000
 
-// keepEvery is how often decisions are written down if there are new ones.
+// keepEvery is how often decisions are written down if there are new ones that are worth it.
 const keepEvery = time.Second
 
 // around is what is kept beside the decisions to judge by, after a restart, what they are worth.
@@ -141,13 +141,13 @@ func (e *engine) keep(ctx context.Context, dir string) error {
 	g.Go(func() error {
 		tick := time.NewTicker(keepEvery)
 		defer tick.Stop()
-		written := map[string][]byte{}
+		last := &written{}
 		for {
 			select {
 			case <-inner.Done():
-				return e.write(dir, written)
+				return e.write(dir, &written{})
 			case <-tick.C:
-				if err := e.write(dir, written); err != nil {
+				if err := e.write(dir, last); err != nil {
 					e.log.Warn("keep decisions", "err", err)
 				}
 			}
@@ -156,8 +156,15 @@ func (e *engine) keep(ctx context.Context, dir string) error {
 	return g.Wait()
 }
 
-// write writes down the decisions, and what is around them, if they are not those that were written last, by file.
-func (e *engine) write(dir string, written map[string][]byte) error {
+// written is what was written down last.
+type written struct {
+	state  decide.State
+	around []byte
+}
+
+// write writes down the decisions, and what is around them, if after a restart they are worth more than those that were written
+// last.
+func (e *engine) write(dir string, last *written) error {
 	now := around{At: time.Now().UTC().Truncate(time.Minute), Forgets: map[string]sighting{}}
 	if e.mesh != nil {
 		now.Members = e.mesh.Members()
@@ -167,25 +174,29 @@ func (e *engine) write(dir string, written map[string][]byte) error {
 		at, _ := e.sight(forgetPrefix+name, f.Since, time.Now())
 		now.Forgets[name] = sighting{f.Since, at}
 	}
-	decided := e.decided
+	decided, state := e.decided, e.state // which no decision changes: it makes another
 	now.Digests = e.inForce().digests()
-	state, err := json.Marshal(e.state)
 	e.mu.Unlock()
 	if !decided {
 		return nil // what was loaded is there
 	}
-	text, failed := json.Marshal(now)
-	if err = errors.Join(err, failed); err != nil {
-		return err
-	}
-	for name, text := range map[string][]byte{stateFile: state, aroundFile: text} {
-		if bytes.Equal(text, written[name]) {
-			continue
+	if !state.KeptBy(last.state) {
+		text, err := json.Marshal(state)
+		if err == nil {
+			err = wholefile.Put(filepath.Join(dir, stateFile), text)
 		}
-		if err := wholefile.Put(filepath.Join(dir, name), text); err != nil {
+		if err != nil {
 			return err
 		}
-		written[name] = text
+		last.state = state
 	}
+	text, err := json.Marshal(now)
+	if err != nil || bytes.Equal(text, last.around) {
+		return err
+	}
+	if err := wholefile.Put(filepath.Join(dir, aroundFile), text); err != nil {
+		return err
+	}
+	last.around = text
 	return nil
 }

@@ -1,9 +1,14 @@
 package gss
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -42,7 +47,7 @@ func TestRestartAndOneLostProbe(t *testing.T) {
 				p := startProbing(t)
 				p.after(5 * time.Second)
 				p.end()
-				if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+				if err := p.engine.write(dir, &written{}); err != nil {
 					t.Fatal(err)
 				}
 				<-time.After(tc.away)
@@ -76,7 +81,7 @@ func TestRestartWithoutProbes(t *testing.T) {
 		p := startProbing(t)
 		p.after(5 * time.Second)
 		p.end()
-		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+		if err := p.engine.write(dir, &written{}); err != nil {
 			t.Fatal(err)
 		}
 		q := newProbing(t, nil)
@@ -113,7 +118,7 @@ func TestRestartInAPartition(t *testing.T) {
 		p.run()
 		p.after(5 * time.Second)
 		p.end()
-		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+		if err := p.engine.write(dir, &written{}); err != nil {
 			t.Fatal(err)
 		}
 		q := newProbing(t, nil, in)
@@ -162,7 +167,7 @@ func TestGenerationsAfterACrash(t *testing.T) {
 		}
 		p := start()
 		first := p.Server().Generation
-		if err := p.engine.write(dir, map[string][]byte{}); err != nil {
+		if err := p.engine.write(dir, &written{}); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 40 {
@@ -181,6 +186,48 @@ func TestGenerationsAfterACrash(t *testing.T) {
 		r.end()
 		if got := r.Server().Generation; got <= last {
 			t.Errorf("generations to %d were used; without a disk it is %d", last, got)
+		}
+	})
+}
+
+// Where nothing happens the decisions are not written again and again, though others are made all the time; but at the end.
+func TestWhenDecisionsAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbing(t)
+		defer p.end()
+		dir := t.TempDir()
+		path := filepath.Join(dir, stateFile)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := p.engine.keep(ctx, dir); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		})
+		p.after(2 * time.Second)
+		written, last := 0, []byte(nil)
+		for range 60 {
+			p.engine.kick()
+			p.after(time.Second)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(text, last) {
+				written++
+			}
+			last = text
+		}
+		if written < 5 || written > 8 {
+			t.Errorf("in a minute they were written %d times", written)
+		}
+		p.engine.kick()
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		text, err := os.ReadFile(path)
+		if want, _ := json.Marshal(p.engine.state); err != nil || !bytes.Equal(text, want) {
+			t.Errorf("at the end there are\n%s\nwant\n%s", text, want)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -41,6 +42,37 @@ func (s AnswerState) until(now time.Time) AnswerState {
 		*t = earlier(*t, now)
 	}
 	return s
+}
+
+// keptFor is how long a kept State is worth as much as one that differs by the time alone.
+const keptFor = 10 * time.Second
+
+// KeptBy says whether after a restart a State that was kept before is worth as much as s. When enough vantages were heard last,
+// which moves with each decision, may differ by a while: what was agreed holds for less than that. When an answer was given last
+// does not count while a rule gives it: after a restart it counts as given until then.
+func (s State) KeptBy(kept State) bool {
+	given := map[string]bool{}
+	for _, r := range s.Rules {
+		for _, c := range r.Choices {
+			for _, share := range c.Shares {
+				given[share.Answer] = true
+			}
+		}
+	}
+	for name, is := range s.Answers {
+		was, has := kept.Answers[name]
+		if passed := is.AgreedAt.Sub(was.AgreedAt); passed > 0 && passed < keptFor {
+			was.AgreedAt = is.AgreedAt
+		}
+		if given[name] {
+			was.Given, was.GivenTTL = is.Given, is.GivenTTL
+		}
+		if !has || is != was {
+			return false
+		}
+	}
+	return s.Generation == kept.Generation && s.Digest == kept.Digest && len(s.Answers) == len(kept.Answers) &&
+		reflect.DeepEqual(s.Rules, kept.Rules)
 }
 
 // RuleState is what is remembered of a rule.
