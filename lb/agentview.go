@@ -89,7 +89,7 @@ func (v *agentView) countFlows(cfg *Config, f *Farm, r agent.Report, draining ti
 		v.since = time.Time{}
 	case v.since.IsZero() && v.flows.known && v.flows.left > left:
 		v.first, v.since = v.flows.left, v.counted // some have ended already
-	case v.since.IsZero():
+	case v.since.IsZero(), left > v.first: // in the latter case the count that it began with was of before
 		v.first, v.since = left, r.Counted
 	}
 	v.flows, v.counted = flowCount{known: true, left: left, zeros: zeros}, r.Counted
