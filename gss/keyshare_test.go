@@ -17,7 +17,7 @@ import (
 	"anycastle/internal/mesh"
 )
 
-// sharing is two site selectors, or more, that have the keys of a zone in common.
+// sharers are site selectors that have the keys of a zone in common.
 type sharers struct {
 	t       *testing.T
 	data    *mesh.Map

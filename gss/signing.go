@@ -347,53 +347,6 @@ func (s *signing) pause() time.Duration {
 	return pause
 }
 
-// KeyOrder is what is ordered about the keys of a zone.
-type KeyOrder struct {
-	Zone string `json:"zone"`
-	Kind string `json:"kind"`          // roll, compromise or confirm
-	Key  string `json:"key,omitempty"` // that is compromised
-}
-
-// order takes an order about keys. To confirm is to say that all of the parent's servers have the DS records that are asked for.
-func (s *signing) order(ctx context.Context, o KeyOrder) error {
-	s.mu.Lock()
-	keeper, d := s.keeper, s.decision
-	s.mu.Unlock()
-	if keeper == nil {
-		return fmt.Errorf("the keys of %s are kept by another server; order it there", bare(s.origin))
-	}
-	var seen *sign.Observation
-	switch o.Kind {
-	case "roll":
-		if err := underWay(d); err != nil {
-			return err
-		}
-		keeper.Roll()
-	case "compromise":
-		if err := keeper.Compromise(o.Key); err != nil {
-			return err
-		}
-	case "confirm":
-		if len(d.Request.Keys) == 0 && !d.Request.Delete {
-			return fmt.Errorf("the parent of %s is asked for nothing; `anycastle show key` says what is waited for", bare(s.origin))
-		}
-		o, err := keeper.DSSeen(s.now(), d.Request.Keys...)
-		if err != nil {
-			return err
-		}
-		seen = &o
-	default:
-		return fmt.Errorf("no order about keys is called %q; there are roll, compromise and confirm", o.Kind)
-	}
-	s.log.Info("order taken", "kind", o.Kind, "key", o.Key)
-	// an order that was taken is carried out even if nobody waits for it any more
-	if err := s.step(context.WithoutCancel(ctx), seen); err != nil {
-		return err
-	}
-	s.look()
-	return nil
-}
-
 // apex gives the records that signing adds to the apex. Queries need it, so it waits for nothing.
 func (s *signing) apex(rrtype uint16) (rrs []dns.RR) {
 	records := s.records.Load()

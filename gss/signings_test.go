@@ -50,22 +50,20 @@ func (r *resigning) must(dnssec string) {
 	}
 }
 
-// signs says by which keys the answer of a rule and one of the zone are signed, both on the fast and on the slow path.
+// signs says by which keys the answer of a rule, and one of the zone, are signed.
 func (r *resigning) signs() (tags []uint16) {
 	r.t.Helper()
 	for i, name := range []string{"smtp.mail.example.org.", "web.mail.example.org."} {
 		var here []uint16
-		for _, rrtype := range []uint16{dns.TypeA, dns.TypeA} {
-			m := question(name, rrtype)
-			m.SetEdns0(1232, true)
-			var reply dns.Msg
-			if err := reply.Unpack(r.respond(packed(r.t, m), message.UDP, netip.MustParseAddrPort("198.51.100.99:53"))); err != nil {
-				r.t.Fatal(err)
-			}
-			for _, rr := range reply.Answer {
-				if s, ok := rr.(*dns.RRSIG); ok && len(here) == 0 {
-					here = append(here, s.KeyTag)
-				}
+		m := question(name, dns.TypeA)
+		m.SetEdns0(1232, true)
+		var reply dns.Msg
+		if err := reply.Unpack(r.respond(packed(r.t, m), message.UDP, netip.MustParseAddrPort("198.51.100.99:53"))); err != nil {
+			r.t.Fatal(err)
+		}
+		for _, rr := range reply.Answer {
+			if s, ok := rr.(*dns.RRSIG); ok {
+				here = append(here, s.KeyTag)
 			}
 		}
 		if i > 0 && len(here) != len(tags) {
