@@ -15,8 +15,13 @@ import (
 // MaxPerLUN is the most mailboxes that one LUN holds.
 const MaxPerLUN = 1000
 
-// ErrLogin says that no such mailbox exists or that the password is not its own; it does not say which.
-var ErrLogin = errors.New("directory: wrong address or password")
+// Errors that callers tell apart. Any other error means that the directory cannot tell now: the answer is a temporary one.
+var (
+	// ErrLogin says that no such mailbox exists or that the password is not its own; it does not say which.
+	ErrLogin = errors.New("directory: wrong address or password")
+	// ErrUnknown says that there is no such address.
+	ErrUnknown = errors.New("directory: no such address")
+)
 
 // An address is also a folder name, so it holds no slash and starts with no dot.
 var addressForm = regexp.MustCompile("^[a-z0-9!#$%&'*+=?^_`{|}~-][a-z0-9.!#$%&'*+=?^_`{|}~-]*@[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
@@ -102,10 +107,22 @@ func (d *Directory) add(at config.Cursor, m Mailbox, luns []string, perLUN map[s
 	d.boxes[m.Address] = m
 }
 
-// Lookup finds a mailbox by its address, without regard to case.
-func (d *Directory) Lookup(address string) (Mailbox, bool) {
+// Mailbox finds a mailbox by its own address, without regard to case. The error is ErrUnknown when there is none.
+func (d *Directory) Mailbox(_ context.Context, address string) (Mailbox, error) {
 	m, ok := d.boxes[strings.ToLower(address)]
-	return m, ok
+	if !ok {
+		return Mailbox{}, ErrUnknown
+	}
+	return m, nil
+}
+
+// Resolve gives the mailboxes that mail for an address goes to, each once. The error is ErrUnknown when there are none.
+func (d *Directory) Resolve(ctx context.Context, address string) ([]Mailbox, error) {
+	m, err := d.Mailbox(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return []Mailbox{m}, nil
 }
 
 // Authenticate finds the mailbox of a user who knows its password. The error is ErrLogin for an unknown user as for a
@@ -117,16 +134,19 @@ func (d *Directory) Authenticate(ctx context.Context, address, password string) 
 	case <-ctx.Done():
 		return Mailbox{}, fmt.Errorf("wait for a password check: %w", ctx.Err())
 	}
-	m, known := d.Lookup(address)
-	hash := d.decoy
-	if known {
-		hash = m.Password
-	}
-	ok, err := Check(hash, password)
-	if err != nil {
+	m, err := d.Mailbox(ctx, address)
+	if err != nil && !errors.Is(err, ErrUnknown) {
 		return Mailbox{}, err
 	}
-	if !known || !ok {
+	hash := d.decoy
+	if err == nil {
+		hash = m.Password
+	}
+	ok, checkErr := Check(hash, password)
+	if checkErr != nil {
+		return Mailbox{}, checkErr
+	}
+	if err != nil || !ok {
 		return Mailbox{}, ErrLogin
 	}
 	return m, nil

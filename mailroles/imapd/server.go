@@ -32,7 +32,8 @@ type Options struct {
 type Server struct {
 	opt  Options
 	lib  *imapserver.Server
-	open sync.WaitGroup // connections
+	ctx  context.Context // of Run
+	open sync.WaitGroup  // connections
 }
 
 // NewServer makes a server.
@@ -62,10 +63,11 @@ func NewServer(opt Options) *Server {
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
+	s.ctx = ctx
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for _, ln := range listeners {
-		serving.Go(func() { failed <- s.lib.Serve(&listener{Listener: ln, server: s, ctx: ctx}) })
+		serving.Go(func() { failed <- s.lib.Serve(&listener{Listener: ln, server: s}) })
 	}
 	var err error
 	select {
@@ -88,7 +90,6 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 type listener struct {
 	net.Listener
 	server *Server
-	ctx    context.Context // of Run
 }
 
 // Accept implements net.Listener.
@@ -106,7 +107,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		// the library does not close, nor wait for, a connection that it has only begun to serve
 		l.server.open.Add(1)
-		stop := context.AfterFunc(l.ctx, func() { conn.Close() })
+		stop := context.AfterFunc(l.server.ctx, func() { conn.Close() })
 		return newGuard(tls.Server(conn, opt.LinkTLS), func() { stop(); opt.Tally.Close() }), nil
 	}
 }

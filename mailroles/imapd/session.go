@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-sasl"
 
+	"anycastle/mailroles/directory"
 	"anycastle/mailroles/maildir"
 	"anycastle/mailroles/spool"
 	"anycastle/mailroles/store"
@@ -74,10 +75,13 @@ func (s *session) Authenticate(mech string) (sasl.Server, error) {
 		return nil, no("", "SASL mechanism not supported")
 	}
 	return sasl.NewExternalServer(func(user string) error {
-		m, ok := s.server.opt.Directory.Lookup(user)
-		if !ok || m.LUN != s.server.opt.LUN {
+		m, err := s.server.opt.Directory.Mailbox(s.server.ctx, user)
+		if errors.Is(err, directory.ErrUnknown) || err == nil && m.LUN != s.server.opt.LUN {
 			s.server.opt.Tally.Reject("unknown-mailbox")
 			return imapserver.ErrAuthFailed
+		}
+		if err != nil {
+			return s.reply(err)
 		}
 		box, err := s.server.opt.Mail.Mailbox(m.Address)
 		if err != nil {

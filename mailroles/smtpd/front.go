@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,44 +35,107 @@ type Front struct {
 	Log       *slog.Logger
 }
 
-// Known implements Handler.
-func (f *Front) Known(address string) (string, bool) {
-	m, ok := f.Directory.Lookup(address)
-	return m.Address, ok
+// frontTx is a message on its way through a Front.
+type frontTx struct {
+	*Front
+	env *Envelope
+	to  map[string]resolved // recipients by the client's spelling
 }
 
-// Deliver implements Handler. Stores are served at the same time. The message gets a Received field on top.
-func (f *Front) Deliver(ctx context.Context, env *Envelope) map[string]error {
-	results := map[string]error{}
-	tx, err := transactionID(env)
+// resolved is where the mail for one recipient goes: addresses of mailboxes by LUN.
+type resolved map[string][]string
+
+// Begin implements Handler.
+func (f *Front) Begin(_ context.Context, env *Envelope) (Transaction, error) {
+	return &frontTx{Front: f, env: env, to: map[string]resolved{}}, nil
+}
+
+// Rcpt implements Transaction.
+func (t *frontTx) Rcpt(ctx context.Context, to Recipient) error {
+	boxes, err := t.Directory.Resolve(ctx, to.Address)
+	if errors.Is(err, directory.ErrUnknown) {
+		return errUnknown
+	}
 	if err != nil {
-		for _, to := range env.To {
-			results[to] = err
+		return err
+	}
+	r := resolved{}
+	for _, m := range boxes {
+		r[m.LUN] = append(r[m.LUN], m.Address)
+	}
+	t.to[to.Address] = r
+	return nil
+}
+
+// Close implements Transaction.
+func (t *frontTx) Close() {}
+
+// Deliver implements Transaction. Stores are served at the same time. The message gets a Received field on top.
+func (t *frontTx) Deliver(ctx context.Context) map[string]error {
+	results := map[string]error{}
+	tx, err := transactionID(t.env)
+	if err != nil {
+		for _, to := range t.env.To {
+			results[to.Address] = err
 		}
 		return results
 	}
-	byLUN := map[string][]string{}
-	for _, to := range env.To {
-		m, _ := f.Directory.Lookup(to) // Known has found it
-		byLUN[m.LUN] = append(byLUN[m.LUN], to)
+	got := t.passAll(ctx, t.boxes(), tx)
+	for _, to := range t.env.To {
+		var errs []error
+		for lun, boxes := range t.to[to.Address] {
+			for _, box := range boxes {
+				if !got[lun].has(box) {
+					errs = append(errs, errors.Join(fmt.Errorf("lun %s has not stored it", lun), got[lun].err))
+				}
+			}
+		}
+		results[to.Address] = errors.Join(errs...)
 	}
-	received := f.received(env, time.Now())
+	return results
+}
+
+// boxes gives all mailboxes of the message by LUN, each once.
+func (t *frontTx) boxes() map[string][]string {
+	byLUN := map[string][]string{}
+	for _, to := range t.env.To {
+		for lun, boxes := range t.to[to.Address] {
+			for _, box := range boxes {
+				if !slices.Contains(byLUN[lun], box) {
+					byLUN[lun] = append(byLUN[lun], box)
+				}
+			}
+		}
+	}
+	return byLUN
+}
+
+// passed is what one store said: which mailboxes have the message, and why not all do.
+type passed struct {
+	stored map[string]*smtp.DataResponse
+	err    error
+}
+
+func (p passed) has(box string) bool {
+	_, ok := p.stored[box]
+	return ok
+}
+
+// passAll hands the message to all stores.
+func (t *frontTx) passAll(ctx context.Context, byLUN map[string][]string, tx string) map[string]passed {
+	received := t.received(t.env, time.Now())
+	results := map[string]passed{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for lun, to := range byLUN {
 		wg.Go(func() {
-			got, err := f.pass(ctx, lun, to, env, tx, received)
+			stored, err := t.pass(ctx, lun, to, t.env, tx, received)
 			if err != nil {
-				f.Log.Warn("store did not take a message", "lun", lun, "err", err)
+				t.Log.Warn("store did not take a message", "lun", lun, "err", err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for _, addr := range to {
-				results[addr] = err
-				if _, ok := got[addr]; ok {
-					results[addr] = nil
-				}
-			}
+			results[lun] = passed{stored: stored, err: err}
 		})
 	}
 	wg.Wait()
@@ -106,7 +170,7 @@ func (f *Front) pass(ctx context.Context, lun string, to []string, env *Envelope
 	if err != nil {
 		return nil, fmt.Errorf("send to store: %w", err)
 	}
-	if _, err := io.Copy(w, io.MultiReader(strings.NewReader(received), env.Body.Reader())); err != nil {
+	if _, err := io.Copy(w, io.MultiReader(strings.NewReader(received+env.Head), env.Body.Reader())); err != nil {
 		return nil, fmt.Errorf("send to store: %w", err)
 	}
 	got, err := w.CloseWithLMTPResponse()
@@ -121,8 +185,8 @@ func (f *Front) pass(ctx context.Context, lun string, to []string, env *Envelope
 
 // received writes the trace field (RFC 5321 section 4.4).
 func (f *Front) received(env *Envelope, at time.Time) string {
-	literal := env.Client.String()
-	if env.Client.Is6() {
+	literal := env.Client.Addr.String()
+	if env.Client.Addr.Is6() {
 		literal = "IPv6:" + literal
 	}
 	with := "ESMTP"

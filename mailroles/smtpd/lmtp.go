@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,21 +20,45 @@ type Store struct {
 	Log       *slog.Logger
 }
 
-// Known implements Handler.
-func (s *Store) Known(address string) (string, bool) {
-	m, ok := s.Directory.Lookup(address)
-	return m.Address, ok && m.LUN == s.LUN
+// storeTx is a message on its way into a store.
+type storeTx struct {
+	*Store
+	env   *Envelope
+	boxes map[string]string // the one spelling of a mailbox, by the front end's
 }
 
-// Deliver implements Handler. The message gets a Return-Path field on top (RFC 5321 section 4.4).
-func (s *Store) Deliver(_ context.Context, env *Envelope) map[string]error {
+// Begin implements Handler.
+func (s *Store) Begin(_ context.Context, env *Envelope) (Transaction, error) {
+	return &storeTx{Store: s, env: env, boxes: map[string]string{}}, nil
+}
+
+// Rcpt implements Transaction.
+func (t *storeTx) Rcpt(ctx context.Context, to Recipient) error {
+	m, err := t.Directory.Mailbox(ctx, to.Address)
+	if errors.Is(err, directory.ErrUnknown) || err == nil && m.LUN != t.LUN {
+		return errUnknown
+	}
+	t.boxes[to.Address] = m.Address
+	return err
+}
+
+// Close implements Transaction.
+func (t *storeTx) Close() {}
+
+// Deliver implements Transaction. The message gets a Return-Path field on top (RFC 5321 section 4.4).
+func (t *storeTx) Deliver(context.Context) map[string]error {
+	done := map[string]error{} // by mailbox: two spellings may mean the same
 	results := map[string]error{}
-	for _, to := range env.To {
-		err := s.deliver(to, env)
-		if err != nil {
-			s.Log.Error("message not stored", "mailbox", to, "err", err)
+	for _, to := range t.env.To {
+		box := t.boxes[to.Address]
+		err, again := done[box]
+		if !again {
+			if err = t.deliver(box, t.env); err != nil {
+				t.Log.Error("message not stored", "mailbox", box, "err", err)
+			}
+			done[box] = err
 		}
-		results[to] = err
+		results[to.Address] = err
 	}
 	return results
 }

@@ -30,15 +30,6 @@ const (
 	bannerTime = time.Second
 )
 
-// Handler takes messages from a Server. Its methods are called concurrently.
-type Handler interface {
-	// Known gives the one spelling of a recipient's address, or false when mail for it is not taken.
-	Known(address string) (string, bool)
-	// Deliver stores a message for each recipient. It gives nil for those that have it durably, and an error for each
-	// of the others.
-	Deliver(ctx context.Context, env *Envelope) map[string]error
-}
-
 // Options say how a Server serves.
 type Options struct {
 	Hostname    string
@@ -47,6 +38,8 @@ type Options struct {
 	MaxSize     int64       // largest message in bytes
 	MaxSessions int
 	Handler     Handler
+	Filters     Filters // nil for none
+	Judge       Judge   // nil for none
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }

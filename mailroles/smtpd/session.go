@@ -31,38 +31,54 @@ var (
 // reasons are the words under which refusals are counted, by reply code.
 var reasons = map[int]string{451: "temporary", 503: "early", 550: "unknown-recipient", 552: "too-large", 553: "sender", 554: "content"}
 
-// Envelope is a received message with what is known of its way here.
-type Envelope struct {
-	From   string
-	To     []string // each once
-	Tx     string   // transaction id, see transactionID; empty for none
-	Helo   string   // what the client called itself; not to be trusted
-	Client netip.Addr
-	TLS    bool
-	Body   *spool.Spool
-	sum    [sha256.Size]byte
-}
+// ErrDiscard says that a filter wants a message accepted and dropped.
+var ErrDiscard = errors.New("smtpd: discard the message")
 
 // session is one client's conversation after EHLO. The library calls it from one goroutine at a time.
 type session struct {
-	server *Server
-	conn   *smtp.Conn
-	guard  *guard
+	server  *Server
+	conn    *smtp.Conn
+	guard   *guard
+	client  Client
+	filters Filtering // nil for none
 
-	from, tx string
-	raw      []string // recipients as the client wrote them
-	to       []string // the same in their one spelling
+	env *Envelope // nil outside a transaction
+	tx  Transaction
+	raw []string // recipients as the client wrote them, as often as it did
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
-	return &session{server: s, conn: c, guard: guardOf(c.Conn())}, nil
+	ses := &session{server: s, conn: c, guard: guardOf(c.Conn())}
+	_, secure := c.TLSConnectionState()
+	ses.client = Client{Addr: remoteAddr(ses.guard), Helo: c.Hostname(), TLS: secure}
+	if s.opt.Filters != nil {
+		var err error
+		if ses.filters, err = s.opt.Filters.Open(s.deliver, ses.client); err != nil {
+			return nil, ses.refuse(err)
+		}
+	}
+	return ses, nil
 }
 
 // Reset implements smtp.Session.
-func (s *session) Reset() { s.from, s.tx, s.raw, s.to = "", "", nil, nil }
+func (s *session) Reset() {
+	if s.tx != nil {
+		s.tx.Close()
+	}
+	if s.filters != nil && s.env != nil {
+		s.filters.Reset()
+	}
+	s.env, s.tx, s.raw = nil, nil, nil
+}
 
 // Logout implements smtp.Session.
-func (s *session) Logout() error { return nil }
+func (s *session) Logout() error {
+	s.Reset()
+	if s.filters != nil {
+		s.filters.Close()
+	}
+	return nil
+}
 
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
@@ -71,26 +87,53 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	if strings.ContainsFunc(from, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return s.refuse(errSender)
 	}
-	s.from = from
+	env := &Envelope{Client: s.client, From: from, Options: *opts}
+	env.Helo = s.conn.Hostname() // a later EHLO may have named another
 	if s.server.opt.LinkTLS != nil && isTransactionID(opts.EnvelopeID) {
-		s.tx = opts.EnvelopeID
+		env.Tx = opts.EnvelopeID
+	}
+	tx, err := s.server.opt.Handler.Begin(s.server.deliver, env)
+	if err != nil {
+		return s.refuse(err)
+	}
+	s.env, s.tx = env, tx
+	if s.filters != nil {
+		if err := s.filters.Mail(s.server.deliver, env); err != nil {
+			s.Reset()
+			return s.refuse(err)
+		}
 	}
 	return nil
 }
 
 // Rcpt implements smtp.Session.
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	address, ok := s.server.opt.Handler.Known(to)
-	if !ok {
-		return s.refuse(errUnknown)
+func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
+	rcpt := Recipient{Address: to}
+	if opts != nil {
+		rcpt.Options = *opts
 	}
-	s.raw, s.to = append(s.raw, to), append(s.to, address)
+	if err := s.tx.Rcpt(s.server.deliver, rcpt); err != nil {
+		return s.refuse(err)
+	}
+	if s.filters != nil {
+		if err := s.filters.Rcpt(s.server.deliver, s.env, rcpt); err != nil {
+			return s.refuse(err)
+		}
+	}
+	s.raw = append(s.raw, to)
+	if !slices.ContainsFunc(s.env.To, func(r Recipient) bool { return r.Address == to }) {
+		s.env.To = append(s.env.To, rcpt)
+	}
 	return nil
 }
 
 // Data implements smtp.Session: one reply for all recipients, so 250 only when all of them have the message.
 func (s *session) Data(r io.Reader) error {
 	results, err := s.receive(r)
+	if errors.Is(err, ErrDiscard) {
+		s.server.opt.Tally.Reject("discarded")
+		return nil
+	}
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -106,19 +149,18 @@ func (s *session) Data(r io.Reader) error {
 
 // LMTPData implements smtp.LMTPSession: a reply for each recipient.
 func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	raw, to := s.raw, s.to
 	results, err := s.receive(r)
 	if err != nil {
 		return s.refuse(err)
 	}
-	for i := range raw {
-		err := results[to[i]]
+	for _, raw := range s.raw {
+		err := results[raw]
 		if err != nil {
 			err = s.refuse(err)
 		} else {
 			s.server.opt.Tally.Done()
 		}
-		status.SetStatus(raw[i], err)
+		status.SetStatus(raw, err)
 	}
 	return nil
 }
@@ -140,23 +182,33 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 	if err != nil {
 		return nil, s.bodyError(err)
 	}
-	defer kept.Close()
 	if bareCR {
-		return nil, errBareLine
+		return nil, errors.Join(errBareLine, kept.Close())
 	}
 	// the library ends a BDAT body that is cut off like a whole one
 	if bdat && s.guard.peerEnded(s.conn.Conn()) {
-		return nil, errCutOff
+		return nil, errors.Join(errCutOff, kept.Close())
 	}
-	_, secure := s.conn.TLSConnectionState()
-	env := &Envelope{From: s.from, Tx: s.tx, Helo: s.conn.Hostname(), Client: remoteAddr(s.guard), TLS: secure, Body: kept}
-	body.sum.Sum(env.sum[:0])
-	for _, to := range s.to {
-		if !slices.Contains(env.To, to) {
-			env.To = append(env.To, to)
+	s.env.Body = kept
+	defer func() { s.env.Body.Close() }() // by then it may be another one
+	body.sum.Sum(s.env.sum[:0])
+	return s.deliver()
+}
+
+// deliver has a whole message judged, filtered and stored.
+func (s *session) deliver() (map[string]error, error) {
+	ctx := s.server.deliver
+	if j := s.server.opt.Judge; j != nil {
+		if err := j.Judge(ctx, s.env); err != nil {
+			return nil, err
 		}
 	}
-	return s.server.opt.Handler.Deliver(s.server.deliver, env), nil
+	if s.filters != nil {
+		if err := s.filters.Message(ctx, s.env); err != nil {
+			return nil, err
+		}
+	}
+	return s.tx.Deliver(ctx), nil
 }
 
 // bodyError sorts out why a body could not be read. Unless the library has read to the body's end, nothing that

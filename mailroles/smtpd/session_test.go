@@ -42,9 +42,13 @@ func TestOnlyRepliesLeaveTheSession(t *testing.T) {
 // taker is a Handler that takes everything.
 type taker struct{}
 
-func (taker) Known(address string) (string, bool) { return address, true }
+func (taker) Begin(context.Context, *Envelope) (Transaction, error) { return taker{}, nil }
 
-func (taker) Deliver(context.Context, *Envelope) map[string]error { return nil }
+func (taker) Rcpt(context.Context, Recipient) error { return nil }
+
+func (taker) Deliver(context.Context) map[string]error { return nil }
+
+func (taker) Close() {}
 
 func TestNoCommandIsReadFromABodyThatCameTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
