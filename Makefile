@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-kernel demo bench bench-lb bench-rhi bench-gss soak fuzz clean packages
+.PHONY: help build generate fmt check test test-mail test-kernel demo bench bench-lb bench-rhi bench-gss soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -35,6 +35,9 @@ check: packages ## what needs no run: format, vet, staticcheck, tidy modules, sh
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
 	shellcheck .ci/run .ci/packages .ci/kernel-image
+
+test-mail: packages ## the mail roles before clients, filters and directories of others, from Debian (root)
+	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m ./lab/mailtest ./mailroles/...
 
 test: packages ## all four layers: unit, packets, namespaces, lab (root)
 	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m $$(go list ./... | grep -v '/lab$$')
