@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-mail test-kernel demo bench bench-lb bench-rhi bench-gss soak fuzz clean packages
+.PHONY: help build generate fmt check test test-mail test-kernel demo bench bench-lb bench-rhi bench-gss bench-mail soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -76,6 +76,12 @@ bench-gss: ## CPU for a DNS query beside other servers, and how fast resolvers f
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-gss.txt >"$(REPORT)/bench-gss.json"; }
 	@rm -f .bench-gss.txt
 
+bench-mail: ## mail taken, and IMAP's work, beside Postfix and Dovecot on the same file system (root); REPORT=DIR writes DIR/bench-mail.json
+	@.ci/packages postfix dovecot-imapd dovecot-lmtpd
+	@go test -run '^$$' -bench '^BenchmarkMail' -benchtime 1x -timeout 1h ./lab/mailtest >.bench-mail.txt; status=$$?; cat .bench-mail.txt; exit $$status
+	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-mail.txt >"$(REPORT)/bench-mail.json"; }
+	@rm -f .bench-mail.txt
+
 soak: ## BFD and BGP with FRR and BIRD at full CPU load, for SOAK (30m), without one false loss (root); REPORT=DIR writes DIR/soak.json
 	@.ci/packages frr bird2 nftables
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && rm -f "$(REPORT)/soak.json"; }
@@ -89,7 +95,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 clean: ## what was built
-	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .bench-gss.txt .test-kernel
+	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .bench-gss.txt .bench-mail.txt .test-kernel
 
 packages:
 	@.ci/packages

@@ -46,7 +46,8 @@ func (s *site) read(user string) []string {
 // imap has curl do something with alice's mail.
 func (s *site) imap(path string, more ...string) string {
 	s.t.Helper()
-	return s.must(append([]string{"curl", "-sS", "--cacert", s.tls.CA, "imaps://" + host + path, "-u", alice + ":" + password}, more...)...)
+	argv := []string{"curl", "-sS", "--cacert", s.tls.CA, "imaps://" + host + path, "-u", alice + ":" + password}
+	return s.must(append(argv, more...)...)
 }
 
 // send brings messages into a mailbox over SMTP.
