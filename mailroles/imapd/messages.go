@@ -76,15 +76,16 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.
 	}
 	indexes := s.view.numbers(set)
 	given, system := fromIMAP(flags.Flags), fromIMAP(systemFlags())
-	err := s.setFlags(indexes, func(old maildir.Flags) maildir.Flags {
+	err := s.setFlags(indexes, func(m store.Marks) store.Marks {
 		switch flags.Op {
 		case imap.StoreFlagsAdd:
-			return old | given
+			m.Flags |= given
 		case imap.StoreFlagsDel:
-			return old &^ given
+			m.Flags &^= given
 		default:
-			return old&^system | given // letters that IMAP does not show here are not touched
+			m.Flags = m.Flags&^system | given // letters that IMAP does not show here are not touched
 		}
+		return m
 	})
 	if err != nil || flags.Silent {
 		return err
@@ -101,7 +102,7 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.
 }
 
 // setFlags changes flags and notes in the view what this client now knows.
-func (s *session) setFlags(indexes []int, change func(maildir.Flags) maildir.Flags) error {
+func (s *session) setFlags(indexes []int, change func(store.Marks) store.Marks) error {
 	var uids []uint32
 	for _, i := range indexes {
 		uids = append(uids, s.view.messages[i].UID)
@@ -128,7 +129,11 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 		unseen := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool { return s.view.messages[i].Flags&maildir.Seen != 0 })
 		if len(unseen) > 0 {
 			showFlags = true
-			if err := s.setFlags(unseen, func(old maildir.Flags) maildir.Flags { return old | maildir.Seen }); err != nil {
+			seen := func(m store.Marks) store.Marks {
+				m.Flags |= maildir.Seen
+				return m
+			}
+			if err := s.setFlags(unseen, seen); err != nil {
 				return err
 			}
 		}

@@ -34,7 +34,7 @@ func diff(known, now []*store.Message, expunge bool) (next []*store.Message, c c
 		}
 		switch {
 		case i < len(now) && now[i].UID == old.UID:
-			if now[i].Flags != old.Flags {
+			if !now[i].Marks.Equal(old.Marks) {
 				c.flags = append(c.flags, len(next))
 			}
 			next = append(next, now[i])

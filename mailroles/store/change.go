@@ -11,9 +11,11 @@ import (
 	"anycastle/mailroles/maildir"
 )
 
-// SetFlags gives each of the messages the flags that change makes of its present ones, durably. UIDs that are not
-// there are passed over. After an error some of the messages may have been changed.
-func (f *Folder) SetFlags(uids []uint32, change func(maildir.Flags) maildir.Flags) error {
+// SetFlags gives each of the messages the marks that change makes of its present ones, durably. UIDs that are not
+// there are passed over. change may be called more than once for a message, and must not keep or alter what it is
+// given. The error is ErrKeywords when the folder has no room for a new keyword, or maildir.ErrKeywordName; nothing is
+// changed then. After another error some of the messages may have been changed.
+func (f *Folder) SetFlags(uids []uint32, change func(Marks) Marks) error {
 	f.box.mu.Lock()
 	defer f.box.mu.Unlock()
 	if err := f.usable(); err != nil {
@@ -21,15 +23,26 @@ func (f *Folder) SetFlags(uids []uint32, change func(maildir.Flags) maildir.Flag
 	}
 	messages := slices.Clone(f.messages)
 	dirs := map[string]bool{}
-	var err error
+	var keywords []string
+	for _, uid := range uids {
+		if i, ok := f.find(uid); ok {
+			keywords = append(keywords, change(messages[i].Marks).Keywords...)
+		}
+	}
+	err := f.know(keywords)
+	if err != nil {
+		return err
+	}
 	for _, uid := range uids {
 		i, ok := f.find(uid)
-		if !ok || change(messages[i].Flags) == messages[i].Flags {
+		if !ok {
 			continue
 		}
 		next := *messages[i]
-		next.Flags = change(next.Flags)
-		next.file = filepath.Join("cur", maildir.Name{Base: next.base, Flags: next.Flags}.String())
+		if next.Marks = f.tidy(change(next.Marks)); next.Marks.Equal(messages[i].Marks) {
+			continue
+		}
+		next.file = f.inCur(&next)
 		if err = os.Rename(filepath.Join(f.dir, messages[i].file), filepath.Join(f.dir, next.file)); err != nil {
 			err = fmt.Errorf("set flags: %w", err)
 			break
@@ -91,18 +104,18 @@ func (f *Folder) remove(which func(*Message) bool) error {
 type Pair struct{ From, To uint32 }
 
 // Copy copies messages into a folder of the same mailbox: all of them, or none when there is an error. UIDs that are
-// not there are passed over.
+// not there are passed over. Errors are those of Folder, ErrQuota and ErrKeywords.
 func (f *Folder) Copy(uids []uint32, dest string) (validity uint32, pairs []Pair, err error) {
 	f.box.mu.Lock()
 	defer f.box.mu.Unlock()
-	return f.copy(uids, dest)
+	return f.copy(uids, dest, true)
 }
 
 // Move is Copy followed by the removal of what was copied. A crash in between leaves messages in both folders.
 func (f *Folder) Move(uids []uint32, dest string) (validity uint32, pairs []Pair, err error) {
 	f.box.mu.Lock()
 	defer f.box.mu.Unlock()
-	if validity, pairs, err = f.copy(uids, dest); err != nil {
+	if validity, pairs, err = f.copy(uids, dest, false); err != nil {
 		return 0, nil, err
 	}
 	return validity, pairs, f.remove(func(m *Message) bool {
@@ -110,7 +123,7 @@ func (f *Folder) Move(uids []uint32, dest string) (validity uint32, pairs []Pair
 	})
 }
 
-func (f *Folder) copy(uids []uint32, dest string) (uint32, []Pair, error) {
+func (f *Folder) copy(uids []uint32, dest string, grows bool) (uint32, []Pair, error) {
 	if err := f.usable(); err != nil {
 		return 0, nil, err
 	}
@@ -120,12 +133,24 @@ func (f *Folder) copy(uids []uint32, dest string) (uint32, []Pair, error) {
 	}
 	var from, made []*Message
 	var bases []string
+	var size int64
+	for _, uid := range uids {
+		if i, ok := f.find(uid); ok {
+			size += f.messages[i].Size
+			if err := to.know(f.messages[i].Keywords); err != nil {
+				return 0, nil, err
+			}
+		}
+	}
+	if err := f.box.fits(size, int64(len(uids))); grows && err != nil {
+		return 0, nil, err
+	}
 	for _, uid := range uids {
 		if i, ok := f.find(uid); ok {
 			src := f.messages[i]
 			dup := *src
 			dup.base = f.box.store.base("", src.Size)
-			dup.file = filepath.Join("cur", maildir.Name{Base: dup.base, Flags: dup.Flags}.String())
+			dup.file = to.inCur(&dup)
 			from, made, bases = append(from, src), append(made, &dup), append(bases, dup.base)
 		}
 	}

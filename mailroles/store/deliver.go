@@ -17,20 +17,31 @@ const txMemory = time.Hour
 
 // Incoming is a message on its way into a folder.
 type Incoming struct {
-	Body  io.Reader
-	Size  int64         // of Body, in bytes; a Body of another size is ErrTruncated and is not stored
-	Flags maildir.Flags // as the client gave them
-	Date  time.Time     // INTERNALDATE; now when zero
-	Tx    string        // transaction id of a delivery, 32 lower-case hexadecimal digits; empty for none
+	Body     io.Reader
+	Size     int64         // of Body, in bytes; a Body of another size is ErrTruncated and is not stored
+	Flags    maildir.Flags // as the client gave them
+	Keywords []string      // in any order
+	Date     time.Time     // INTERNALDATE; now when zero
+	Folder   string        // of a delivery, made when missing; INBOX when empty
+	Tx       string        // transaction id of a delivery, 32 lower-case hexadecimal digits; empty for none
 }
 
 // Place is where a message went.
 type Place struct{ Validity, UID uint32 }
 
-// Deliver puts a new message into INBOX, durably. again says that the transaction id has been delivered before, and
-// that nothing was done.
+// Deliver puts a new message into INBOX or another folder, durably. again says that the transaction id has been
+// delivered before, and that nothing was done. The error is ErrQuota when the mailbox has no room.
 func (m *Mailbox) Deliver(in Incoming) (again bool, err error) {
-	f, err := m.Folder(maildir.Inbox)
+	if in.Folder == "" {
+		in.Folder = maildir.Inbox
+	}
+	f, err := m.Folder(in.Folder)
+	if errors.Is(err, ErrNoFolder) {
+		if err := m.Create(in.Folder); err != nil && !errors.Is(err, ErrExists) {
+			return false, err
+		}
+		f, err = m.Folder(in.Folder)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -38,7 +49,8 @@ func (m *Mailbox) Deliver(in Incoming) (again bool, err error) {
 	return again, err
 }
 
-// Append puts a message into a folder, durably, and says where it is.
+// Append puts a message into a folder, durably, and says where it is. The error is ErrQuota when the mailbox has no
+// room, ErrKeywords when the folder has none for a new keyword, or maildir.ErrKeywordName.
 func (f *Folder) Append(in Incoming) (Place, error) {
 	place, _, err := f.add(in, "cur")
 	return place, err
@@ -48,6 +60,9 @@ func (f *Folder) Append(in Incoming) (Place, error) {
 func (f *Folder) add(in Incoming, sub string) (place Place, again bool, err error) {
 	if in.Date.IsZero() {
 		in.Date = f.box.store.now()
+	}
+	if err := f.box.Fits(in.Size); err != nil {
+		return Place{}, false, err
 	}
 	base := f.box.store.base(in.Tx, in.Size)
 	tmp, err := f.writeTmp(base, in)
@@ -62,13 +77,20 @@ func (f *Folder) add(in Incoming, sub string) (place Place, again bool, err erro
 	if f.box.delivered(in.Tx) {
 		return Place{}, true, os.Remove(tmp)
 	}
-	uid, err := f.record(base)
+	uid, err := uint32(0), f.box.fits(in.Size, 1)
+	if err == nil {
+		err = f.know(in.Keywords)
+	}
+	if err == nil {
+		uid, err = f.record(base)
+	}
 	if err != nil {
 		return Place{}, false, errors.Join(err, os.Remove(tmp))
 	}
-	msg := &Message{UID: uid, Size: in.Size, Date: in.Date, Flags: in.Flags, base: base, file: filepath.Join(sub, base)}
-	if sub == "cur" {
-		msg.file = filepath.Join(sub, maildir.Name{Base: base, Flags: in.Flags}.String())
+	msg := &Message{UID: uid, Size: in.Size, Date: in.Date, base: base, file: filepath.Join(sub, base)}
+	if msg.Marks = f.tidy(Marks{Flags: in.Flags, Keywords: in.Keywords}); sub == "cur" || !msg.Equal(Marks{}) {
+		sub = "cur"
+		msg.file = f.inCur(msg)
 	}
 	if err := os.Rename(tmp, filepath.Join(f.dir, msg.file)); err != nil {
 		return Place{}, false, errors.Join(fmt.Errorf("place message: %w", err), removeIfThere(tmp))

@@ -17,10 +17,10 @@ import (
 
 // Message is one message as it stood when it was looked at; it does not change.
 type Message struct {
-	UID   uint32
-	Size  int64
-	Date  time.Time // INTERNALDATE
-	Flags maildir.Flags
+	UID  uint32
+	Size int64
+	Date time.Time // INTERNALDATE
+	Marks
 
 	base string
 	file string // below the folder: "new/…" or "cur/…"
@@ -33,7 +33,8 @@ type Snapshot struct {
 	Validity   uint32
 	Next       uint32
 	Messages   []*Message
-	Gone       bool // the folder has been deleted
+	Keywords   []string // all that the folder knows, in the order in which they came
+	Gone       bool     // the folder has been deleted
 }
 
 // Folder is one open folder.
@@ -46,6 +47,7 @@ type Folder struct {
 	loaded     bool
 	gone       bool
 	list       maildir.UIDList // Entries are not kept up to date; messages are
+	keywords   []string        // by letter
 	messages   []*Message      // replaced, never changed in place, apart from appending
 	generation uint64
 	changed    chan struct{} // closed at the next change
@@ -60,6 +62,7 @@ func (f *Folder) Snapshot() Snapshot {
 		Validity:   f.list.Validity,
 		Next:       f.list.Next,
 		Messages:   slices.Clip(f.messages),
+		Keywords:   slices.DeleteFunc(slices.Clone(f.keywords), func(k string) bool { return k == "" }),
 		Gone:       f.gone,
 	}
 }
@@ -74,6 +77,17 @@ func (f *Folder) Changed(generation uint64) <-chan struct{} {
 		return now
 	}
 	return f.changed
+}
+
+// Message gives one message as it is now.
+func (f *Folder) Message(uid uint32) (*Message, bool) {
+	f.box.mu.Lock()
+	defer f.box.mu.Unlock()
+	i, ok := f.find(uid)
+	if !ok {
+		return nil, false
+	}
+	return f.messages[i], true
 }
 
 // Open opens a message for reading. The caller closes the file, which stays readable when the message goes.
@@ -111,6 +125,9 @@ func (f *Folder) load() error {
 		return nil
 	}
 	if err := errors.Join(makeMaildir(f.dir), wholefile.SyncDir(f.box.dir)); err != nil {
+		return err
+	}
+	if err := f.readKeywords(); err != nil {
 		return err
 	}
 	files, err := f.scan()
@@ -187,7 +204,7 @@ func (f *Folder) scan() (map[string]*Message, error) {
 				return nil, fmt.Errorf("scan folder: %w", err)
 			}
 			files[name.Base] = &Message{
-				Size: st.Size(), Date: st.ModTime(), Flags: name.Flags, base: name.Base, file: filepath.Join(sub, e.Name()),
+				Size: st.Size(), Date: st.ModTime(), Marks: f.marks(name.Flags), base: name.Base, file: filepath.Join(sub, e.Name()),
 			}
 		}
 	}

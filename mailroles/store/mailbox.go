@@ -31,6 +31,7 @@ type Mailbox struct {
 	mu      sync.Mutex // guards everything below, the folders' state and the files
 	folders map[string]*Folder
 	recent  map[string]time.Time // transaction ids of deliveries and when they were
+	limit   Limit
 }
 
 // Folder opens a folder. The error is ErrNoFolder when there is none, or maildir.ErrFolderName.
@@ -58,6 +59,22 @@ func (m *Mailbox) folder(name string) (*Folder, error) {
 	}
 	m.folders[name] = f
 	return f, nil
+}
+
+// loadAll opens every folder, so that the mailbox knows how much it holds.
+func (m *Mailbox) loadAll() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names, err := m.list()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := m.folder(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func isFolder(dir string) bool {

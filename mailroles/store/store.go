@@ -24,7 +24,13 @@ var (
 	ErrNoMessage = errors.New("store: no such message")
 	ErrTruncated = errors.New("store: body ended before its announced size")
 	ErrInUse     = errors.New("store: another process has the LUN open")
+	ErrQuota     = errors.New("store: mailbox has no room")
+	ErrKeywords  = errors.New("store: folder has no room for another keyword")
+	ErrFull      = errors.New("store: LUN has its 1000 mailboxes, which is the most it may have")
 )
+
+// maxMailboxes is how many mailboxes a LUN may have.
+const maxMailboxes = 1000
 
 // lockFile guards a LUN against a second store process.
 const lockFile = ".anycastle-lock"
@@ -65,7 +71,7 @@ func Open(root string, log *slog.Logger) (*Store, error) {
 func (s *Store) Close() error { return s.lock.Close() }
 
 // Mailbox gives the mailbox of an address, and makes its directory when it is the first time. The caller has checked
-// that the address belongs to this LUN and is a plain file name.
+// that the address belongs to this LUN and is a plain file name. The error is ErrFull when it would be one too many.
 func (s *Store) Mailbox(address string) (*Mailbox, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,15 +88,42 @@ func (s *Store) Mailbox(address string) (*Mailbox, error) {
 		folders: map[string]*Folder{},
 		recent:  map[string]time.Time{},
 	}
-	if err := os.Mkdir(m.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("make mailbox: %w", err)
+	if err := s.makeMailbox(m.dir); err != nil {
+		return nil, err
 	}
 	// also when it was there: who made it may have died before it was durable
 	if err := wholefile.SyncDir(s.root); err != nil {
 		return nil, err
 	}
+	if err := m.loadAll(); err != nil {
+		return nil, err
+	}
 	s.boxes[address] = m
 	return m, nil
+}
+
+// makeMailbox makes the directory of a mailbox unless it is there.
+func (s *Store) makeMailbox(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(s.root)
+	if err != nil {
+		return fmt.Errorf("count mailboxes: %w", err)
+	}
+	n := 0
+	for _, e := range entries {
+		if e.IsDir() && e.Name()[0] != '.' {
+			n++
+		}
+	}
+	if n >= maxMailboxes {
+		return fmt.Errorf("make mailbox %s: %w", filepath.Base(dir), ErrFull)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make mailbox: %w", err)
+	}
+	return nil
 }
 
 // base makes a unique base name.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,8 +76,10 @@ func show(t *testing.T, f *Folder) string {
 	return b.String()
 }
 
-func add(f maildir.Flags) func(maildir.Flags) maildir.Flags {
-	return func(old maildir.Flags) maildir.Flags { return old | f }
+func add(f maildir.Flags, keywords ...string) func(Marks) Marks {
+	return func(old Marks) Marks {
+		return Marks{Flags: old.Flags | f, Keywords: append(slices.Clone(old.Keywords), keywords...)}
+	}
 }
 
 func all(uint32) bool { return true }
@@ -148,8 +151,8 @@ func TestCrashes(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			root := t.TempDir()
 			s := open(t, root)
-			m := box(t, s)
 			s.now = func() time.Time { return time.Unix(1700000000, 0) }
+			m := box(t, s)
 			deliver(t, m, "one")
 			s.now = func() time.Time { return time.Unix(1700000001, 0) }
 			deliver(t, m, "two")
