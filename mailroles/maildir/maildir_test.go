@@ -41,9 +41,16 @@ func TestFolderNames(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	base := Stamp{At: time.Unix(1700000000, 5000), PID: 7, Seq: 9, Host: "a/b:c", Tx: strings.Repeat("0a", 16), Size: 42}.Base()
-	if want := "1700000000.M5P7Q9T" + strings.Repeat("0a", 16) + ".a_b_c,S=42"; base != want {
+	unique := Stamp{At: time.Unix(1700000000, 5000), PID: 7, Seq: 9, Host: "a/b:c", Tx: strings.Repeat("0a", 16)}.Unique()
+	base := Base(unique, 42, 43)
+	if want := "1700000000.M5P7Q9T" + strings.Repeat("0a", 16) + ".a_b_c,S=42,W=43"; base != want {
 		t.Errorf("base = %s, want %s", base, want)
+	}
+	if size, wide := Sizes(base); size != 42 || wide != 43 || Unique(base) != unique {
+		t.Errorf("%s has sizes %d and %d, and is %s", base, size, wide, Unique(base))
+	}
+	if size, wide := Sizes("x,S=,W=-1,Q=3"); size != -1 || wide != -1 {
+		t.Errorf("sizes of a name without: %d, %d", size, wide)
 	}
 	at, tx, ok := Delivered(base)
 	if !ok || at.Unix() != 1700000000 || tx != strings.Repeat("0a", 16) {
@@ -129,6 +136,15 @@ func FuzzMessageName(f *testing.F) {
 			return
 		}
 		Delivered(n.Base)
+		if size, wide := Sizes(n.Base); size < -1 || wide < -1 {
+			t.Fatalf("%q has sizes %d and %d", n.Base, size, wide)
+		}
+		if Readable(n.Base) {
+			l := UIDList{Validity: 1, Next: 2, Entries: []UIDEntry{{1, n.Base}}}
+			if again, _, err := ParseUIDList(l.Bytes()); err != nil || again.Entries[0] != l.Entries[0] {
+				t.Fatalf("%q became %+v, %v", n.Base, again.Entries, err)
+			}
+		}
 		if again, ok := ParseName(n.String()); n.Base != "" && (!ok || again != n) {
 			t.Fatalf("%+v became %+v, %v", n, again, ok)
 		}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Flags is a set of Maildir flag letters: A to Z for the system's, a to z for a folder's keywords.
@@ -68,23 +70,59 @@ func ParseName(file string) (n Name, ok bool) {
 // String gives the name that the file has in cur.
 func (n Name) String() string { return n.Base + ":2," + n.Flags.String() }
 
-// Stamp is what makes a base name unique, and what the name tells of the message.
+// Stamp is what makes a base name unique.
 type Stamp struct {
 	At       time.Time
 	PID, Seq uint64
 	Host     string
 	Tx       string // transaction id of the delivery, 32 hexadecimal digits, or empty
-	Size     int64
 }
 
-// Base builds the base name.
-func (s Stamp) Base() string {
+// Unique builds what makes a base name unique; the sizes go behind it.
+func (s Stamp) Unique() string {
 	tx := s.Tx
 	if tx != "" {
 		tx = "T" + tx
 	}
-	host := strings.NewReplacer("/", "_", ":", "_").Replace(s.Host)
-	return fmt.Sprintf("%d.M%dP%dQ%d%s.%s,S=%d", s.At.Unix(), s.At.Nanosecond()/1000, s.PID, s.Seq, tx, host, s.Size)
+	host := strings.NewReplacer("/", "_", ":", "_", ",", "_").Replace(s.Host)
+	return fmt.Sprintf("%d.M%dP%dQ%d%s.%s", s.At.Unix(), s.At.Nanosecond()/1000, s.PID, s.Seq, tx, host)
+}
+
+// Base builds a base name from a unique part, the size in bytes, and the size that the message has when all its lines
+// end in CRLF.
+func Base(unique string, size, wide int64) string {
+	return fmt.Sprintf("%s,S=%d,W=%d", unique, size, wide)
+}
+
+// Unique gives the part of a base name that Base had for that.
+func Unique(base string) string {
+	unique, _, _ := strings.Cut(base, ",")
+	return unique
+}
+
+// Sizes reads the sizes from a base name; each is -1 when it is not there.
+func Sizes(base string) (size, wide int64) {
+	_, rest, _ := strings.Cut(base, ",")
+	size, wide = -1, -1
+	for field := range strings.SplitSeq(rest, ",") {
+		key, num, _ := strings.Cut(field, "=")
+		n, err := strconv.ParseInt(num, 10, 64)
+		if err != nil || n < 0 {
+			continue
+		}
+		switch key {
+		case "S":
+			size = n
+		case "W":
+			wide = n
+		}
+	}
+	return size, wide
+}
+
+// Readable reports whether a base name can stand in a UID list, and in ours.
+func Readable(base string) bool {
+	return base != "" && utf8.ValidString(base) && !strings.ContainsFunc(base, unicode.IsControl)
 }
 
 // Delivered reads back the time and the transaction id from a base name that Base built; ok is false for names

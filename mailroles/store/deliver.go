@@ -1,19 +1,17 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
-	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
-
-// txMemory is how long a transaction id is remembered.
-const txMemory = time.Hour
 
 // Incoming is a message on its way into a folder.
 type Incoming struct {
@@ -45,98 +43,147 @@ func (m *Mailbox) Deliver(in Incoming) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	_, again, err = f.add(in, "new")
+	_, again, err = f.add(opDeliver, in)
 	return again, err
 }
 
 // Append puts a message into a folder, durably, and says where it is. The error is ErrQuota when the mailbox has no
 // room, ErrKeywords when the folder has none for a new keyword, or maildir.ErrKeywordName.
 func (f *Folder) Append(in Incoming) (Place, error) {
-	place, _, err := f.add(in, "cur")
+	place, _, err := f.add(opAppend, in)
 	return place, err
 }
 
-// add writes the message to tmp without the lock, since that takes longest, and moves it to new or cur under it.
-func (f *Folder) add(in Incoming, sub string) (place Place, again bool, err error) {
+// add writes the body without a lock, since that takes longest.
+func (f *Folder) add(k kind, in Incoming) (place Place, again bool, err error) {
+	s := f.box.store
 	if in.Date.IsZero() {
-		in.Date = f.box.store.now()
+		in.Date = s.now()
 	}
-	if err := f.box.Fits(in.Size); err != nil {
-		return Place{}, false, err
+	in.Date = in.Date.Truncate(time.Second)
+	if again, err := f.box.welcome(in); again || err != nil {
+		return Place{}, again, err
 	}
-	base := f.box.store.base(in.Tx, in.Size)
-	tmp, err := f.writeTmp(base, in)
+	unique := s.unique(in.Tx)
+	body, err := s.writeBody(unique, in)
 	if err != nil {
 		return Place{}, false, err
 	}
-	f.box.mu.Lock()
-	defer f.box.mu.Unlock()
-	if err := f.usable(); err != nil {
-		return Place{}, false, errors.Join(err, removeIfThere(tmp))
+	var twin *proposal
+	taken := false
+	err = f.box.operate(false, func() (*op, error) {
+		if f.gone {
+			return nil, f.lost()
+		}
+		if twin = f.box.txAhead[in.Tx]; twin != nil || f.box.state.recent.has(in.Tx, s.now()) {
+			again = true
+			return nil, nil
+		}
+		o, err := f.arrival(k, in, maildir.Base(unique, in.Size, body.wide), body)
+		if err == nil {
+			place, taken = Place{Validity: f.validity, UID: o.Arrivals[0].UID}, true
+		}
+		return o, err
+	})
+	if twin != nil && err == nil {
+		err = f.box.finish(twin)
 	}
-	if f.box.delivered(in.Tx) {
-		return Place{}, true, os.Remove(tmp)
-	}
-	uid, err := uint32(0), f.box.fits(in.Size, 1)
-	if err == nil {
-		err = f.know(in.Keywords)
-	}
-	if err == nil {
-		uid, err = f.record(base)
+	if again || err != nil && (!taken || s.Err() == nil) { // else the log may have it: the next start tells
+		err = errors.Join(err, s.files.remove(bodyPath(unique)))
 	}
 	if err != nil {
-		return Place{}, false, errors.Join(err, os.Remove(tmp))
+		return Place{}, false, err
 	}
-	msg := &Message{UID: uid, Size: in.Size, Date: in.Date, base: base, file: filepath.Join(sub, base)}
-	if msg.Marks = f.tidy(Marks{Flags: in.Flags, Keywords: in.Keywords}); sub == "cur" || !msg.Equal(Marks{}) {
-		sub = "cur"
-		msg.file = f.inCur(msg)
-	}
-	if err := os.Rename(tmp, filepath.Join(f.dir, msg.file)); err != nil {
-		return Place{}, false, errors.Join(fmt.Errorf("place message: %w", err), removeIfThere(tmp))
-	}
-	if err := wholefile.SyncDir(filepath.Join(f.dir, sub)); err != nil {
-		return Place{}, false, errors.Join(err, os.Remove(filepath.Join(f.dir, msg.file)))
-	}
-	f.set(append(f.messages, msg))
-	if in.Tx != "" {
-		f.box.recent[in.Tx] = f.box.store.now()
-	}
-	return Place{Validity: f.list.Validity, UID: uid}, false, nil
+	return place, again, nil
 }
 
-func (f *Folder) writeTmp(base string, in Incoming) (string, error) {
-	f.box.mu.Lock()
-	dir := f.dir // a rename of the folder may change it
-	f.box.mu.Unlock()
-	tmp := filepath.Join(dir, "tmp", base)
-	return tmp, writeMessage(tmp, in.Body, in.Size, in.Date)
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+func (f *Folder) arrival(k kind, in Incoming, base string, body body) (*op, error) {
+	if err := f.box.fits(in.Size, 1); err != nil {
+		return nil, err
 	}
-	return nil
+	keywords, err := learn(f.aheadKeywords, in.Keywords)
+	if err != nil {
+		return nil, err
+	}
+	marks := tidy(keywords, Marks{Flags: in.Flags, Keywords: in.Keywords})
+	return &op{Kind: k, Folder: f.guid, Arrivals: []arrival{{
+		UID: f.aheadNext, Base: base, Flags: marks.Flags, Keywords: marks.Keywords,
+		Size: in.Size, Wide: body.wide, Date: in.Date.Unix(), Sum: body.sum,
+	}}}, nil
 }
 
-// delivered reports whether the transaction was done within txMemory, and forgets older ones.
-func (m *Mailbox) delivered(tx string) bool {
-	old := m.store.now().Add(-txMemory)
-	for id, at := range m.recent {
-		if at.Before(old) {
-			delete(m.recent, id)
+// welcome looks whether a message can be taken, or has been, before a byte of it is written.
+func (m *Mailbox) welcome(in Incoming) (again bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.recent.has(in.Tx, m.store.now()) {
+		return true, nil
+	}
+	return false, m.fits(in.Size, 1)
+}
+
+// body is what is known of a message once it is written.
+type body struct {
+	wide int64  // size when all lines end in CRLF
+	sum  string // SHA-256, hexadecimal
+}
+
+// writeBody writes and fsyncs a new file in the incoming directory. The commit of its operation makes its name durable.
+// On an error the file is gone.
+func (s *Store) writeBody(unique string, in Incoming) (b body, err error) {
+	if err := s.Err(); err != nil {
+		return b, err
+	}
+	path := bodyPath(unique)
+	f, err := s.files.create(path)
+	if err != nil {
+		return b, fmt.Errorf("write message: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(fmt.Errorf("write message: %w", err), s.files.remove(path))
 		}
+	}()
+	sum := sha256.New()
+	lines := &lineCounter{}
+	n, err := io.Copy(io.MultiWriter(f, sum, lines), in.Body)
+	if err != nil {
+		return b, err
 	}
-	_, ok := m.recent[tx]
-	return ok
+	if n != in.Size {
+		return b, fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, in.Size)
+	}
+	if err := os.Chtimes(f.Name(), in.Date, in.Date); err != nil {
+		return b, err
+	}
+	if err := s.files.sync(f); err != nil {
+		return b, err
+	}
+	s.bodies.Add(1)
+	return body{wide: n + lines.bare, sum: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// remember learns the transaction ids of the messages that load found.
-func (f *Folder) remember() {
-	for _, msg := range f.messages {
-		if at, tx, ok := maildir.Delivered(msg.base); ok {
-			f.box.recent[tx] = at
+// lineCounter counts line feeds that no carriage return stands before.
+type lineCounter struct {
+	bare int64
+	cr   bool
+}
+
+// Write implements io.Writer.
+func (c *lineCounter) Write(p []byte) (int, error) {
+	for at := 0; ; {
+		i := bytes.IndexByte(p[at:], '\n')
+		if i < 0 {
+			break
 		}
+		at += i
+		if at == 0 && !c.cr || at > 0 && p[at-1] != '\r' {
+			c.bare++
+		}
+		at++
 	}
+	if len(p) > 0 {
+		c.cr = p[len(p)-1] == '\r'
+	}
+	return len(p), nil
 }

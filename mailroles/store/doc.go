@@ -1,19 +1,38 @@
 // Package store keeps the mail of one LUN in Maildir++ trees and is the only code that writes there.
 //
 // Each mailbox is a directory ROOT/ADDRESS with tmp, new and cur for INBOX, and one directory .NAME for each further
-// folder. Every change goes through an operation of Mailbox or Folder, under the mailbox's one lock, and is on disk
-// when the operation returns: a message is written to tmp, fsynced, recorded with its UID, renamed into place, and
-// the directory fsynced; only then may the caller answer 250 or OK. What a process before this one left is fsynced when a
-// folder is first used. A crash leaves at most a file in tmp, which no
-// one reads and nothing removes, or a UID that is never used.
+// folder. Beside the mailboxes are the directories of the store: .incoming, .oplog, .quarantine and .trash.
+//
+// Every change is an operation: deliver, append, flags, move, copy, expunge, create, rename, delete, subscribe, and adopt
+// for what others put there. It holds all that it decides, such as UIDs and names, so that doing it again leads to the
+// same. The way of a message:
+//
+//	body → .incoming, fsync → operation → log, fdatasync, for all that wait → memory, and the tree by rename → 250 or OK
+//
+// The body is written by many at once and without a lock, and the tree without waiting for the disk. A checkpoint, each
+// minute or sooner, and at Close, writes the lists of folders that changed, makes the whole file system durable, and
+// cuts the log off. Between checkpoints the tree's lists are behind; its files are not.
+//
+// A start takes the state that the tree shows, which is that of the last checkpoint or later, does the log's operations
+// on it, and makes the tree fit: a pure function finds the steps, and doing them twice, or after a crash within them,
+// leads to the same. A mailbox of which the log does not speak is read when it is first asked for. A file in new or cur that
+// nobody knows is adopted with a UID and an operation; what no message can be, a list that is damaged, and a body that was
+// never acknowledged go to .quarantine, with the reason, and nothing is ever deleted there. A message that has no file is
+// reported, and goes.
+//
+// When the disk fails to write the log or to make the tree durable, nobody knows what it has: the store stops with
+// ErrStopped and must be opened again. A full disk is an error of the one operation; the log keeps room for operations
+// that free space. The file system must keep the order of renames and removals, as ext4, XFS and btrfs do.
 //
 // UIDs and UIDVALIDITY are in dovecot-uidlist. UIDVALIDITY counts up within a mailbox, from the clock at first, and is
-// never used twice. A list
-// that is lost or damaged is set aside and rebuilt under a new UIDVALIDITY.
+// never used twice. A list that is lost or damaged is rebuilt under a new UIDVALIDITY. A folder has at most 26 keywords,
+// those that have a letter in Maildir; dovecot-keywords names them. anycastle-index saves looking at each message's file,
+// and can be removed at any time.
 //
-// A delivery that carries a transaction id is done once: the id is part of the file name, and a second delivery of the
-// same id to the same mailbox within an hour changes nothing and succeeds. Ids outlive a restart, but not the
-// deletion of their message followed by a restart.
+// A delivery that carries a transaction id is done once: a second delivery of the same id to the same mailbox within an
+// hour changes nothing and succeeds, also after a restart, and when the message is gone by then.
 //
-// One process at a time may have a LUN open. A Store must be closed. All methods are safe for concurrent use.
+// One process at a time may have a LUN open; no other program may write to its tree meanwhile. Run makes checkpoints
+// while it runs. A Store must be closed. All methods are safe for concurrent use. Locks are taken in this order: a
+// mailbox's loading, the store's gate, a mailbox's order, its mu, the store's mu.
 package store

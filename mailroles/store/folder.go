@@ -1,17 +1,12 @@
 package store
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -19,17 +14,18 @@ import (
 type Message struct {
 	UID  uint32
 	Size int64
-	Date time.Time // INTERNALDATE
+	Wide int64     // size when all lines end in CRLF
+	Date time.Time // INTERNALDATE, in whole seconds
 	Marks
 
 	base string
-	file string // below the folder: "new/…" or "cur/…"
+	file string // below the folder: "new/…" or "cur/…"; empty while it waits to be placed. Guarded by the mailbox's mu
 }
 
 // Snapshot is a folder at one moment. Messages are in the order of their UIDs; neither the slice nor what it points to
 // changes, or may be changed.
 type Snapshot struct {
-	Generation uint64 // differs when anything differs
+	Generation uint64 // differs when anything differs; MODSEQ of the last change
 	Validity   uint32
 	Next       uint32
 	Messages   []*Message
@@ -37,46 +33,110 @@ type Snapshot struct {
 	Gone       bool     // the folder has been deleted
 }
 
+// Delta is what changed in a folder since some generation.
+type Delta struct {
+	Generation uint64
+	Next       uint32
+	Put        []*Message // new, or with other marks; as they are now, by UID
+	Gone       []uint32   // those that are no longer there, by UID
+	Deleted    bool       // the folder has been deleted
+}
+
 // Folder is one open folder.
 type Folder struct {
 	box *Mailbox
 
-	// guarded by box.mu
-	name       string
-	dir        string
-	loaded     bool
-	gone       bool
-	list       maildir.UIDList // Entries are not kept up to date; messages are
-	keywords   []string        // by letter
-	messages   []*Message      // replaced, never changed in place, apart from appending
+	// guarded by box.mu, with what it points to
+	*contents
+	gone      bool
+	stale     bool          // differs from what the last checkpoint wrote
+	woken     chan struct{} // closed at the next change
+	journal   []note        // the last changes, in order
+	forgotten uint64        // generation from which on the journal is whole
+
+	// what there will be when all operations that are under way are done
+	ahead         map[uint32]foresight
+	aheadNext     uint32
+	aheadKeywords []string
+}
+
+// note says that an operation changed a message.
+type note struct {
 	generation uint64
-	changed    chan struct{} // closed at the next change
+	uid        uint32
+}
+
+// foresight is a message as the last operation that is under way will leave it; nil when it will be gone.
+type foresight struct {
+	*Message
+	by *proposal
+}
+
+// journalSize is how many changes a folder remembers for Since.
+const journalSize = 4096
+
+func newFolder(m *Mailbox, c *contents) *Folder {
+	return &Folder{
+		box: m, contents: c, woken: make(chan struct{}), forgotten: c.changed,
+		ahead: map[uint32]foresight{}, aheadNext: c.next, aheadKeywords: c.keywords,
+	}
 }
 
 // Snapshot gives the folder as it is now.
 func (f *Folder) Snapshot() Snapshot {
 	f.box.mu.Lock()
 	defer f.box.mu.Unlock()
+	f.shared = true
 	return Snapshot{
-		Generation: f.generation,
-		Validity:   f.list.Validity,
-		Next:       f.list.Next,
+		Generation: f.changed,
+		Validity:   f.validity,
+		Next:       f.next,
 		Messages:   slices.Clip(f.messages),
 		Keywords:   slices.DeleteFunc(slices.Clone(f.keywords), func(k string) bool { return k == "" }),
 		Gone:       f.gone,
 	}
 }
 
+// Since tells what changed since a generation, in time that depends on the number of changes. ok is false when they
+// were too many to remember: then a Snapshot is needed.
+func (f *Folder) Since(generation uint64) (d Delta, ok bool) {
+	f.box.mu.Lock()
+	defer f.box.mu.Unlock()
+	if generation < f.forgotten {
+		return Delta{}, false
+	}
+	d = Delta{Generation: f.changed, Next: f.next, Deleted: f.gone}
+	i, _ := slices.BinarySearchFunc(f.journal, generation+1, func(n note, g uint64) int {
+		if n.generation < g {
+			return -1
+		}
+		return 1
+	})
+	var uids []uint32
+	for _, n := range f.journal[i:] {
+		uids = append(uids, n.uid)
+	}
+	slices.Sort(uids)
+	for _, uid := range slices.Compact(uids) {
+		if at, ok := f.find(uid); ok {
+			d.Put = append(d.Put, f.messages[at])
+		} else {
+			d.Gone = append(d.Gone, uid)
+		}
+	}
+	return d, true
+}
+
 // Changed gives a channel that is closed once the folder's generation is another than the given one.
 func (f *Folder) Changed(generation uint64) <-chan struct{} {
 	f.box.mu.Lock()
 	defer f.box.mu.Unlock()
-	if f.generation != generation {
+	if f.changed != generation {
 		now := make(chan struct{})
 		close(now)
 		return now
 	}
-	return f.changed
+	return f.woken
 }
 
 // Message gives one message as it is now.
@@ -98,172 +158,53 @@ func (f *Folder) Open(uid uint32) (*os.File, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: uid %d", ErrNoMessage, uid)
 	}
-	file, err := os.Open(filepath.Join(f.dir, f.messages[i].file))
+	file, err := os.Open(f.box.store.files.at(f.path(f.messages[i])))
 	if err != nil {
 		return nil, fmt.Errorf("open message: %w", err)
 	}
 	return file, nil
 }
 
-func (f *Folder) find(uid uint32) (int, bool) {
-	return slices.BinarySearchFunc(f.messages, uid, func(m *Message, uid uint32) int { return int(int64(m.UID) - int64(uid)) })
-}
-
-// set puts new contents in place and wakes who waits for a change.
-func (f *Folder) set(messages []*Message) {
-	f.messages = messages
-	f.generation++
-	close(f.changed)
-	f.changed = make(chan struct{})
-}
-
-// load reads the folder from disk unless that has been done. It gives UIDs to messages that have none and writes the
-// UID list anew when it does not fit what is there. A process that died may have left names that are not durable yet;
-// they become so first, since clients will be told of them, and a delivery of theirs is not done again.
-func (f *Folder) load() error {
-	if f.loaded {
-		return nil
-	}
-	if err := errors.Join(makeMaildir(f.dir), wholefile.SyncDir(f.box.dir)); err != nil {
-		return err
-	}
-	if err := f.readKeywords(); err != nil {
-		return err
-	}
-	files, err := f.scan()
+// dir gives the folder's directory below the LUN's.
+func (c *contents) dir(address string) string {
+	sub, err := maildir.FolderDir(c.name)
 	if err != nil {
-		return err
+		panic("folder " + c.name + " cannot be") // operations are checked for that
 	}
-	list, must, err := f.readList()
-	if err != nil {
-		return err
-	}
-	var messages []*Message
-	outdated := false
-	for _, e := range list.Entries {
-		if m, ok := files[e.Base]; ok {
-			m.UID = e.UID
-			messages = append(messages, m)
-			delete(files, e.Base)
-		} else {
-			outdated = true
-		}
-	}
-	for _, m := range byAge(files) {
-		m.UID = list.Next
-		list.Next++
-		messages = append(messages, m)
-		must = true
-	}
-	list.Entries = nil
-	f.list = list
-	if must || outdated {
-		if err := f.writeList(messages); err != nil && must {
-			return err
-		} else if err != nil {
-			// on a full disk mail must stay readable, and removable
-			f.box.log.Warn("UID list still names messages that are gone", "folder", f.name, "err", err)
-		}
-	}
-	f.loaded = true
-	f.set(messages)
-	f.remember()
-	return nil
+	return filepath.Join(address, sub)
 }
 
-// byAge orders messages as they came: by date, then by name.
-func byAge(files map[string]*Message) []*Message {
-	var list []*Message
-	for _, m := range files {
-		list = append(list, m)
+// path gives a message's file below the LUN's directory.
+func (f *Folder) path(m *Message) string {
+	if m.file == "" {
+		return bodyPath(m.base)
 	}
-	slices.SortFunc(list, func(a, b *Message) int {
-		if c := a.Date.Compare(b.Date); c != 0 {
-			return c
-		}
-		return strings.Compare(a.base, b.base)
-	})
-	return list
+	return filepath.Join(f.dir(f.box.address), m.file)
 }
 
-// scan finds the message files by their base names.
-func (f *Folder) scan() (map[string]*Message, error) {
-	files := map[string]*Message{}
-	for _, sub := range []string{"new", "cur"} {
-		entries, err := os.ReadDir(filepath.Join(f.dir, sub))
-		if err != nil {
-			return nil, fmt.Errorf("scan folder: %w", err)
-		}
-		for _, e := range entries {
-			name, ok := maildir.ParseName(e.Name())
-			if !ok || !e.Type().IsRegular() {
-				continue
-			}
-			st, err := e.Info()
-			if err != nil {
-				return nil, fmt.Errorf("scan folder: %w", err)
-			}
-			files[name.Base] = &Message{
-				Size: st.Size(), Date: st.ModTime(), Marks: f.marks(name.Flags), base: name.Base, file: filepath.Join(sub, e.Name()),
-			}
+// tell wakes who waits for a change, and notes what changed.
+func (f *Folder) tell(lists ...[]*Message) {
+	for _, list := range lists {
+		for _, m := range list {
+			f.journal = append(f.journal, note{f.changed, m.UID})
 		}
 	}
-	return files, nil
+	if n := len(f.journal); n > journalSize {
+		drop := max(n-journalSize/2, 0)
+		f.forgotten = f.journal[drop-1].generation
+		f.journal = slices.Clone(f.journal[drop:])
+	}
+	close(f.woken)
+	f.woken = make(chan struct{})
 }
 
-// readList reads the UID list, or starts one. must says that it must be written.
-func (f *Folder) readList() (list maildir.UIDList, must bool, err error) {
-	path := filepath.Join(f.dir, maildir.UIDListFile)
-	text, err := os.ReadFile(path)
-	if err == nil {
-		var torn bool
-		list, torn, err = maildir.ParseUIDList(text)
-		if err == nil {
-			return list, torn, nil
-		}
-		f.box.log.Error("UID list is damaged, messages get new UIDs", "folder", f.name, "err", err)
-		if err := os.Rename(path, path+".damaged-"+rand.Text()); err != nil {
-			return list, false, fmt.Errorf("set damaged UID list aside: %w", err)
-		}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return list, false, fmt.Errorf("read UID list: %w", err)
+// foreseen gives a message as it will be.
+func (f *Folder) foreseen(uid uint32) (*Message, bool) {
+	if a, ok := f.ahead[uid]; ok {
+		return a.Message, a.Message != nil
 	}
-	guid := make([]byte, 16)
-	if _, err := rand.Read(guid); err != nil {
-		return list, false, fmt.Errorf("make folder id: %w", err)
+	if i, ok := f.find(uid); ok {
+		return f.messages[i], true
 	}
-	validity, err := f.box.nextValidity()
-	return maildir.UIDList{Validity: validity, Next: 1, GUID: hex.EncodeToString(guid)}, true, err
-}
-
-func (f *Folder) writeList(messages []*Message) error {
-	list := f.list
-	for _, m := range messages {
-		list.Entries = append(list.Entries, maildir.UIDEntry{UID: m.UID, Base: m.base})
-	}
-	return wholefile.PutDurably(filepath.Join(f.dir, maildir.UIDListFile), list.Bytes())
-}
-
-// record gives a UID to each base name, durably. After an error the folder is read again before its next use, which
-// skips the UIDs that may have been written.
-func (f *Folder) record(bases ...string) (first uint32, err error) {
-	first = f.list.Next
-	var b strings.Builder
-	for i, base := range bases {
-		b.WriteString(maildir.UIDEntry{UID: first + uint32(i), Base: base}.Line())
-	}
-	if err := appendFile(filepath.Join(f.dir, maildir.UIDListFile), b.String()); err != nil {
-		f.loaded = false
-		return 0, err
-	}
-	f.list.Next += uint32(len(bases))
-	return first, nil
-}
-
-// usable reloads the folder after an error, and refuses when it has been deleted.
-func (f *Folder) usable() error {
-	if f.gone {
-		return fmt.Errorf("%w: %s", ErrNoFolder, f.name)
-	}
-	return f.load()
+	return nil, false
 }

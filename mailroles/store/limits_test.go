@@ -13,7 +13,7 @@ import (
 )
 
 func TestKeywordsOutliveARestart(t *testing.T) {
-	root := t.TempDir()
+	root := tempRoot(t)
 	s := open(t, root)
 	m := box(t, s)
 	deliver(t, m, "one")
@@ -56,7 +56,7 @@ func TestKeywordsOutliveARestart(t *testing.T) {
 }
 
 func TestKeywordsRunOut(t *testing.T) {
-	m := box(t, open(t, t.TempDir()))
+	m := box(t, open(t, tempRoot(t)))
 	deliver(t, m, "one")
 	inbox := folder(t, m, "INBOX")
 	for i := range maildir.MaxKeywords {
@@ -82,7 +82,7 @@ func TestKeywordsRunOut(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	root := t.TempDir()
+	root := tempRoot(t)
 	s := open(t, root)
 	m := box(t, s)
 	m.SetLimit(Limit{Bytes: 10, Messages: 2})
@@ -125,7 +125,7 @@ func (c counting) Read(p []byte) (int, error) {
 }
 
 func TestLUNIsFull(t *testing.T) {
-	root := t.TempDir()
+	root := tempRoot(t)
 	s := open(t, root)
 	for i := range maxMailboxes {
 		if err := os.Mkdir(filepath.Join(root, fmt.Sprintf("user%d@example.org", i)), 0o700); err != nil {
@@ -144,7 +144,7 @@ func TestLUNIsFull(t *testing.T) {
 }
 
 func TestDeliveryMakesItsFolder(t *testing.T) {
-	m := box(t, open(t, t.TempDir()))
+	m := box(t, open(t, tempRoot(t)))
 	for range 2 {
 		in := incoming("held")
 		in.Folder = "Quarantine"

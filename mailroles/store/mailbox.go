@@ -1,102 +1,101 @@
 package store
 
 import (
-	"errors"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
-	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
-)
-
-const (
-	subscriptionsFile = "subscriptions"
-	validityFile      = "anycastle-uidvalidity"
-	folderMark        = "maildirfolder" // tells Maildir++ readers that a directory is a folder
 )
 
 // Mailbox is one user's mail.
 type Mailbox struct {
-	store *Store
-	dir   string
-	log   *slog.Logger
+	store   *Store
+	address string // and name of its directory
+	log     *slog.Logger
 
-	mu      sync.Mutex // guards everything below, the folders' state and the files
-	folders map[string]*Folder
-	recent  map[string]time.Time // transaction ids of deliveries and when they were
-	limit   Limit
+	loading sync.Mutex // guards loaded, and is held while the mailbox is read
+	loaded  bool
+	asked   bool // by others than the start-up check; guarded by the store's mu
+
+	order sync.RWMutex // held by operations until they are done; before mu
+
+	mu       sync.Mutex // guards everything below, the folders and the files
+	state    *state
+	byGUID   map[string]*Folder
+	byName   map[string]*Folder
+	queue    []*proposal          // under way, in the order of the log
+	promised Usage                // once all that is under way is done
+	txAhead  map[string]*proposal // deliveries under way, by transaction id
+	limit    Limit
+	dirty    bool              // differs from what the last checkpoint wrote
+	behind   bool              // the tree differs from the state
+	dead     map[deadFile]bool // files whose messages are gone, and that could not be removed
+	adopting map[string]string // files of the messages that are being adopted, by base name
 }
+
+// deadFile is a message's file by its folder's GUID and its base name.
+type deadFile struct{ folder, base string }
 
 // Folder opens a folder. The error is ErrNoFolder when there is none, or maildir.ErrFolderName.
 func (m *Mailbox) Folder(name string) (*Folder, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.folder(name)
+	return m.find(name)
 }
 
-func (m *Mailbox) folder(name string) (*Folder, error) {
+func (m *Mailbox) find(name string) (*Folder, error) {
 	name = maildir.CleanFolder(name)
-	if f, ok := m.folders[name]; ok {
-		return f, f.load()
+	if f, ok := m.byName[name]; ok {
+		return f, nil
 	}
-	sub, err := maildir.FolderDir(name)
-	if err != nil {
+	if _, err := maildir.FolderDir(name); err != nil {
 		return nil, err
 	}
-	f := &Folder{box: m, name: name, dir: filepath.Join(m.dir, sub), changed: make(chan struct{})}
-	if !isFolder(f.dir) && name != maildir.Inbox {
-		return nil, fmt.Errorf("%w: %s", ErrNoFolder, name)
-	}
-	if err := f.load(); err != nil {
-		return nil, err
-	}
-	m.folders[name] = f
-	return f, nil
+	return nil, fmt.Errorf("%w: %s", ErrNoFolder, name)
 }
 
-// loadAll opens every folder, so that the mailbox knows how much it holds.
-func (m *Mailbox) loadAll() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	names, err := m.list()
-	if err != nil {
-		return err
+// open makes a folder known to clients.
+func (m *Mailbox) open(c *contents) {
+	if f := m.byGUID[c.guid]; f == nil {
+		m.byGUID[c.guid] = newFolder(m, c)
 	}
-	for _, name := range names {
-		if _, err := m.folder(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	m.byName[c.name] = m.byGUID[c.guid]
 }
 
-func isFolder(dir string) bool {
-	st, err := os.Stat(filepath.Join(dir, "cur"))
-	return err == nil && st.IsDir()
+// close ends a folder that has been deleted. Open sessions find it empty and gone.
+func (m *Mailbox) close(f *Folder) {
+	delete(m.byGUID, f.guid)
+	delete(m.byName, f.name)
+	f.gone = true
+	for _, msg := range f.messages {
+		m.promised.add(-msg.Size, -1)
+	}
+	f.contents = &contents{guid: f.guid, name: f.name, validity: f.validity, next: f.next, changed: f.changed}
+}
+
+// rename makes folders known by the names that an operation gave them.
+func (m *Mailbox) rename(o *op) {
+	if o.Kind != opRename {
+		return
+	}
+	clear(m.byName)
+	for _, f := range m.byGUID {
+		m.byName[f.name] = f
+	}
 }
 
 // Folders lists the names of all folders in order, INBOX first.
 func (m *Mailbox) Folders() ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.list()
-}
-
-func (m *Mailbox) list() ([]string, error) {
-	entries, err := os.ReadDir(m.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list folders: %w", err)
-	}
 	names := []string{maildir.Inbox}
-	for _, e := range entries {
-		if name, ok := maildir.FolderName(e.Name()); ok && isFolder(filepath.Join(m.dir, e.Name())) {
+	for name := range m.byName {
+		if name != maildir.Inbox {
 			names = append(names, name)
 		}
 	}
@@ -106,197 +105,109 @@ func (m *Mailbox) list() ([]string, error) {
 
 // Create makes a folder.
 func (m *Mailbox) Create(name string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	name = maildir.CleanFolder(name)
-	dir, err := m.freeDir(name)
-	if err != nil {
-		return err
-	}
-	// the folder counts as one once cur is there, which makeMaildir makes last
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("create folder: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, folderMark), nil, 0o600); err != nil {
-		return fmt.Errorf("create folder: %w", err)
-	}
-	if err := makeMaildir(dir); err != nil {
-		return err
-	}
-	_, err = m.folder(name) // makes it durable
-	return err
+	return m.operateAlone(false, func() (*op, error) {
+		name := maildir.CleanFolder(name)
+		if err := m.free(name); err != nil {
+			return nil, err
+		}
+		return m.creation(name)
+	})
 }
 
-// freeDir gives the directory that a new folder of the name will have, or ErrExists.
-func (m *Mailbox) freeDir(name string) (string, error) {
-	sub, err := maildir.FolderDir(name)
-	if err != nil {
-		return "", err
+// creation makes a folder's operation. UIDVALIDITY counts up within a mailbox, and from the clock at first: also a
+// mailbox of the name before this one may have used any small value.
+func (m *Mailbox) creation(name string) (*op, error) {
+	guid := make([]byte, 16)
+	if _, err := rand.Read(guid); err != nil {
+		return nil, fmt.Errorf("make folder id: %w", err)
 	}
-	dir := filepath.Join(m.dir, sub)
-	if name == maildir.Inbox || isFolder(dir) {
-		return "", fmt.Errorf("%w: %s", ErrExists, name)
+	last := m.state.counter
+	if last == 0 {
+		last = uint32(m.store.now().Unix())
 	}
-	return dir, nil
+	return &op{Kind: opCreate, Folder: hex.EncodeToString(guid), Name: name, Validity: last + 1}, nil
+}
+
+// free reports that a folder cannot get a name: because it is none, or with ErrExists.
+func (m *Mailbox) free(name string) error {
+	if _, err := maildir.FolderDir(name); err != nil {
+		return err
+	}
+	if _, ok := m.byName[name]; ok || name == maildir.Inbox {
+		return fmt.Errorf("%w: %s", ErrExists, name)
+	}
+	return nil
 }
 
 // Delete removes a folder with its messages; folders below it stay. Open sessions find it empty and gone.
 func (m *Mailbox) Delete(name string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f, err := m.folder(name)
+	var guid string
+	err := m.operateAlone(true, func() (*op, error) {
+		f, err := m.find(name)
+		if err != nil {
+			return nil, err
+		}
+		if f.name == maildir.Inbox {
+			return nil, ErrInbox
+		}
+		guid = f.guid
+		return &op{Kind: opDelete, Folder: f.guid}, nil
+	})
 	if err != nil {
 		return err
 	}
-	if f.name == maildir.Inbox {
-		return ErrInbox
-	}
-	if err := makeMaildir(m.dir); err != nil {
-		return err
-	}
-	// one rename takes the folder away as a whole; what a crash leaves of it lies in tmp, where no one looks
-	grave := filepath.Join(m.dir, "tmp", m.store.base("", 0))
-	if err := os.Rename(f.dir, grave); err != nil {
-		return fmt.Errorf("delete folder: %w", err)
-	}
-	delete(m.folders, f.name)
-	f.gone = true
-	f.set(nil)
-	if err := wholefile.SyncDir(m.dir); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(grave); err != nil {
-		m.log.Warn("deleted folder leaves files in tmp", "err", err)
+	if err := m.store.files.removeAll(grave(guid)); err != nil {
+		m.log.Warn("deleted folder leaves files", "err", err)
 	}
 	return nil
 }
 
 // Rename renames a folder and those below it. Each keeps its messages, UIDs and UIDVALIDITY.
 func (m *Mailbox) Rename(from, to string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	from, to = maildir.CleanFolder(from), maildir.CleanFolder(to)
-	if from == maildir.Inbox {
-		return ErrInbox
-	}
-	if _, err := m.folder(from); err != nil {
-		return err
-	}
-	names, err := m.list()
-	if err != nil {
-		return err
-	}
-	moves := map[string]string{}
-	for _, name := range names {
-		rest, below := strings.CutPrefix(name, from+string(maildir.Delim))
-		switch {
-		case name == from:
-			moves[name] = to
-		case below:
-			moves[name] = to + string(maildir.Delim) + rest
+	return m.operateAlone(true, func() (*op, error) {
+		from, to := maildir.CleanFolder(from), maildir.CleanFolder(to)
+		if from == maildir.Inbox {
+			return nil, ErrInbox
 		}
-	}
-	for _, target := range moves {
-		if _, err := m.freeDir(target); err != nil {
-			return err
+		if _, err := m.find(from); err != nil {
+			return nil, err
 		}
-	}
-	for name, target := range moves {
-		if err := m.move(name, target); err != nil {
-			return err
+		o := &op{Kind: opRename}
+		for name, f := range m.byName {
+			rest, below := strings.CutPrefix(name, from+string(maildir.Delim))
+			target := to
+			if below {
+				target += string(maildir.Delim) + rest
+			} else if name != from {
+				continue
+			}
+			if err := m.free(target); err != nil {
+				return nil, err
+			}
+			o.Renames = append(o.Renames, renaming{Folder: f.guid, Name: target})
 		}
-	}
-	return wholefile.SyncDir(m.dir)
-}
-
-func (m *Mailbox) move(name, target string) error {
-	f, err := m.folder(name)
-	if err != nil {
-		return err
-	}
-	dir, err := m.freeDir(target)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.dir, dir); err != nil {
-		return fmt.Errorf("rename folder: %w", err)
-	}
-	delete(m.folders, name)
-	f.name, f.dir = target, dir
-	m.folders[target] = f
-	return nil
+		slices.SortFunc(o.Renames, func(a, b renaming) int { return strings.Compare(a.Name, b.Name) })
+		return o, nil
+	})
 }
 
 // Subscriptions lists the folders that the user subscribed to, which need not exist.
 func (m *Mailbox) Subscriptions() ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.subscriptions()
-}
-
-func (m *Mailbox) subscriptions() ([]string, error) {
-	text, err := os.ReadFile(filepath.Join(m.dir, subscriptionsFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read subscriptions: %w", err)
-	}
-	var names []string
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if line == maildir.Inbox {
-			names = append(names, line)
-		} else if name, ok := maildir.FolderName("." + line); ok {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	return slices.Clone(m.state.subscribed), nil
 }
 
 // Subscribe adds or removes a subscription; doing so twice is no error.
 func (m *Mailbox) Subscribe(name string, on bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	name = maildir.CleanFolder(name)
-	if _, err := maildir.FolderDir(name); err != nil {
-		return err
-	}
-	names, err := m.subscriptions()
-	if err != nil {
-		return err
-	}
-	names = slices.DeleteFunc(names, func(n string) bool { return n == name })
-	if on {
-		names = append(names, name)
-	}
-	var b strings.Builder
-	for _, n := range names {
-		dir, err := maildir.FolderDir(n)
-		if err != nil {
-			return err
+	return m.operateAlone(true, func() (*op, error) {
+		name := maildir.CleanFolder(name)
+		if _, err := maildir.FolderDir(name); err != nil {
+			return nil, err
 		}
-		if dir == "" {
-			dir = "." + n
+		if slices.Contains(m.state.subscribed, name) == on {
+			return nil, nil
 		}
-		b.WriteString(dir[1:] + "\n")
-	}
-	return wholefile.PutDurably(filepath.Join(m.dir, subscriptionsFile), []byte(b.String()))
-}
-
-// nextValidity gives a UIDVALIDITY that no folder of the mailbox ever had, and makes that durable. Without a counter
-// that can be read, any small value may have been in use, also by a mailbox of the name before this one: counting starts
-// at the clock.
-func (m *Mailbox) nextValidity() (uint32, error) {
-	path := filepath.Join(m.dir, validityFile)
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return 0, fmt.Errorf("read UIDVALIDITY counter: %w", err)
-	}
-	last, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
-	if err != nil {
-		last = uint64(m.store.now().Unix())
-	}
-	next := uint32(last) + 1
-	return next, wholefile.PutDurably(path, []byte(strconv.FormatUint(uint64(next), 10)+"\n"))
+		return &op{Kind: opSubscribe, Name: name, Off: !on}, nil
+	})
 }

@@ -1,13 +1,10 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
-	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
 )
 
@@ -20,36 +17,42 @@ type Marks struct {
 // Equal reports whether the marks are the same.
 func (m Marks) Equal(n Marks) bool { return m.Flags == n.Flags && slices.Equal(m.Keywords, n.Keywords) }
 
-// know gives letters to keywords that the folder does not know, durably: to all of them, or to none.
-func (f *Folder) know(keywords []string) error {
-	list := slices.Clone(f.keywords)
+// learn gives letters to the keywords that a list does not have yet: to all of them, or to none.
+func learn(list, keywords []string) ([]string, error) {
+	grown := list
 	for _, k := range keywords {
-		if slices.Contains(list, k) {
+		if slices.Contains(grown, k) {
 			continue
 		}
 		if err := maildir.CheckKeyword(k); err != nil {
-			return err
+			return list, err
 		}
-		if free := slices.Index(list, ""); free >= 0 {
-			list[free] = k
-		} else if list = append(list, k); len(list) > maildir.MaxKeywords {
-			return fmt.Errorf("%w: %q", ErrKeywords, k)
+		grown = slices.Clone(grown)
+		if free := slices.Index(grown, ""); free >= 0 {
+			grown[free] = k
+		} else if grown = append(grown, k); len(grown) > maildir.MaxKeywords {
+			return list, fmt.Errorf("%w: %q", ErrKeywords, k)
 		}
 	}
-	if slices.Equal(list, f.keywords) {
-		return nil
+	return grown, nil
+}
+
+// know learns the keywords of an operation. Who proposed it has seen to it that there is room.
+func (c *contents) know(keywords []string) {
+	if list, err := learn(c.keywords, keywords); err == nil {
+		c.keywords = list
 	}
-	if err := wholefile.PutDurably(filepath.Join(f.dir, maildir.KeywordsFile), maildir.KeywordsBytes(list)); err != nil {
-		return fmt.Errorf("write keywords: %w", err)
-	}
-	f.keywords = list
-	return nil
 }
 
 // tidy gives marks their one spelling. The folder knows the keywords.
-func (f *Folder) tidy(m Marks) Marks {
+func (c *contents) tidy(m Marks) Marks { return tidy(c.keywords, m) }
+
+func tidy(known []string, m Marks) Marks {
 	t := Marks{Flags: m.Flags.System()}
-	for _, k := range f.keywords {
+	if len(m.Keywords) == 0 {
+		return t
+	}
+	for _, k := range known {
 		if k != "" && slices.Contains(m.Keywords, k) {
 			t.Keywords = append(t.Keywords, k)
 		}
@@ -57,21 +60,32 @@ func (f *Folder) tidy(m Marks) Marks {
 	return t
 }
 
-// marks reads letters. Those that have no meaning are lost at the next change.
-func (f *Folder) marks(letters maildir.Flags) Marks {
+// read gives the marks that letters stand for. A letter without a keyword gets one, as with Dovecot.
+func (c *contents) read(letters maildir.Flags) Marks {
 	m := Marks{Flags: letters.System()}
-	for i, k := range f.keywords {
-		if k != "" && letters&maildir.Letter(i) != 0 {
-			m.Keywords = append(m.Keywords, k)
+	for i := range maildir.MaxKeywords {
+		if letters&maildir.Letter(i) == 0 {
+			continue
 		}
+		for len(c.keywords) <= i {
+			c.keywords = append(c.keywords, "")
+		}
+		if c.keywords[i] == "" {
+			name := fmt.Sprintf("unknown-%d", i)
+			for slices.Contains(c.keywords, name) {
+				name += "-"
+			}
+			c.keywords[i] = name
+		}
+		m.Keywords = append(m.Keywords, c.keywords[i])
 	}
 	return m
 }
 
 // inCur gives the file name that a message has once it has been seen to.
-func (f *Folder) inCur(m *Message) string {
+func (c *contents) inCur(m *Message) string {
 	name := maildir.Name{Base: m.base, Flags: m.Flags}
-	for i, k := range f.keywords {
+	for i, k := range c.keywords {
 		if k != "" && slices.Contains(m.Keywords, k) {
 			name.Flags |= maildir.Letter(i)
 		}
@@ -79,14 +93,10 @@ func (f *Folder) inCur(m *Message) string {
 	return filepath.Join("cur", name.String())
 }
 
-func (f *Folder) readKeywords() error {
-	text, err := os.ReadFile(filepath.Join(f.dir, maildir.KeywordsFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read keywords: %w", err)
+// wanted gives the file name that a message should have: one without marks may stay in new.
+func (c *contents) wanted(m *Message) string {
+	if m.file == filepath.Join("new", m.base) && m.Marks.Equal(Marks{}) {
+		return m.file
 	}
-	f.keywords, err = maildir.ParseKeywords(text)
-	if err != nil {
-		return fmt.Errorf("read keywords of %s: %w", f.name, err)
-	}
-	return nil
+	return c.inCur(m)
 }

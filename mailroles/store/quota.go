@@ -8,6 +8,11 @@ type Limit struct{ Bytes, Messages int64 }
 // Usage is what a mailbox holds.
 type Usage struct{ Bytes, Messages int64 }
 
+func (u *Usage) add(bytes, messages int64) {
+	u.Bytes += bytes
+	u.Messages += messages
+}
+
 // SetLimit sets the mailbox's limit from now on. What is there stays when it is more.
 func (m *Mailbox) SetLimit(l Limit) {
 	m.mu.Lock()
@@ -15,22 +20,11 @@ func (m *Mailbox) SetLimit(l Limit) {
 	m.limit = l
 }
 
-// Usage counts the messages of all folders.
+// Usage counts the messages of all folders, and those that are about to be there.
 func (m *Mailbox) Usage() Usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.usage()
-}
-
-func (m *Mailbox) usage() Usage {
-	var u Usage
-	for _, f := range m.folders {
-		for _, msg := range f.messages {
-			u.Bytes += msg.Size
-			u.Messages++
-		}
-	}
-	return u
+	return m.promised
 }
 
 // Fits reports, as ErrQuota, that the mailbox has no room for one more message of that many bytes.
@@ -41,10 +35,7 @@ func (m *Mailbox) Fits(size int64) error {
 }
 
 func (m *Mailbox) fits(size, messages int64) error {
-	if m.limit == (Limit{}) {
-		return nil
-	}
-	u := m.usage()
+	u := m.promised
 	if m.limit.Bytes > 0 && u.Bytes+size > m.limit.Bytes {
 		return fmt.Errorf("%w: %d bytes of %d, and %d more", ErrQuota, u.Bytes, m.limit.Bytes, size)
 	}

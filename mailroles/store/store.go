@@ -1,19 +1,21 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"anycastle/internal/wholefile"
 	"anycastle/mailroles/maildir"
+	"anycastle/mailroles/store/oplog"
 )
 
 // Errors that callers turn into answers of their protocol.
@@ -27,6 +29,7 @@ var (
 	ErrQuota     = errors.New("store: mailbox has no room")
 	ErrKeywords  = errors.New("store: folder has no room for another keyword")
 	ErrFull      = errors.New("store: LUN has its 1000 mailboxes, which is the most it may have")
+	ErrStopped   = errors.New("store: stopped after a failure of the disk")
 )
 
 // maxMailboxes is how many mailboxes a LUN may have.
@@ -35,26 +38,80 @@ const maxMailboxes = 1000
 // lockFile guards a LUN against a second store process.
 const lockFile = ".anycastle-lock"
 
+// Log is the order of a LUN's operations, and keeps them.
+type Log interface {
+	// Append takes a record. The order of calls is the order of the log. wait blocks until the record is durable, and
+	// gives its index; after an error of it nobody knows. relief says that the record helps to free space.
+	Append(record []byte, relief bool) (wait func() (index uint64, err error), err error)
+	// Mark gives the index of the last record, none being under way, and prepares for Cut.
+	Mark() (index uint64, err error)
+	// Cut forgets the records up to an index.
+	Cut(index uint64) error
+	// Size gives the index of the last record, and the bytes of those that Mark would let go.
+	Size() (last uint64, bytes int64)
+	// Replay calls each for the records from an index on, in order.
+	Replay(from uint64, each func(index uint64, record []byte) error) error
+	Close() error
+}
+
+var _ Log = (*oplog.Log)(nil)
+
+// Options say how a LUN is kept. Root must be given.
+type Options struct {
+	Root   string
+	Log    *slog.Logger                             // nil: silent
+	Synced func(operations int, took time.Duration) // told after each fsync of the log; nil: nobody
+
+	now   func() time.Time
+	fault func(step, path string) error
+}
+
 // Store is one open LUN.
 type Store struct {
-	root string
-	log  *slog.Logger
-	lock *os.File
-	host string
-	seq  atomic.Uint64
-	now  func() time.Time
+	root  string
+	log   *slog.Logger
+	lock  *os.File
+	host  string
+	seq   atomic.Uint64
+	now   func() time.Time
+	files files
+	ops   Log
 
-	mu    sync.Mutex
-	boxes map[string]*Mailbox
+	bodies       atomic.Uint64 // names made in the incoming directory
+	bodiesSynced uint64        // of those, durable; used by the log's writer only
+
+	gate      sync.RWMutex // held by operations until they are done; before all other locks but a mailbox's loading
+	saving    sync.Mutex   // one checkpoint at a time
+	saved     checkpoint   // guarded by mu
+	savedLast time.Time    // when a checkpoint was last tried; guarded by saving
+
+	mu      sync.Mutex
+	boxes   map[string]*Mailbox
+	lost    map[string][]recentTx // of mailboxes that are not loaded: deliveries whose messages are gone
+	usage   map[string]Usage      // of mailboxes that the check has let go again
+	report  Report
+	failure error
+	failed  chan struct{} // closed with failure
 }
 
 // Open takes the LUN's directory, which must exist: an unmounted file system must not turn into empty mailboxes.
 func Open(root string, log *slog.Logger) (*Store, error) {
+	return OpenWith(Options{Root: root, Log: log})
+}
+
+// OpenWith takes the LUN's directory and does what the log has and the tree does not show yet.
+func OpenWith(opt Options) (*Store, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.now == nil {
+		opt.now = time.Now
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("ask for the host name: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(root, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(opt.Root, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open LUN: %w", err)
 	}
@@ -62,71 +119,158 @@ func Open(root string, log *slog.Logger) (*Store, error) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = ErrInUse
 		}
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", root, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", opt.Root, err), lock.Close())
 	}
-	return &Store{root: root, log: log, lock: lock, host: host, now: time.Now, boxes: map[string]*Mailbox{}}, nil
+	s := &Store{
+		root: opt.Root, log: opt.Log, lock: lock, host: host, now: opt.now,
+		files: files{root: opt.Root, fault: opt.fault},
+		boxes: map[string]*Mailbox{}, lost: map[string][]recentTx{}, usage: map[string]Usage{}, failed: make(chan struct{}),
+	}
+	if err := s.start(opt); err != nil {
+		if s.ops != nil {
+			err = errors.Join(err, s.ops.Close())
+		}
+		return nil, errors.Join(fmt.Errorf("open LUN %s: %w", opt.Root, err), lock.Close())
+	}
+	return s, nil
 }
 
-// Close gives the LUN up. No operation may run or follow.
-func (s *Store) Close() error { return s.lock.Close() }
+// Close makes a last checkpoint and gives the LUN up. No operation may run or follow.
+func (s *Store) Close() error {
+	var err error
+	if s.Err() == nil {
+		err = s.Checkpoint()
+	}
+	return errors.Join(err, s.ops.Close(), s.lock.Close())
+}
 
-// Mailbox gives the mailbox of an address, and makes its directory when it is the first time. The caller has checked
-// that the address belongs to this LUN and is a plain file name. The error is ErrFull when it would be one too many.
-func (s *Store) Mailbox(address string) (*Mailbox, error) {
+// Run makes checkpoints when they are due, and checks all mailboxes once, until ctx ends or the disk fails: the error is
+// then ErrStopped, and the LUN must be opened again.
+func (s *Store) Run(ctx context.Context) error {
+	var check sync.WaitGroup
+	defer check.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	check.Go(func() { s.Check(ctx) })
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.failed:
+			return s.Err()
+		case <-tick.C:
+			if !s.due() {
+				continue
+			}
+			if err := s.Checkpoint(); err != nil {
+				s.log.Error("no checkpoint", "err", err)
+			}
+		}
+	}
+}
+
+// fail stops the store: what the disk has is not known any more. Opening it again tells.
+func (s *Store) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m, ok := s.boxes[address]; ok {
-		return m, nil
+	if s.failure != nil {
+		return
 	}
-	if filepath.Base(address) != address || address[0] == '.' {
+	s.failure = fmt.Errorf("%w: %w", ErrStopped, err)
+	s.log.Error("store stops", "err", err)
+	close(s.failed)
+}
+
+// Err is the error for which the store stopped, or nil.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
+}
+
+// Mailbox gives the mailbox of an address, and makes it when it is the first time. The caller has checked that the
+// address belongs to this LUN and is a plain file name. The error is ErrFull when it would be one too many.
+func (s *Store) Mailbox(address string) (*Mailbox, error) {
+	if !plainName(address) {
 		return nil, fmt.Errorf("open mailbox: %q is no plain name", address)
 	}
-	m := &Mailbox{
-		store:   s,
-		dir:     filepath.Join(s.root, address),
-		log:     s.log.With("mailbox", address),
-		folders: map[string]*Folder{},
-		recent:  map[string]time.Time{},
-	}
-	if err := s.makeMailbox(m.dir); err != nil {
+	m, err := s.box(address)
+	if err != nil {
 		return nil, err
 	}
-	// also when it was there: who made it may have died before it was durable
-	if err := wholefile.SyncDir(s.root); err != nil {
+	m.loading.Lock()
+	defer m.loading.Unlock()
+	if m.loaded {
+		return m, nil
+	}
+	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	if err := m.loadAll(); err != nil {
-		return nil, err
+	return m, m.load(nil)
+}
+
+// box gives a mailbox that may have to be loaded.
+func (s *Store) box(address string) (*Mailbox, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.boxes[address]
+	if !ok {
+		if err := s.makeMailbox(address); err != nil {
+			return nil, err
+		}
+		m = s.newBox(address)
 	}
-	s.boxes[address] = m
+	m.asked = true
 	return m, nil
 }
 
+func (s *Store) newBox(address string) *Mailbox {
+	m := &Mailbox{store: s, address: address, log: s.log.With("mailbox", address)}
+	s.boxes[address] = m
+	return m
+}
+
 // makeMailbox makes the directory of a mailbox unless it is there.
-func (s *Store) makeMailbox(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
+func (s *Store) makeMailbox(address string) error {
+	if _, err := os.Stat(s.files.at(address)); err == nil {
 		return nil
 	}
-	entries, err := os.ReadDir(s.root)
+	known, err := s.addresses()
 	if err != nil {
-		return fmt.Errorf("count mailboxes: %w", err)
+		return err
 	}
-	n := 0
-	for _, e := range entries {
-		if e.IsDir() && e.Name()[0] != '.' {
-			n++
-		}
+	if len(known) >= maxMailboxes {
+		return fmt.Errorf("make mailbox %s: %w", address, ErrFull)
 	}
-	if n >= maxMailboxes {
-		return fmt.Errorf("make mailbox %s: %w", filepath.Base(dir), ErrFull)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := s.files.mkdir(address); err != nil {
 		return fmt.Errorf("make mailbox: %w", err)
 	}
 	return nil
 }
 
-// base makes a unique base name.
-func (s *Store) base(tx string, size int64) string {
-	return maildir.Stamp{At: s.now(), PID: uint64(os.Getpid()), Seq: s.seq.Add(1), Host: s.host, Tx: tx, Size: size}.Base()
+// addresses lists the mailboxes that have a directory.
+func (s *Store) addresses() ([]string, error) {
+	entries, err := os.ReadDir(s.root)
+	if err != nil {
+		return nil, fmt.Errorf("list mailboxes: %w", err)
+	}
+	var list []string
+	for _, e := range entries {
+		if e.IsDir() && plainName(e.Name()) && e.Name() != "lost+found" {
+			list = append(list, e.Name())
+		}
+	}
+	return list, nil
+}
+
+// plainName reports whether a name can be that of a file within a directory, and not a hidden one.
+func plainName(name string) bool {
+	return name != "" && name[0] != '.' && len(name) <= 255 && !strings.ContainsAny(name, "/\x00")
+}
+
+// unique makes the unique part of a base name.
+func (s *Store) unique(tx string) string {
+	return maildir.Stamp{At: s.now(), PID: uint64(os.Getpid()), Seq: s.seq.Add(1), Host: s.host, Tx: tx}.Unique()
 }

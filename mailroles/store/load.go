@@ -1,0 +1,223 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"anycastle/mailroles/maildir"
+)
+
+// logged is an operation of the log since the last checkpoint.
+type logged struct {
+	index uint64
+	op    *op
+}
+
+// load reads the mailbox unless that has been done: from its directory comes the state of the last checkpoint, or one
+// between that and the log's end; the operations of the log lead to the state that was acknowledged; the tree is made
+// fit; and what others put there is adopted. The caller holds loading.
+func (m *Mailbox) load(ops []logged) error {
+	if m.loaded {
+		return nil
+	}
+	if err := m.store.files.mkdir(m.address); err != nil {
+		return fmt.Errorf("make mailbox: %w", err)
+	}
+	t, err := m.store.readTree(m.address)
+	if err != nil {
+		return err
+	}
+	if err := m.nameFolders(t); err != nil {
+		return err
+	}
+	st, letters, err := m.store.begin(t)
+	if err != nil {
+		return err
+	}
+	for _, r := range m.store.lostRecents(m.address) {
+		st.recent.add(r.Tx, r.At)
+		st.recent.lose(r.Tx)
+	}
+	dead := replay(st, ops)
+	for _, c := range st.folders {
+		for _, msg := range c.messages {
+			if l, ok := letters[msg]; ok {
+				msg.Marks = c.read(l)
+			}
+		}
+	}
+	for _, o := range st.odd {
+		m.store.note(func(r *Report) { r.Odd++ })
+		m.log.Error("log does not fit the mailbox", "what", o.text)
+	}
+	m.adopt(st)
+	m.dead = dead
+	if err := m.fit(t, m.operateAlone); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dirty = m.dirty || len(ops) > 0 || t.looked > 0; m.dirty {
+		for _, f := range m.byGUID {
+			f.stale = true
+		}
+	}
+	m.loaded = true
+	return nil
+}
+
+// adopt makes a state the mailbox's.
+func (m *Mailbox) adopt(st *state) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st.odd = nil
+	m.state, m.promised = st, st.usage
+	m.byGUID, m.byName, m.txAhead = map[string]*Folder{}, map[string]*Folder{}, map[string]*proposal{}
+	for _, c := range st.folders {
+		m.open(c)
+	}
+}
+
+// nameFolders gives ids to folders whose UID lists have none, durably, as operations name folders by them; and takes
+// the list away from those that are copies of others.
+func (m *Mailbox) nameFolders(t *tree) error {
+	seen := map[string]bool{}
+	slices.SortFunc(t.folders, func(a, b *treeFolder) int { return strings.Compare(a.dir, b.dir) })
+	for _, f := range t.folders {
+		if f.list == nil {
+			continue
+		}
+		path := filepath.Join(f.dir, maildir.UIDListFile)
+		if seen[f.list.GUID] {
+			f.list = nil
+			t.damaged = append(t.damaged, oddFile{path, "UID list is a copy of another folder's"})
+			continue
+		}
+		if !isGUID(f.list.GUID) {
+			guid := make([]byte, 16)
+			if _, err := rand.Read(guid); err != nil {
+				return fmt.Errorf("make folder id: %w", err)
+			}
+			f.list.GUID = hex.EncodeToString(guid)
+			if err := m.store.files.put(path, f.list.Bytes()); err != nil {
+				return fmt.Errorf("write UID list: %w", err)
+			}
+		}
+		seen[f.list.GUID] = true
+	}
+	return nil
+}
+
+// begin makes the state of a tree. Letters of keywords are given apart: what they mean may stand in the log.
+func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
+	st := newState()
+	st.counter, st.subscribed = t.counter, t.subs
+	letters := map[*Message]maildir.Flags{}
+	for _, f := range t.folders {
+		if f.list == nil {
+			continue
+		}
+		c := &contents{guid: f.list.GUID, name: f.name, validity: f.list.Validity, next: f.list.Next, keywords: f.keywords}
+		st.folders[c.guid] = c
+		for _, e := range f.list.Entries {
+			msg := &Message{UID: e.UID, base: e.Base}
+			if files := f.files[e.Base]; len(files) > 0 {
+				name := files[0].file
+				msg.base = name[len("cur/") : len("cur/")+len(e.Base)] // the same text, kept once
+				info, err := s.info(t, f, e.Base, filepath.Join(f.dir, name))
+				if err != nil {
+					return nil, nil, err
+				}
+				msg.Size, msg.Wide, msg.Date = info.size, info.wide, info.date
+				letters[msg] = files[0].letters
+			}
+			st.usage.add(msg.Size, 1)
+			c.messages = append(c.messages, msg)
+		}
+	}
+	st.remember()
+	return st, letters, nil
+}
+
+// remember learns the transaction ids of deliveries from the names of messages.
+func (st *state) remember() {
+	type delivery struct {
+		at int64
+		tx string
+	}
+	var list []delivery
+	for _, c := range st.folders {
+		for _, m := range c.messages {
+			if at, tx, ok := maildir.Delivered(m.base); ok {
+				list = append(list, delivery{at.Unix(), tx})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b delivery) int { return int(a.at - b.at) })
+	for _, d := range list {
+		st.recent.add(d.tx, d.at)
+	}
+}
+
+// replay does the operations of the log, and gives the files of messages that they removed.
+func replay(st *state, ops []logged) map[deadFile]bool {
+	dead := map[deadFile]bool{}
+	for _, l := range ops {
+		st.apply(l.index, l.op)
+		for _, e := range l.op.Gone {
+			dead[deadFile{l.op.Folder, e.Base}] = true
+		}
+	}
+	return dead
+}
+
+// carrier carries out one operation.
+type carrier func(relief bool, build func() (*op, error)) error
+
+// fit makes the tree fit the state, and adopts or quarantines what nobody knows. The caller holds loading, or the
+// store's gate.
+func (m *Mailbox) fit(t *tree, do carrier) error {
+	m.mu.Lock()
+	p := makePlan(m.address, m.state, t, m.dead)
+	err := m.run(p)
+	m.behind = err != nil
+	m.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("make mailbox %s fit: %w", m.address, err)
+	}
+	if err := m.takeIn(p, t, do); err != nil {
+		return fmt.Errorf("adopt mail of %s: %w", m.address, err)
+	}
+	return nil
+}
+
+func (m *Mailbox) run(p plan) error {
+	d := m.store.files
+	for _, s := range p.steps {
+		var err error
+		switch s.do {
+		case stepRename:
+			err = d.rename(s.from, s.to)
+		case stepMakeFolder:
+			err = d.makeFolder(s.to, s.folder)
+		case stepRemove:
+			err = d.remove(s.from)
+		case stepQuarantine:
+			err = m.store.quarantine(s.from, s.reason)
+		}
+		if err != nil {
+			return err
+		}
+		m.dirty = true
+	}
+	for msg, file := range p.files {
+		msg.file = file
+		msg.base = file[len("cur/") : len("cur/")+len(msg.base)] // the same text, kept once
+	}
+	m.dead = map[deadFile]bool{}
+	return nil
+}
