@@ -3,6 +3,7 @@ package mailroles
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -33,6 +34,8 @@ type Store struct {
 	cfg        StoreConfig
 	host       string
 	lmtp, imap tally.Tally
+	metrics    *logMetrics
+	mail       atomic.Pointer[store.Store] // nil while the LUN is not open
 	serving    atomic.Bool
 }
 
@@ -49,6 +52,9 @@ func NewStore(c Config, opt Options) (*Store, error) {
 	}
 	r := &Store{base: b, cfg: *c.Store, host: c.Hostname}
 	r.Log = r.Log.With("lun", r.cfg.LUN)
+	if r.metrics, err = newLogMetrics(b.Registry); err != nil {
+		return nil, fmt.Errorf("register metrics of the log: %w", err)
+	}
 	return r, errors.Join(
 		register(b.Registry, "store_lmtp", "deliveries", &r.lmtp),
 		register(b.Registry, "store_imap", "logins", &r.imap),
@@ -57,11 +63,15 @@ func NewStore(c Config, opt Options) (*Store, error) {
 
 // Run implements Role.
 func (r *Store) Run(ctx context.Context) (err error) {
-	mail, err := store.Open(r.cfg.Path, r.Log)
+	mail, err := store.OpenWith(store.Options{Root: r.cfg.Path, Log: r.Log, Synced: r.metrics.synced})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, mail.Close()) }()
+	r.mail.Store(mail)
+	defer func() {
+		r.mail.Store(nil)
+		err = errors.Join(err, mail.Close())
+	}()
 	listeners, err := r.listen(ctx, r.cfg.LMTPListen, r.cfg.IMAPListen)
 	if err != nil {
 		return err
@@ -88,6 +98,7 @@ func (r *Store) Run(ctx context.Context) (err error) {
 	r.serving.Store(true)
 	defer r.serving.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return mail.Run(ctx) })
 	g.Go(func() error { return lmtp.Run(ctx, listeners[0]) })
 	g.Go(func() error { return imap.Run(ctx, listeners[1]) })
 	return g.Wait()
@@ -97,6 +108,9 @@ func (r *Store) Run(ctx context.Context) (err error) {
 func (r *Store) Healthy() error {
 	if !r.serving.Load() {
 		return errStopped
+	}
+	if mail := r.mail.Load(); mail != nil {
+		return mail.Err()
 	}
 	return nil
 }

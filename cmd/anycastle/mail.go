@@ -37,7 +37,8 @@ is told to stop, sessions get up to 5 seconds to end.`,
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewIMAP(c, o) }),
 		mailCommand(e, "store", "Keep the mail of one LUN",
 			`Keeps mailboxes as Maildir++ and serves them to the front ends: LMTP and IMAP over mutual TLS. A
-message is acknowledged when it and its directory entry are on disk.`,
+message is acknowledged when it and its operation in the LUN's log are on disk. What the start finds and
+does not know goes to .quarantine in the LUN's directory; `+"`anycastle show lun`"+` tells why.`,
 			func(c *mailroles.Config) bool { return c.Store != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewStore(c, o) }),
 		newHashPassword(e),
@@ -57,8 +58,12 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			if err != nil {
 				return nil, err
 			}
+			status := map[string]func() any{"/v1/mail": func() any { return []any{role.Status()} }}
+			if s, ok := role.(*mailroles.Store); ok {
+				status["/v1/lun"] = s.LUN
+			}
 			return &running{
-				status:  map[string]func() any{"/v1/mail": func() any { return []any{role.Status()} }},
+				status:  status,
 				healthy: role.Healthy,
 				tasks:   []daemon.Task{role.Run},
 			}, nil
