@@ -21,6 +21,7 @@ type guard struct {
 	onClose func()
 	gone    chan struct{} // closed after onClose
 	wire    wire
+	secure  bool // the client begins with TLS
 
 	mu       sync.Mutex
 	busy     bool // a message is on its way; do not interrupt

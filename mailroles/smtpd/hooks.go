@@ -87,3 +87,6 @@ type Envelope struct {
 	Body    *spool.Spool
 	sum     [32]byte // SHA-256 of the body as it was received
 }
+
+// TransactionID names the message as it was received, see Tx; empty for one that may not be taken for another's repetition.
+func (e *Envelope) TransactionID() (string, error) { return transactionID(e) }

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -37,12 +38,19 @@ type Options struct {
 	LinkTLS     *tls.Config // LMTP: mutual TLS from the first byte. Exactly one of the two is set
 	MaxSize     int64       // largest message in bytes
 	MaxSessions int
+	MaxRcpts    int // most recipients of one message; MaxRecipients when 0
 	Handler     Handler
 	Filters     Filters // nil for none
 	Judge       Judge   // nil for none
+	DSN         bool    // SMTP: offer RFC 3461; the Handler then sees to reports. LMTP always does
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
+
+// ImplicitTLS makes a listener on which SMTP clients speak TLS from the first byte (RFC 8314), with Options.PublicTLS.
+func ImplicitTLS(ln net.Listener) net.Listener { return implicitTLS{ln} }
+
+type implicitTLS struct{ net.Listener }
 
 // Server serves SMTP or LMTP. It is used for one Run.
 type Server struct {
@@ -116,11 +124,13 @@ func (s *Server) remaining() []*guard {
 
 // accept bounds the sessions and puts a guard under each.
 func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	_, secure := ln.(implicitTLS)
 	return accept.Loop(ctx, ln, func(conn net.Conn) {
 		if g := s.guard(conn); g != nil {
+			g.secure = secure
 			s.open.Go(func() { s.serve(g) })
 		} else {
-			s.refuse(conn)
+			s.refuse(conn, secure)
 		}
 	})
 }
@@ -129,16 +139,20 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 func (s *Server) serve(g *guard) {
 	lib := s.library(g)
 	// its error is that there is no second connection
-	_ = lib.Serve(&single{guard: g, conn: s.linkTLS(g)})
+	_ = lib.Serve(&single{guard: g, conn: s.tls(g)})
 	// it waits for the session's goroutine, and the listener that it closes has nothing to close
 	_ = lib.Shutdown(context.Background())
 }
 
-func (s *Server) linkTLS(g *guard) net.Conn {
-	if s.opt.LinkTLS == nil {
-		return g
+// tls puts TLS on a guard whose client begins with it.
+func (s *Server) tls(g *guard) net.Conn {
+	switch {
+	case s.opt.LinkTLS != nil:
+		return tls.Server(g, s.opt.LinkTLS)
+	case g.secure:
+		return tls.Server(g, s.opt.PublicTLS)
 	}
-	return tls.Server(g, s.opt.LinkTLS)
+	return g
 }
 
 func (s *Server) library(g *guard) *smtp.Server {
@@ -147,7 +161,8 @@ func (s *Server) library(g *guard) *smtp.Server {
 	lib.TLSConfig = s.opt.PublicTLS
 	lib.MaxMessageBytes = s.opt.MaxSize
 	lib.MaxLineLength = maxLine
-	lib.MaxRecipients = MaxRecipients
+	lib.MaxRecipients = cmp.Or(s.opt.MaxRcpts, MaxRecipients)
+	lib.EnableDSN = s.opt.DSN
 	lib.ErrorLog = slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug)
 	if s.opt.LinkTLS == nil {
 		lib.Debug = &g.wire
@@ -198,9 +213,9 @@ func (s *Server) guard(conn net.Conn) *guard {
 	return g
 }
 
-func (s *Server) refuse(conn net.Conn) {
+func (s *Server) refuse(conn net.Conn, secure bool) {
 	s.opt.Tally.Reject("too-many-sessions")
-	if s.opt.LinkTLS == nil && conn.SetWriteDeadline(time.Now().Add(bannerTime)) == nil {
+	if s.opt.LinkTLS == nil && !secure && conn.SetWriteDeadline(time.Now().Add(bannerTime)) == nil {
 		// the refusal is a courtesy; a peer that cannot be told sees the connection close
 		_, _ = fmt.Fprintf(conn, "421 4.3.2 %s has too many sessions, try again later\r\n", s.opt.Hostname)
 	}

@@ -239,7 +239,10 @@ func (s *session) refuse(err error) error {
 		reply = errTemporary
 	}
 	reason, ok := reasons[reply.Code]
-	if !ok {
+	switch {
+	case reply.Code == 550 && reply.EnhancedCode[1] == 7: // security or policy, RFC 3463 section 3.8
+		reason = "policy"
+	case !ok:
 		reason = "other"
 	}
 	s.server.opt.Tally.Reject(reason)
