@@ -12,5 +12,8 @@
 // with the connection, ".\r" within a DATA body that is dropped, errors that would be 554, a body time-out after which the rest would be read as commands, and
 // idle clients that would hold up an end for ever.
 //
+// With Options.Auth clients may log in, by PLAIN, LOGIN or SCRAM-SHA-256, and over TLS only. The Handler is told who did, and
+// decides what that is good for. After three failed logins a session ends.
+//
 // Run serves until its context ends, then lets running transactions finish for a few seconds. It does not queue.
 package smtpd

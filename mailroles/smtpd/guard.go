@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -20,8 +21,8 @@ type guard struct {
 	net.Conn
 	onClose func()
 	gone    chan struct{} // closed after onClose
+	secure  bool          // the client begins with TLS
 	wire    wire
-	secure  bool // the client begins with TLS
 
 	mu       sync.Mutex
 	busy     bool // a message is on its way; do not interrupt
@@ -30,6 +31,7 @@ type guard struct {
 	eof      bool // the peer has ended
 	closed   bool
 	idleTime time.Duration
+	cut      context.CancelFunc // of what is to end with the last command; nil when there is nothing
 }
 
 // Read implements net.Conn.
@@ -98,9 +100,29 @@ func (g *guard) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ending = true
+	if g.cut != nil {
+		g.cut()
+	}
 	if !g.busy {
 		// an error means that the connection is closed, which is what is wanted
 		_ = g.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// untilEnd gives a context that ends with ctx, or as soon as no further command is let in. There is one at a time.
+func (g *guard) untilEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cut = cancel
+	if g.ending {
+		cancel()
+	}
+	return ctx, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.cut = nil
+		cancel()
 	}
 }
 

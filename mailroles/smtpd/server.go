@@ -42,6 +42,7 @@ type Options struct {
 	Handler     Handler
 	Filters     Filters // nil for none
 	Judge       Judge   // nil for none
+	Auth        Auth    // nil for none: nobody logs in
 	DSN         bool    // SMTP: offer RFC 3461; the Handler then sees to reports. LMTP always does
 	Log         *slog.Logger
 	Tally       *tally.Tally

@@ -29,7 +29,9 @@ var (
 )
 
 // reasons are the words under which refusals are counted, by reply code.
-var reasons = map[int]string{451: "temporary", 503: "early", 550: "unknown-recipient", 552: "too-large", 553: "sender", 554: "content"}
+var reasons = map[int]string{
+	450: "rate", 451: "temporary", 503: "early", 530: "not-logged-in", 550: "unknown-recipient", 552: "too-large", 553: "sender", 554: "content",
+}
 
 // ErrDiscard says that a filter wants a message accepted and dropped.
 var ErrDiscard = errors.New("smtpd: discard the message")
@@ -41,6 +43,9 @@ type session struct {
 	guard   *guard
 	client  Client
 	filters Filtering // nil for none
+
+	user         string // address of the mailbox that is logged in; empty before
+	failedLogins int
 
 	env *Envelope // nil outside a transaction
 	tx  Transaction
@@ -87,7 +92,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	if strings.ContainsFunc(from, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return s.refuse(errSender)
 	}
-	env := &Envelope{Client: s.client, From: from, Options: *opts}
+	env := &Envelope{Client: s.client, User: s.user, From: from, Options: *opts}
 	env.Helo = s.conn.Hostname() // a later EHLO may have named another
 	if s.server.opt.LinkTLS != nil && isTransactionID(opts.EnvelopeID) {
 		env.Tx = opts.EnvelopeID
