@@ -1,0 +1,138 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// begin says the first commands of a transaction on a connection that the caller puts back or drops. No byte of a message
+// has gone out before it, so an idle connection that turns out to have ended costs nothing but a new one.
+func (p *Pool) begin(ctx context.Context, addr netip.AddrPort, lines []string) (*conn, []reply, error) {
+	c, err := p.take(ctx, addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c != nil {
+		replies, err := c.begin(ctx, staleTime, lines)
+		if err == nil {
+			return c, replies, nil
+		}
+		p.log.Debug("idle link was stale", "peer", addr.String(), "err", err)
+		c.Close()
+	}
+	if c, err = p.dial(ctx, addr); err != nil {
+		p.release(addr)
+		return nil, nil, fmt.Errorf("reach %s: %w", addr, err)
+	}
+	replies, err := c.begin(ctx, commandTime, lines)
+	if err != nil {
+		p.drop(addr, c)
+		return nil, nil, fmt.Errorf("talk to %s: %w", addr, err)
+	}
+	return c, replies, nil
+}
+
+// begin says the first commands of a transaction, after the end of one that was left open.
+func (c *conn) begin(ctx context.Context, within time.Duration, lines []string) ([]reply, error) {
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	if !c.dirty {
+		return c.say(within, lines...)
+	}
+	replies, err := c.say(within, append([]string{"RSET"}, lines...)...)
+	if err != nil {
+		return nil, err
+	}
+	c.dirty = false
+	return replies[1:], replies[0].err()
+}
+
+// take waits for a slot, and gives an idle connection; nil when there is none.
+func (p *Pool) take(ctx context.Context, addr netip.AddrPort) (*conn, error) {
+	p.mu.Lock()
+	to := p.peers[addr]
+	if to == nil {
+		to = &peer{slots: make(chan struct{}, maxConns)}
+		p.peers[addr] = to
+	}
+	p.mu.Unlock()
+	timer := time.NewTimer(commandTime)
+	defer timer.Stop()
+	select {
+	case to.slots <- struct{}{}:
+	case <-timer.C:
+		return nil, fmt.Errorf("link: all %d connections to %s are in use", maxConns, addr)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a connection to %s: %w", addr, ctx.Err())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		<-to.slots
+		return nil, ErrClosed
+	}
+	last := len(to.idle) - 1
+	if last < 0 {
+		return nil, nil
+	}
+	c := to.idle[last]
+	to.idle = to.idle[:last]
+	c.idle.Stop()
+	return c, nil
+}
+
+// put gives a connection back for reuse.
+func (p *Pool) put(addr netip.AddrPort, c *conn) {
+	defer p.release(addr)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		c.Close()
+		return
+	}
+	to := p.peers[addr]
+	to.idle = append(to.idle, c)
+	c.idle = time.AfterFunc(idleTime, func() { p.expire(to, c) })
+}
+
+// drop closes a connection whose state is not known.
+func (p *Pool) drop(addr netip.AddrPort, c *conn) {
+	c.Close()
+	p.release(addr)
+}
+
+func (p *Pool) release(addr netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	<-p.peers[addr].slots
+}
+
+// expire closes a connection that was idle for too long, unless somebody has just taken it.
+func (p *Pool) expire(to *peer, c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(to.idle, c); i >= 0 {
+		to.idle = slices.Delete(to.idle, i, i+1)
+		c.Close()
+	}
+}
+
+// dial opens and greets.
+func (p *Pool) dial(ctx context.Context, addr netip.AddrPort) (*conn, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	raw, err := (&tls.Dialer{Config: p.tls}).DialContext(dialCtx, "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	c, err := newConn(raw, p.hostname)
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return c, nil
+}
