@@ -9,24 +9,27 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/submission"
 )
 
 // Config is the `mail:` section of a node file. A node has only the subsections of the roles that it runs.
 type Config struct {
-	Hostname  string       `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
-	Directory string       `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
-	TLS       mtls.Files   `yaml:"tls"`       // for clients, and for the links between front ends and stores
-	LUNs      []LUN        `yaml:"luns"`      // all LUNs; the same on every node
-	SMTP      *SMTPConfig  `yaml:"smtp"`
-	IMAP      *IMAPConfig  `yaml:"imap"`
-	Store     *StoreConfig `yaml:"store"`
+	Hostname   string             `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
+	Directory  string             `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
+	TLS        mtls.Files         `yaml:"tls"`       // for clients, and for the links between front ends and stores
+	LUNs       []LUN              `yaml:"luns"`      // all LUNs; the same on every node
+	SMTP       *SMTPConfig        `yaml:"smtp"`
+	Submission *submission.Config `yaml:"submission"`
+	IMAP       *IMAPConfig        `yaml:"imap"`
+	Store      *StoreConfig       `yaml:"store"`
 }
 
 // LUN says where the store of a LUN listens.
 type LUN struct {
-	Name string         `yaml:"name"`
-	LMTP netip.AddrPort `yaml:"lmtp"`
-	IMAP netip.AddrPort `yaml:"imap"`
+	Name  string         `yaml:"name"`
+	LMTP  netip.AddrPort `yaml:"lmtp"`
+	IMAP  netip.AddrPort `yaml:"imap"`
+	Queue netip.AddrPort `yaml:"queue"` // where it takes its users' mail for others; submission needs it
 }
 
 // SMTPConfig is the MX front end.
@@ -91,12 +94,15 @@ func (c *Config) Validate(at config.Cursor) {
 	if _, err := directory.Load(c.Directory, c.lunNames()); err != nil {
 		at.Key("directory").Errorf("mailboxes file: %v", err)
 	}
-	if c.SMTP == nil && c.IMAP == nil && c.Store == nil {
-		at.Errorf("no role; add smtp, imap or store, or remove the section")
+	if c.SMTP == nil && c.Submission == nil && c.IMAP == nil && c.Store == nil {
+		at.Errorf("no role; add smtp, submission, imap or store, or remove the section")
 	}
 	if c.SMTP != nil {
 		validateListen(at.Key("smtp").Key("listen"), c.SMTP.Listen)
 		validateLimits(at.Key("smtp"), c.SMTP.MaxSize, c.SMTP.MaxSessions)
+	}
+	if c.Submission != nil {
+		c.validateSubmission(at)
 	}
 	if c.IMAP != nil {
 		validateListen(at.Key("imap").Key("listen"), append(c.IMAP.Listen[:len(c.IMAP.Listen):len(c.IMAP.Listen)], c.IMAP.TLSListen...))
@@ -127,6 +133,19 @@ func (c *Config) validateLUNs(at config.Cursor) {
 			at.Key("imap").Errorf("missing; write where the store listens, such as 198.51.100.19:1993")
 		}
 	}
+}
+
+func (c *Config) validateSubmission(at config.Cursor) {
+	for i, l := range c.LUNs {
+		if !l.Queue.IsValid() {
+			at.Key("luns").Index(i).Key("queue").Errorf("missing; write where the LUN's queue listens, such as 198.51.100.19:2425")
+		}
+	}
+	at = at.Key("submission")
+	s := c.Submission
+	validateListen(at.Key("listen"), append(s.Listen[:len(s.Listen):len(s.Listen)], s.TLSListen...))
+	validateLimits(at, s.MaxSize, s.MaxSessions)
+	s.Validate(at)
 }
 
 func (c *Config) validateStore(at config.Cursor) {

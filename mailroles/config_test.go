@@ -23,12 +23,13 @@ const nodeFile = `mail:
   directory: DIR/mailboxes.yml
   tls: {cert: CERT, key: KEY, ca: CA}
   luns:
-    - {name: lun-east, lmtp: 198.51.100.19:2424, imap: 198.51.100.19:1993}
-    - {name: lun-west, lmtp: 198.51.100.29:2424, imap: 198.51.100.29:1993}
+    - {name: lun-east, lmtp: 198.51.100.19:2424, imap: 198.51.100.19:1993, queue: 198.51.100.19:2425}
+    - {name: lun-west, lmtp: 198.51.100.29:2424, imap: 198.51.100.29:1993, queue: 198.51.100.29:2425}
   smtp: {listen: [":25", "192.0.2.1:2525"]}
   imap:
     tls_listen: [":993"]
   store: {lun: lun-east, path: DIR}
+  submission: {messages_per_hour: 50}
 `
 
 func decode(t *testing.T, text string) (mailroles.Config, error) {
@@ -63,6 +64,9 @@ func TestConfig(t *testing.T) {
 	if c.SMTP.MaxSize != 52428800 || c.SMTP.MaxSessions != 1000 || c.IMAP.MaxSessions != 10000 {
 		t.Errorf("defaults: %+v %+v", c.SMTP, c.IMAP)
 	}
+	if s := c.Submission; s.MessagesPerHour != 50 || s.TLSListen[0].String() != ":465" {
+		t.Errorf("submission: %+v", s)
+	}
 	for _, tc := range []struct{ name, old, new, want string }{
 		{"two LUNs of a name", "name: lun-west", "name: lun-east", `node.yml:7: mail.luns[1].name: two LUNs are called "lun-east"`},
 		{"store's LUN", "lun: lun-east, path", "lun: lun-north, path", `node.yml:11: mail.store.lun: no LUN is called "lun-north"; known are lun-east, lun-west`},
@@ -76,6 +80,10 @@ func TestConfig(t *testing.T) {
 		{"same port twice", `":993"`, `":143"`, "node.yml:9: mail.imap.listen: :143 is there twice"},
 		{"size", `smtp: {`, `smtp: {max_size: 5, `, "node.yml:8: mail.smtp.max_size: 5 must be from 65536"},
 		{"unknown key", "tls_listen", "tls_listn", `did you mean "tls_listen"?`},
+		{"LUN without a queue", ", queue: 198.51.100.29:2425", "", "node.yml:7: mail.luns[1].queue: missing; write where"},
+		{"submission's port twice", "{messages", `{tls_listen: [":587"], messages`, "node.yml:12: mail.submission.listen: :587 is there twice"},
+		{"submission's size", "{messages", "{max_size: 5, messages", "node.yml:12: mail.submission.max_size: 5 must be from 65536"},
+		{"submission's rate", "hour: 50", "hour: 0", "node.yml:12: mail.submission.messages_per_hour: 0 must be from 1"},
 		{"host name", "hostname: mx1.example.org", "hostname: two words", "node.yml:2: mail.hostname:"},
 	} {
 		text := strings.Replace(good, tc.old, tc.new, 1)
@@ -89,6 +97,10 @@ func TestConfig(t *testing.T) {
 	c.SMTP = nil
 	if _, err := mailroles.NewSMTP(c, mailroles.Options{}); err == nil {
 		t.Error("smtp role without a section")
+	}
+	c.Submission = nil
+	if _, err := mailroles.NewSubmission(c, mailroles.Options{}); err == nil {
+		t.Error("submission role without a section")
 	}
 }
 

@@ -20,7 +20,7 @@ type Role interface {
 	Run(ctx context.Context) error
 	// Healthy is nil while the role does its job.
 	Healthy() error
-	// Status gives SMTPStatus, IMAPStatus or StoreStatus.
+	// Status gives SMTPStatus, SubmissionStatus, IMAPStatus or StoreStatus.
 	Status() any
 }
 

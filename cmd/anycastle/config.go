@@ -111,6 +111,7 @@ func (n *nodeFile) roles() []roleProcess {
 	if m := n.Mail; m != nil {
 		add(m.Store != nil, "store", "mail", "store")
 		add(m.SMTP != nil, "smtp", "mail", "smtp")
+		add(m.Submission != nil, "submission", "mail", "submission")
 		add(m.IMAP != nil, "imap", "mail", "imap")
 	}
 	return list

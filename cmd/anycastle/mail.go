@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ import (
 func newMail(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mail",
-		Short: "Run a mail role: smtp, imap or store",
+		Short: "Run a mail role: smtp, submission, imap or store",
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(
@@ -30,6 +31,15 @@ func newMail(e env) *cobra.Command {
 recipient has it on disk. On any doubt it answers 451 and the sender keeps the mail.`,
 			func(c *mailroles.Config) bool { return c.SMTP != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewSMTP(c, o) }),
+		mailCommand(e, "submission", "Take mail from users who log in",
+			`Takes mail from mail clients, on the ports 587 and 465: users log in over TLS and send only as what
+is theirs. Mail for own domains goes to its stores at once, and all other into the queue on the
+sender's LUN; a message is acknowledged with 250 only when all of them have it on disk. Messages are
+signed with the DKIM keys of the node file. A reload (SIGHUP) reads the keys and messages_per_hour anew.`,
+			func(c *mailroles.Config) bool { return c.Submission != nil },
+			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) {
+				return mailroles.NewSubmission(c, o)
+			}),
 		mailCommand(e, "imap", "Log IMAP clients in and join them to their mailbox's store",
 			`An IMAP front end. It speaks only until login, finds the store of the mailbox, and splices. When it
 is told to stop, sessions get up to 5 seconds to end.`,
@@ -62,12 +72,26 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			if s, ok := role.(*mailroles.Store); ok {
 				status["/v1/lun"] = s.LUN
 			}
-			return &running{
+			r := &running{
 				status:  status,
 				healthy: role.Healthy,
 				tasks:   []daemon.Task{role.Run},
-			}, nil
+			}
+			if role, ok := role.(reloader); ok {
+				r.reload = func(ctx context.Context, node *nodeFile) error {
+					if node.Mail == nil {
+						return errors.New("the file has no mail section any more; stop the role instead")
+					}
+					return role.Reload(ctx, *node.Mail)
+				}
+			}
+			return r, nil
 		})
+}
+
+// reloader is a mail role that takes a changed config while it runs.
+type reloader interface {
+	Reload(ctx context.Context, c mailroles.Config) error
 }
 
 func newHashPassword(e env) *cobra.Command {

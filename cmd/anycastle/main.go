@@ -1,7 +1,7 @@
 // Command anycastle keeps mail reachable at one address while servers, load balancers, links and data centres fail.
 //
 // One binary holds every role: the VIP load balancer (lb), route health injection (rhi), the global site selector
-// (gss), the agent on a real (real) and the mail roles (mail smtp|imap|store), plus the lab that runs two whole sites
+// (gss), the agent on a real (real) and the mail roles (mail smtp|submission|imap|store), plus the lab that runs two whole sites
 // on one machine. Nouns read (show vip), verbs change or start. No logic lives here: each file assembles a role or
 // lays out an answer.
 package main

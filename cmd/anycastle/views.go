@@ -27,7 +27,7 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addGSSViews(cmd, e, f)
 	addLUNView(cmd, e, f)
 	addView(cmd, e, f, view[any]{
-		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: []string{"smtp", "imap", "store"},
+		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: []string{"smtp", "submission", "imap", "store"},
 		head: []string{"WHAT", "VALUE"},
 		rows: func(status any) [][]string { return flatten("", status) },
 	})
