@@ -44,48 +44,73 @@ func TestSelectorHearsAProcess(t *testing.T) {
 		return conn != nil
 	})
 	defer conn.Close()
-	stream := vipreport.NewStream(conn)
-	hear := func(what string, is func(v vipreport.VIP) bool) {
-		t.Helper()
-		conn.SetReadDeadline(time.Now().Add(patience))
-		for {
-			r, err := stream.Next()
-			if err != nil {
-				t.Fatalf("%s: %v", what, err)
-			}
-			if len(r.VIPs) == 1 && is(r.VIPs[0]) {
-				return
-			}
-		}
-	}
-	hear("both reals", func(v vipreport.VIP) bool { return v.State == vipreport.Active && v.InService == 2 })
-	n.taken(20)
-	hear("what is forwarded", func(v vipreport.VIP) bool { return v.PacketsPerSecond > 0 && v.BytesPerSecond > v.PacketsPerSecond })
+	h := &hearing{t, conn, vipreport.NewStream(conn)}
+	h.hear("both reals", func(v vipreport.VIP) bool { return v.State == vipreport.Active && v.InService == 2 })
+	// Between any two reports, since the balancer only counts from the first beat on at which somebody listens. A connection
+	// is four packets at least; the resets of the balancer's own probes, which come by as well, are 20 a second at most.
+	h.hear("what is forwarded", func(v vipreport.VIP) bool {
+		n.taken(20)
+		return v.PacketsPerSecond > 40 && v.BytesPerSecond > v.PacketsPerSecond
+	})
 
-	ordered := time.Now()
-	check(t, daemon.Post(t.Context(), lb.dir, "lb", "/v1/order", Order{Farm: "smtp", Real: "mx1", Kind: KindSuspend, By: "root"}, nil))
-	hear("one real by order", func(v vipreport.VIP) bool { return v.InService == 1 })
-	took := time.Since(ordered)
-	t.Logf("an order was heard %v after it was given", took)
-	if took > 100*time.Millisecond {
-		t.Errorf("an order was heard %v after it was given", took)
+	atOnce := h.order(lb, KindSuspend, 1)
+	for try := 0; !atOnce && try < 5; try++ { // a beat may have been due at the same moment
+		h.order(lb, KindActivate, 2)
+		atOnce = h.order(lb, KindSuspend, 1)
+	}
+	if !atOnce {
+		t.Error("orders are only heard with the next beat")
 	}
 	if s := lb.selectors(); len(s) != 1 || s[0].Name != "gss-east" {
 		t.Errorf("site selectors %+v", s)
 	}
 	servers["mx2"].ln.Close()
-	hear("no real", func(v vipreport.VIP) bool {
+	h.hear("no real", func(v vipreport.VIP) bool {
 		return v.State == vipreport.Failed && v.InService == 0 && v.Why == "vip smtp has 0 of 1 reals that it needs"
 	})
 	lb.stop(syscall.SIGKILL)
 	conn.SetReadDeadline(time.Now().Add(patience))
 	var err error
 	for err == nil {
-		_, err = stream.Next()
+		_, err = h.stream.Next()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("when the balancer is killed: %v", err)
 	}
+}
+
+// hearing is a site selector's side of a stream of reports.
+type hearing struct {
+	t      *testing.T
+	conn   net.Conn
+	stream *vipreport.Stream
+}
+
+// hear reads on to a report of the one VIP that says what is awaited.
+func (h *hearing) hear(what string, is func(v vipreport.VIP) bool) vipreport.Report {
+	h.t.Helper()
+	h.conn.SetReadDeadline(time.Now().Add(patience))
+	for {
+		r, err := h.stream.Next()
+		if err != nil {
+			h.t.Fatalf("%s: %v", what, err)
+		}
+		if len(r.VIPs) == 1 && is(r.VIPs[0]) {
+			return r
+		}
+	}
+}
+
+// order gives an order for mx1, and says whether it was heard as a change, before any beat. How soon that is on a busy machine is
+// only logged.
+func (h *hearing) order(lb *node, kind Kind, inService int) (atOnce bool) {
+	h.t.Helper()
+	ordered := time.Now()
+	o := Order{Farm: "smtp", Real: "mx1", Kind: kind, By: "root"}
+	check(h.t, daemon.Post(h.t.Context(), lb.dir, "lb", "/v1/order", o, nil))
+	r := h.hear(fmt.Sprintf("%d in service by order", inService), func(v vipreport.VIP) bool { return v.InService == inService })
+	h.t.Logf("order %s was heard %v after it was given", kind, time.Since(ordered))
+	return !r.Whole
 }
 
 func (p *node) selectors() (list []SelectorStatus) {
