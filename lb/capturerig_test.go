@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -46,8 +45,19 @@ func openRaw(t *testing.T, ns *netnstest.NS, dev string) *raw {
 	return r
 }
 
-// tag is in the payload of every packet of these tests.
-var tag = regexp.MustCompile(`<[^<>]*>`)
+// Every packet of these tests is of TCP from fromClient to toVIP, and its payload is a tag.
+var fromClient, toVIP = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("203.0.113.10")
+
+// tagOf gives the tag of a frame, with or without a header around the packet, as far as the frame was kept. It is empty for what
+// others send, which has any bytes: the balancer's own probes, and what the kernel answers when their replies come too late.
+func tagOf(frame []byte) string {
+	const tcp = 20 // bytes of its header
+	_, segment, ours := bytes.Cut(frame, append(fromClient.AsSlice(), toVIP.AsSlice()...))
+	if !ours || len(segment) < tcp {
+		return ""
+	}
+	return string(segment[tcp:])
+}
 
 // take reads until a frame with the tag has come, and gives the tagged frames up to that, by tag. Only those that were
 // sent here count, or those that were received.
@@ -66,7 +76,7 @@ func (r *raw) take(last string, sent bool) map[string][]byte {
 		if out := from.(*unix.SockaddrLinklayer).Pkttype == unix.PACKET_OUTGOING; out != sent {
 			continue
 		}
-		found := string(tag.Find(buf[:n]))
+		found := tagOf(buf[:n])
 		if found != "" {
 			got[found] = bytes.Clone(buf[:n])
 		}
@@ -113,7 +123,7 @@ func (c *captureTest) startBalancer() {
 // send sends a segment of a flow to a port of the VIP, with the tag in it.
 func (c *captureTest) send(tag string, flow, port uint16, change ...func(f *pkttest.Frame)) {
 	c.t.Helper()
-	f := pkttest.New(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), flow), netip.AddrPortFrom(netip.MustParseAddr("203.0.113.10"), port))
+	f := pkttest.New(netip.AddrPortFrom(fromClient, flow), netip.AddrPortFrom(toVIP, port))
 	f.Eth.SrcMAC, f.Eth.DstMAC = c.fromMAC, c.toMA
 	f.Payload = []byte(tag)
 	for _, g := range change {
@@ -179,7 +189,7 @@ func (p *capture) next() (seen, bool) {
 		check(p.t, err)
 		i, err := p.reader.Interface(info.InterfaceIndex)
 		check(p.t, err)
-		s := seen{tag: string(tag.Find(data)), direction: pcapng.Direction(opts.Flags.Direction), iface: i.Name,
+		s := seen{tag: tagOf(data), direction: pcapng.Direction(opts.Flags.Direction), iface: i.Name,
 			comment: strings.Join(opts.Comments, "|"), data: data, length: info.Length}
 		if s.tag != "" {
 			p.frames = append(p.frames, s)
@@ -224,17 +234,23 @@ func (p *capture) tags(d pcapng.Direction) []string {
 // marked sends a packet that is asked for until it is captured.
 func (c *captureTest) marked(p *capture, mark string, send func(tag string)) {
 	c.t.Helper()
+	c.during(func() { p.until(mark) }, func() { send(mark) })
+}
+
+// during sends again and again while f runs.
+func (c *captureTest) during(f, send func()) {
+	c.t.Helper()
 	ctx, stop := context.WithCancel(c.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			send(mark)
+			send()
 			<-tick.C
 		}
 	})
-	p.until(mark)
-	stop()
-	wg.Wait()
+	defer wg.Wait()
+	defer stop()
+	f()
 }
