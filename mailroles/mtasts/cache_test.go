@@ -178,7 +178,9 @@ func TestPolicyOutlivesWhatIsTakenAway(t *testing.T) {
 			}
 		},
 		"by redirect, new id": func(p *publisher) {
-			p.id, p.answer = "2", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/.well-known/mta-sts.txt", 302) }
+			p.id, p.answer = "2", func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "/.well-known/mta-sts.txt", http.StatusFound)
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -177,7 +177,7 @@ func TestMessageArrivesAsItIs(t *testing.T) {
 	m.To[1].Notify, m.To[1].ORcpt = "SUCCESS,FAILURE", "rfc822;c@example.com"
 	out := client().Send(t.Context(), Host{Name: "mx", Addr: s.addr}, m)
 	taken := Reply{Code: 250, Status: "2.0.0", Text: "Queued"}
-	if diff := cmp.Diff(Outcome{Replies: []Reply{taken, taken}, DSN: true}, out); diff != "" {
+	if diff := cmp.Diff(Outcome{Replies: []Reply{taken, taken}, Sent: true, DSN: true}, out); diff != "" {
 		t.Errorf("outcome (-want +got):\n%s", diff)
 	}
 	want := []string{"EHLO mail.example.org|MAIL FROM:<a@example.org> SIZE=20 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=id+2B1|RCPT TO:<b@example.net>|" +

@@ -23,7 +23,9 @@ type Times struct {
 // DefaultTimes are those of RFC 5321 section 4.5.3.2, except that nobody waits so long for a connection and a greeting while
 // other hosts may answer at once.
 func DefaultTimes() Times {
-	return Times{Dial: 30 * time.Second, Greeting: time.Minute, Command: 5 * time.Minute, Block: 3 * time.Minute, Final: 10 * time.Minute}
+	return Times{
+		Dial: 30 * time.Second, Greeting: time.Minute, Command: 5 * time.Minute, Block: 3 * time.Minute, Final: 10 * time.Minute,
+	}
 }
 
 // Client sends messages. It is safe for concurrent use.
@@ -92,7 +94,8 @@ func (f *Failure) Unwrap() error { return f.Err }
 type Outcome struct {
 	Replies []Reply // of each recipient in order; one without Code has no answer
 	Err     error   // why some have none: a *Failure, or that the message could not be read
-	Unsure  bool    // the whole message was sent, and no answer came
+	Sent    bool    // the whole message was sent
+	Unsure  bool    // it was, and no answer came
 	DSN     bool    // the server took over the duty to report success
 	State   string  // of TLS; empty: sent in clear
 }
@@ -158,13 +161,17 @@ func (s *conn) send(m *Message, out *Outcome) {
 func (s *conn) cannot(m *Message) Reply {
 	switch limit := s.maxSize(); {
 	case limit > 0 && m.Size > limit:
-		return Reply{Code: 552, Status: "5.3.4", Text: fmt.Sprintf("Message of %d bytes is larger than the %d that %s takes", m.Size, limit, s.host.Name), Local: true}
+		return incapable(552, "5.3.4", fmt.Sprintf("%d bytes are more than the %d that %s takes", m.Size, limit, s.host.Name))
 	case m.UTF8 && !s.offers("SMTPUTF8"):
-		return Reply{Code: 550, Status: "5.6.7", Text: s.host.Name + " takes no addresses and header fields beyond ASCII", Local: true}
+		return incapable(550, "5.6.7", s.host.Name+" takes no addresses and header fields beyond ASCII")
 	case m.EightBit && !s.offers("8BITMIME"):
-		return Reply{Code: 554, Status: "5.6.3", Text: s.host.Name + " takes no 8-bit message, and it is not converted", Local: true}
+		return incapable(554, "5.6.3", s.host.Name+" takes no 8-bit message, and it is not converted")
 	}
 	return Reply{}
+}
+
+func incapable(code int, status, text string) Reply {
+	return Reply{Code: code, Status: status, Text: text, Local: true}
 }
 
 func (s *conn) mailOptions(m *Message) string {
@@ -231,7 +238,7 @@ func (s *conn) data(m *Message, open []int, out *Outcome) {
 		}
 		return
 	}
-	// from here on it may be taken, whatever comes back
+	out.Sent = true // from here on it may be taken, whatever comes back
 	reply, _, err = s.wait(s.Times.Final)
 	if err == nil && reply.Code/100 == 3 {
 		err = errNotSMTP

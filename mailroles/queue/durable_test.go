@@ -1,0 +1,432 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+var errCrash = errors.New("crash")
+
+// crashAt gives a step function that fails at the n-th step and ever after, as if the process had died there, and counts steps.
+func crashAt(n int32, steps *atomic.Int32) func(string) error {
+	return func(string) error {
+		if at := steps.Add(1); n > 0 && at >= n {
+			return errCrash
+		}
+		return nil
+	}
+}
+
+// A process that dies at whatever step of taking a message has it if it said so, and never half of it.
+func TestCrashWhileTaking(t *testing.T) {
+	for n := int32(1); ; n++ {
+		w := newWorld(t, "a.example. A 192.0.2.1")
+		h := w.serve("192.0.2.1:25", nil)
+		var steps atomic.Int32
+		w.change = func(o *Options) { o.step = crashAt(n, &steps) }
+		q, err := w.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		results, err := put(t, q, message{from: alice, tx: strings.Repeat("1", 32), to: to("x@a.example")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := results["x@a.example"] == nil
+		crashed := steps.Load() >= n
+		if taken && crashed {
+			t.Fatalf("step %d fails, and the message is taken", n)
+		}
+
+		w.change = func(*Options) {}
+		q, stop := w.run()
+		before := q.Summary()
+		// the front end tries again what it has no answer for
+		mustPut(t, q, message{from: alice, tx: strings.Repeat("1", 32), to: to("x@a.example")})
+		empty(t, q)
+		if got := h.got(); len(got) != 1 {
+			t.Errorf("crash at step %d: delivered %d times, want once", n, len(got))
+		}
+		if left := len(w.files(asideDir)); left != before.SetAside {
+			t.Errorf("crash at step %d: %d files set aside, %d reported", n, left, before.SetAside)
+		}
+		stop()
+		if !crashed {
+			if n < 6 {
+				t.Errorf("only %d steps", n-1)
+			}
+			return
+		}
+	}
+}
+
+// A process that dies at whatever step after the host's answer delivers again at most, and tells the sender once.
+func TestCrashWhileDelivering(t *testing.T) {
+	for n := int32(1); ; n++ {
+		w := newWorld(t, "a.example. A 192.0.2.1")
+		h := w.serve("192.0.2.1:25", func(h *host) {
+			h.rcpt = func(to string) error {
+				if strings.HasPrefix(to, "bad") {
+					return reply(550, smtp.EnhancedCode{5, 1, 1}, "No such user")
+				}
+				return nil
+			}
+		})
+		q, err := w.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, q, message{from: alice, tx: strings.Repeat("1", 32), to: to("x@a.example", "bad@a.example")})
+		var steps atomic.Int32
+		w.change = func(o *Options) { o.step = crashAt(n, &steps) }
+		q, stop := w.run()
+		waitFor(t, "the end or a crash", func() bool { return steps.Load() >= n || q.Summary().Entries == 0 })
+		stop()
+		crashed := steps.Load() >= n
+
+		w.change = func(*Options) {}
+		q, stop = w.run()
+		empty(t, q)
+		if got := len(h.got()); got < 1 || got > 2 || !crashed && got != 1 {
+			t.Errorf("crash at step %d: delivered %d times", n, got)
+		}
+		if got := len(w.reports()); got != 1 {
+			t.Errorf("crash at step %d: %d reports, want 1", n, got)
+		}
+		// the transaction is done, whatever happened
+		mustPut(t, q, message{from: alice, tx: strings.Repeat("1", 32), to: to("x@a.example")})
+		if got := q.Summary(); got.Entries != 0 || got.SetAside != 0 {
+			t.Errorf("crash at step %d: %+v", n, got)
+		}
+		stop()
+		if !crashed {
+			if n < 4 {
+				t.Errorf("only %d steps", n-1)
+			}
+			return
+		}
+	}
+}
+
+func TestRestartKeepsState(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1", "b.example. A 192.0.2.2")
+	h := w.serve("192.0.2.2:25", nil)
+	w.change = func(o *Options) { o.Config.RetryMin, o.Config.RetryMax = time.Hour, 2*time.Hour }
+	q, stop := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example", "y@b.example"), hold: ""})
+	mustPut(t, q, message{from: alice, to: to("z@b.example"), hold: "a filter said so"})
+	tried := func() bool {
+		s := q.Status()[0]
+		return s.Recipients[0].Attempts == 1 && s.Recipients[1].State == Delivered && !s.Recipients[0].Running
+	}
+	waitFor(t, "an attempt for each", tried)
+	before := q.Status()
+	stop()
+	q, _ = w.run()
+	after := q.Status()
+	if fmt.Sprint(shown(before)) != fmt.Sprint(shown(after)) || !tried() {
+		t.Errorf("after a restart:\n%v\nbefore:\n%v", shown(after), shown(before))
+	}
+	if len(h.got()) != 1 {
+		t.Errorf("delivered %d times, want once", len(h.got()))
+	}
+}
+
+// shown gives what must outlive a restart.
+func shown(list []Status) []string {
+	var all []string
+	for _, s := range list {
+		for _, r := range s.Recipients {
+			next := ""
+			if r.Next != nil {
+				next = r.Next.UTC().Format(time.RFC3339Nano)
+			}
+			all = append(all, fmt.Sprint(s.ID, s.From, s.Held, s.Size, s.Arrived.UTC().Format(time.RFC3339Nano), r.Address, r.State, r.Attempts, next, r.Last))
+		}
+	}
+	return all
+}
+
+func TestDamageHoldsNothingUp(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	h := w.serve("192.0.2.1:25", nil)
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		mustPut(t, q, message{from: alice, to: to(fmt.Sprintf("u%d@a.example", i))})
+	}
+	ids := w.files(entryDir)
+	at := func(dir string, n int) string { return filepath.Join(w.dir, dir, ids[n]) }
+	text, err := os.ReadFile(at(entryDir, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		os.Truncate(at(entryDir, 0), 20), // cut
+		os.WriteFile(at(entryDir, 1), []byte(strings.Replace(string(text), "u", "v", 1)), 0o600), // a bit turned over
+		os.Remove(at(bodyDir, 2)),
+		os.Truncate(at(bodyDir, 3), 5),
+		os.WriteFile(at(bodyDir, 5)+"0", []byte("half"), 0o600), // debris
+		os.WriteFile(at(entryDir, 5)+".new", []byte("half"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, _ = w.run()
+	empty(t, q)
+	var got []string
+	for _, l := range h.got() {
+		got = append(got, l.to)
+	}
+	slices.Sort(got)
+	if fmt.Sprint(got) != "[u4@a.example u5@a.example]" {
+		t.Errorf("delivered %v", got)
+	}
+	if n := q.Summary().SetAside; n != 6 {
+		t.Errorf("%d set aside, want 6", n)
+	}
+	aside := w.files(asideDir)
+	if len(aside) != 9 { // two files of each of 0, 1 and 3, one of 2, and two of debris
+		t.Errorf("set aside %v", aside)
+	}
+	if log := w.log.String(); strings.Count(log, "set aside") < 9 || !strings.Contains(log, "checksum") {
+		t.Errorf("the log says little of it:\n%s", log)
+	}
+}
+
+func TestRepetitionsAreRecognised(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	h := w.serve("192.0.2.1:25", nil)
+	q, stop := w.run()
+	tx := strings.Repeat("1", 32)
+	send := func(addresses ...string) { mustPut(t, q, message{from: alice, tx: tx, to: to(addresses...)}) }
+	send("x@a.example")
+	send("x@a.example") // at once, or when it is done
+	empty(t, q)
+	send("x@a.example", "y@a.example") // the second is new
+	empty(t, q)
+	stop()
+	q, _ = w.run()
+	send("y@a.example", "x@a.example") // after a restart
+	empty(t, q)
+	if got := h.got(); len(got) != 2 || got[0].to != "x@a.example" || got[1].to != "y@a.example" {
+		t.Errorf("delivered %d times, want each once: %+v", len(got), got)
+	}
+	mustPut(t, q, message{from: alice, to: to("x@a.example")}) // without an id it is another
+	mustPut(t, q, message{from: alice, tx: strings.Repeat("2", 32), to: to("x@a.example")})
+	empty(t, q)
+	if len(h.got()) != 4 {
+		t.Errorf("delivered %d times, want 4", len(h.got()))
+	}
+
+	q.tidy(time.Now().Add(doneTime + time.Second))
+	if left := w.files(doneDir); len(left) != 0 || len(q.memory) != 0 || len(q.records) != 0 {
+		t.Errorf("after its time it remembers %v, %v", left, q.memory)
+	}
+	send("x@a.example")
+	empty(t, q)
+	if len(h.got()) != 5 {
+		t.Errorf("delivered %d times, want 5", len(h.got()))
+	}
+}
+
+// While a message is written its repetition is neither taken nor said to be taken.
+func TestRepetitionWaitsForTheFirst(t *testing.T) {
+	w := newWorld(t)
+	in, out := make(chan struct{}), make(chan struct{})
+	w.change = func(o *Options) {
+		o.step = func(what string) error {
+			if what == "sync body" {
+				close(in)
+				<-out
+				return errCrash
+			}
+			return nil
+		}
+	}
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := message{from: alice, tx: strings.Repeat("1", 32), to: to("x@a.example")}
+	first := make(chan error, 1)
+	go func() {
+		results, err := put(t, q, m)
+		first <- errors.Join(err, results["x@a.example"])
+	}()
+	<-in
+	if results, err := put(t, q, m); err != nil || !errors.Is(results["x@a.example"], errBusy) {
+		t.Errorf("a repetition got %v, %v", results, err)
+	}
+	close(out)
+	if err := <-first; !errors.Is(err, errCrash) {
+		t.Errorf("the first got %v", err)
+	}
+	if len(q.memory) != 0 || q.Summary().Recipients != 0 {
+		t.Errorf("what was not taken is remembered: %v, %+v", q.memory, q.Summary())
+	}
+}
+
+func TestFullQueueTakesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.change = func(o *Options) { o.Config.MaxRecipients = 3 }
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, q, message{from: alice, to: to("a@a.example", "b@a.example")})
+	results, err := put(t, q, message{from: alice, tx: strings.Repeat("1", 32), to: to("c@a.example", "d@a.example")})
+	if err != nil || !errors.Is(results["c@a.example"], errFull) || !errors.Is(results["d@a.example"], errFull) {
+		t.Errorf("got %v, %v", results, err)
+	}
+	mustPut(t, q, message{from: alice, tx: strings.Repeat("1", 32), to: to("c@a.example")})
+	if s := q.Summary(); s.Recipients != 3 || s.Entries != 2 {
+		t.Errorf("holds %+v", s)
+	}
+}
+
+func TestWhatIsNotTaken(t *testing.T) {
+	w := newWorld(t)
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	circle := strings.Repeat("Received: from a by b; now\r\n", maxHops) + hello
+	for name, tc := range map[string]struct {
+		m    message
+		want error
+	}{
+		"sender":    {message{from: "nobody", to: to("x@a.example")}, errSender},
+		"recipient": {message{from: alice, to: to("x@a..example")}, errSyntax},
+		"circle":    {message{from: alice, to: to("x@a.example"), text: circle}, errLoop},
+	} {
+		results, err := put(t, q, tc.m)
+		if err == nil {
+			err = results["x@a.example"]
+		}
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+	}
+	if left := append(w.files(bodyDir), w.files(entryDir)...); len(left) != 0 {
+		t.Errorf("left on disk: %v", left)
+	}
+}
+
+func TestOrders(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1", "b.example. A 192.0.2.2")
+	a := w.serve("192.0.2.1:25", nil)
+	w.change = func(o *Options) { o.Config.RetryMin, o.Config.RetryMax = time.Hour, time.Hour }
+	q, stop := w.run()
+	give := func(order, id string, want int) {
+		t.Helper()
+		if got, err := q.Give(Order{Order: order, ID: id, By: "ops"}); err != nil || got.Entries != want {
+			t.Errorf("%s %s: %+v, %v; want %d", order, id, got, err, want)
+		}
+	}
+	mustPut(t, q, message{from: alice, to: to("held@a.example"), hold: "GTUBE"})
+	mustPut(t, q, message{from: alice, to: to("x@b.example")})
+	mustPut(t, q, message{from: alice, to: to("y@b.example")})
+	waitFor(t, "attempts", func() bool {
+		l := q.Status()
+		return l[1].Recipients[0].Attempts == 1 && l[2].Recipients[0].Attempts == 1
+	})
+	ids := []string{q.Status()[0].ID, q.Status()[1].ID, q.Status()[2].ID}
+	if s := q.Status()[0]; s.Held != "GTUBE" || s.Recipients[0].Attempts != 0 || s.Recipients[0].Next != nil {
+		t.Errorf("held: %+v", s)
+	}
+	give("flush", "all", 2)
+	waitFor(t, "a second attempt", func() bool {
+		return q.Status()[1].Recipients[0].Attempts == 2 && q.Status()[2].Recipients[0].Attempts == 2
+	})
+	give("hold", ids[1], 1)
+	give("hold", ids[1], 0)
+	stop()
+	q, _ = w.run() // orders outlive a restart
+	if s := q.Status()[1]; s.Held != "ordered by ops" || s.Recipients[0].Next != nil {
+		t.Errorf("held by order: %+v", s)
+	}
+	w.serve("192.0.2.2:25", nil)
+	give("flush", ids[1], 0)
+	give("delete", ids[2], 1)
+	give("release", "all", 2)
+	empty(t, q)
+	if len(a.got()) != 1 || w.dialed("192.0.2.2:25") == 0 || len(w.reports()) != 0 {
+		t.Errorf("%d delivered, %d reports", len(a.got()), len(w.reports()))
+	}
+	for _, o := range []Order{{Order: "flush", ID: ids[0]}, {Order: "burn", ID: "all"}} {
+		if _, err := q.Give(o); err == nil {
+			t.Errorf("%+v is no error", o)
+		}
+	}
+	if left := append(w.files(bodyDir), w.files(entryDir)...); len(left) != 0 {
+		t.Errorf("left on disk: %v", left)
+	}
+}
+
+// An entry that is deleted while somebody works on it goes when that has ended.
+func TestDeleteWhileRunning(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1", "b.example. A 192.0.2.2")
+	in, out := make(chan struct{}), make(chan struct{})
+	w.serve("192.0.2.1:25", func(h *host) {
+		h.rcpt = func(string) error { close(in); <-out; return reply(450, smtp.EnhancedCode{4, 2, 0}, "Later") }
+	})
+	q, _ := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example", "y@b.example")})
+	<-in
+	if got, err := q.Give(Order{Order: "delete", ID: "all"}); err != nil || got.Entries != 1 {
+		t.Errorf("delete: %+v, %v", got, err)
+	}
+	if q.Summary().Entries != 1 {
+		t.Error("it went while somebody works on it")
+	}
+	close(out)
+	empty(t, q)
+}
+
+// A full disk after the host took a message: it is not sent again, and goes when the disk has room.
+func TestDiskThatFailsForAWhile(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	h := w.serve("192.0.2.1:25", nil)
+	var broken atomic.Bool
+	w.change = func(o *Options) {
+		o.step = func(what string) error {
+			if broken.Load() {
+				return errors.New("no space left on device")
+			}
+			return nil
+		}
+	}
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, q, message{from: alice, to: to("x@a.example")})
+	broken.Store(true)
+	ctx, cancel := contextOf(t)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx) }()
+	waitFor(t, "complaints", func() bool { return strings.Count(w.log.String(), "queue entry does not go on") > 3 })
+	broken.Store(false)
+	empty(t, q)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(h.got()) != 1 {
+		t.Errorf("delivered %d times, want once", len(h.got()))
+	}
+}

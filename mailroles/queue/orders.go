@@ -1,0 +1,143 @@
+package queue
+
+import (
+	"cmp"
+	"container/heap"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Order is what an operator wants of an entry, or of all.
+type Order struct {
+	Order string `json:"order"` // flush, hold, release or delete
+	ID    string `json:"id"`    // of an entry, or all
+	By    string `json:"by,omitempty"`
+}
+
+// Ordered is what came of an order.
+type Ordered struct {
+	Entries int `json:"entries"` // that it is about
+}
+
+// heldByOrder is why an entry is held that no filter wanted held.
+const heldByOrder = "ordered"
+
+// Give carries an order out. What it changes is on disk when it returns.
+func (q *Queue) Give(o Order) (Ordered, error) {
+	acts := map[string]func(*entry) (bool, error){"flush": q.flush, "hold": q.hold(o.By), "release": q.release, "delete": q.remover}
+	act, ok := acts[o.Order]
+	if !ok {
+		return Ordered{}, fmt.Errorf("no order is called %q; there are flush, hold, release and delete", o.Order)
+	}
+	q.mu.Lock()
+	var about []*entry
+	for id, e := range q.entries {
+		if o.ID == "all" || o.ID == id {
+			about = append(about, e)
+		}
+	}
+	if o.Order == "flush" && o.ID == "all" {
+		q.schedule.forgetDown()
+	}
+	q.mu.Unlock()
+	if o.ID != "all" && len(about) == 0 {
+		return Ordered{}, fmt.Errorf("the queue has no entry %q; `anycastle show queue` lists all", o.ID)
+	}
+	slices.SortFunc(about, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
+	var done Ordered
+	var errs []error
+	for _, e := range about {
+		changed, err := act(e)
+		if changed && err == nil {
+			done.Entries++
+		}
+		errs = append(errs, err)
+	}
+	q.opt.Log.Info("order to the queue", "order", o.Order, "about", o.ID, "by", o.By, "entries", done.Entries)
+	return done, errors.Join(errs...)
+}
+
+// flush has an entry be tried now. One that is held is not.
+func (q *Queue) flush(e *entry) (bool, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	changed := false
+	for _, l := range e.Legs {
+		if l.index >= 0 {
+			q.schedule.to(l.Destination).down = time.Time{}
+			l.Next, changed = now, true
+			heap.Fix(&q.schedule.table, l.index)
+		}
+	}
+	q.poke()
+	return changed, nil
+}
+
+// hold has nobody try an entry until it is released. An attempt under way goes on.
+func (q *Queue) hold(by string) func(*entry) (bool, error) {
+	return func(e *entry) (bool, error) {
+		q.mu.Lock()
+		if e.Held != "" || e.deleted || q.entries[e.ID] == nil {
+			q.mu.Unlock()
+			return false, nil
+		}
+		e.Held = heldByOrder
+		if by != "" {
+			e.Held += " by " + printable(by)
+		}
+		q.unplan(e)
+		q.mu.Unlock()
+		return true, q.save(e)
+	}
+}
+
+// release undoes hold, also what a filter wanted held. The entry is tried at once.
+func (q *Queue) release(e *entry) (bool, error) {
+	q.mu.Lock()
+	if e.Held == "" || e.deleted || q.entries[e.ID] == nil {
+		q.mu.Unlock()
+		return false, nil
+	}
+	e.Held = ""
+	now := time.Now()
+	for _, l := range e.Legs {
+		if !l.busy {
+			l.Next = now
+		}
+		q.plan(l)
+	}
+	q.mu.Unlock()
+	return true, q.save(e)
+}
+
+// remover deletes an entry: at once, or when the attempt that is under way has ended. Its sender is not told.
+func (q *Queue) remover(e *entry) (bool, error) {
+	e.saving.Lock()
+	defer e.saving.Unlock()
+	q.mu.Lock()
+	gone := q.entries[e.ID] == nil || e.deleted
+	busy := slices.ContainsFunc(e.Legs, func(l *leg) bool { return l.busy })
+	if !gone {
+		e.deleted = true
+		q.unplan(e)
+	}
+	q.mu.Unlock()
+	if gone || busy { // who is busy ends it
+		return !gone, nil
+	}
+	err := q.disk.finish(e.ID, e.Tx != "")
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		e.deleted = false
+		for _, l := range e.Legs {
+			q.plan(l)
+		}
+		return false, err
+	}
+	q.remove(e)
+	return true, nil
+}
