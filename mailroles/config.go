@@ -9,6 +9,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/queue"
 	"anycastle/mailroles/submission"
 )
 
@@ -52,6 +53,8 @@ type StoreConfig struct {
 	Path        string            `yaml:"path"`         // directory of its mail, which must exist
 	LMTPListen  config.ListenAddr `yaml:"lmtp_listen"`  // default ":2424"
 	IMAPListen  config.ListenAddr `yaml:"imap_listen"`  // default ":1993"
+	QueueListen config.ListenAddr `yaml:"queue_listen"` // LMTP of the queue, where the LUN has one; default ":2425"
+	Queue       queue.Config      `yaml:"queue"`        // how the queue sends
 	MaxSize     int64             `yaml:"max_size"`     // largest message in bytes; default 52428800, as for smtp
 	MaxSessions int               `yaml:"max_sessions"` // LMTP sessions, and as many IMAP sessions; default 10000
 }
@@ -82,6 +85,8 @@ func (c *IMAPConfig) SetDefaults() {
 // SetDefaults implements config.Defaulter.
 func (c *StoreConfig) SetDefaults() {
 	*c = StoreConfig{LMTPListen: config.AnyAddr(2424), IMAPListen: config.AnyAddr(1993), MaxSize: defaultMaxSize, MaxSessions: 10000}
+	c.QueueListen = config.AnyAddr(2425)
+	c.Queue.SetDefaults()
 }
 
 // Validate reports what is wrong with the section, the files that it names and the mailboxes file.
@@ -158,6 +163,10 @@ func (c *Config) validateStore(at config.Cursor) {
 	if c.Store.LMTPListen == c.Store.IMAPListen {
 		at.Key("imap_listen").Errorf("is the same as lmtp_listen; give each its own port")
 	}
+	if c.Store.QueueListen == c.Store.LMTPListen || c.Store.QueueListen == c.Store.IMAPListen {
+		at.Key("queue_listen").Errorf("is the same as another address of the store; give each its own port")
+	}
+	c.Store.Queue.Validate(at.Key("queue"))
 	validateLimits(at, c.Store.MaxSize, c.Store.MaxSessions)
 }
 

@@ -84,6 +84,8 @@ func TestConfig(t *testing.T) {
 		{"submission's port twice", "{messages", `{tls_listen: [":587"], messages`, "node.yml:12: mail.submission.listen: :587 is there twice"},
 		{"submission's size", "{messages", "{max_size: 5, messages", "node.yml:12: mail.submission.max_size: 5 must be from 65536"},
 		{"submission's rate", "hour: 50", "hour: 0", "node.yml:12: mail.submission.messages_per_hour: 0 must be from 1"},
+		{"queue on another's port", "store: {", "store: {queue_listen: \":2424\", ", "node.yml:11: mail.store.queue_listen: is the same as another"},
+		{"queue's times", "store: {", "store: {queue: {life: 1s}, ", "node.yml:11: mail.store.queue.life: 1s must be from retry_min"},
 		{"host name", "hostname: mx1.example.org", "hostname: two words", "node.yml:2: mail.hostname:"},
 	} {
 		text := strings.Replace(good, tc.old, tc.new, 1)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"anycastle/mailroles/imapd"
+	"anycastle/mailroles/queue"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/store"
 	"anycastle/mailroles/tally"
@@ -19,6 +20,8 @@ type StoreStatus struct {
 	LUN  string      `json:"lun"`
 	LMTP SessionStat `json:"lmtp"` // done: messages stored, one for each recipient
 	IMAP SessionStat `json:"imap"` // done: sessions opened for users
+
+	Queue *QueueStat `json:"queue,omitempty"` // where the LUN has one
 }
 
 // SessionStat is what one of the store's servers did.
@@ -37,6 +40,10 @@ type Store struct {
 	metrics    *logMetrics
 	mail       atomic.Pointer[store.Store] // nil while the LUN is not open
 	serving    atomic.Bool
+
+	queues bool // the LUN has a queue
+	queue  atomic.Pointer[queue.Queue]
+	queued tally.Tally
 }
 
 var _ Role = (*Store)(nil)
@@ -52,12 +59,15 @@ func NewStore(c Config, opt Options) (*Store, error) {
 	}
 	r := &Store{base: b, cfg: *c.Store, host: c.Hostname}
 	r.Log = r.Log.With("lun", r.cfg.LUN)
+	lun, _ := c.lun(r.cfg.LUN)
+	r.queues = lun.Queue.IsValid()
 	if r.metrics, err = newLogMetrics(b.Registry); err != nil {
 		return nil, fmt.Errorf("register metrics of the log: %w", err)
 	}
 	return r, errors.Join(
 		register(b.Registry, "store_lmtp", "deliveries", &r.lmtp),
 		register(b.Registry, "store_imap", "logins", &r.imap),
+		r.registerQueue(),
 	)
 }
 
@@ -72,7 +82,11 @@ func (r *Store) Run(ctx context.Context) (err error) {
 		r.mail.Store(nil)
 		err = errors.Join(err, mail.Close())
 	}()
-	listeners, err := r.listen(ctx, r.cfg.LMTPListen, r.cfg.IMAPListen)
+	if err := r.openQueue(mail); err != nil {
+		return err
+	}
+	defer r.queue.Store(nil)
+	listeners, err := r.listen(ctx, r.addrs()...)
 	if err != nil {
 		return err
 	}
@@ -101,6 +115,7 @@ func (r *Store) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return mail.Run(ctx) })
 	g.Go(func() error { return lmtp.Run(ctx, listeners[0]) })
 	g.Go(func() error { return imap.Run(ctx, listeners[1]) })
+	r.serveQueue(ctx, g, listeners[2:])
 	return g.Wait()
 }
 
@@ -121,5 +136,5 @@ func (r *Store) Status() any {
 		c := t.Counts()
 		return SessionStat{Sessions: c.Sessions, Done: c.Done, Rejects: c.Rejects}
 	}
-	return StoreStatus{LUN: r.cfg.LUN, LMTP: stat(&r.lmtp), IMAP: stat(&r.imap)}
+	return StoreStatus{LUN: r.cfg.LUN, LMTP: stat(&r.lmtp), IMAP: stat(&r.imap), Queue: r.queueStat(stat(&r.queued))}
 }

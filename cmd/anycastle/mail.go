@@ -48,10 +48,12 @@ is told to stop, sessions get up to 5 seconds to end.`,
 		mailCommand(e, "store", "Keep the mail of one LUN",
 			`Keeps mailboxes as Maildir++ and serves them to the front ends: LMTP and IMAP over mutual TLS. A
 message is acknowledged when it and its operation in the LUN's log are on disk. What the start finds and
-does not know goes to .quarantine in the LUN's directory; `+"`anycastle show lun`"+` tells why.`,
+does not know goes to .quarantine in the LUN's directory; `+"`anycastle show lun`"+` tells why. Where the
+LUN has a queue, mail of its users to other sites is kept there until it is delivered: show queue.`,
 			func(c *mailroles.Config) bool { return c.Store != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewStore(c, o) }),
 		newHashPassword(e),
+		newMailQueue(e),
 	)
 	return cmd
 }
@@ -68,14 +70,14 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			if err != nil {
 				return nil, err
 			}
-			status := map[string]func() any{"/v1/mail": func() any { return []any{role.Status()} }}
-			if s, ok := role.(*mailroles.Store); ok {
-				status["/v1/lun"] = s.LUN
-			}
 			r := &running{
-				status:  status,
+				status:  map[string]func() any{"/v1/mail": func() any { return []any{role.Status()} }},
 				healthy: role.Healthy,
 				tasks:   []daemon.Task{role.Run},
+			}
+			if s, ok := role.(*mailroles.Store); ok {
+				r.status["/v1/lun"], r.status["/v1/queue"] = s.LUN, s.Queue
+				r.handlers = s.QueueOrders()
 			}
 			if role, ok := role.(reloader); ok {
 				r.reload = func(ctx context.Context, node *nodeFile) error {

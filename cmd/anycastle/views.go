@@ -26,6 +26,7 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addRouteViews(cmd, e, f)
 	addGSSViews(cmd, e, f)
 	addLUNView(cmd, e, f)
+	addQueueView(cmd, e, f)
 	addView(cmd, e, f, view[any]{
 		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: []string{"smtp", "submission", "imap", "store"},
 		head: []string{"WHAT", "VALUE"},

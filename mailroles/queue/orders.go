@@ -1,12 +1,13 @@
 package queue
 
 import (
-	"cmp"
 	"container/heap"
-	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Order is what an operator wants of an entry, or of all.
@@ -20,6 +21,9 @@ type Order struct {
 type Ordered struct {
 	Entries int `json:"entries"` // that it is about
 }
+
+// ordersAtATime is how many entries are changed at a time, so that one wait for the disk serves many.
+const ordersAtATime = 32
 
 // heldByOrder is why an entry is held that no filter wanted held.
 const heldByOrder = "ordered"
@@ -45,18 +49,21 @@ func (q *Queue) Give(o Order) (Ordered, error) {
 	if o.ID != "all" && len(about) == 0 {
 		return Ordered{}, fmt.Errorf("the queue has no entry %q; `anycastle show queue` lists all", o.ID)
 	}
-	slices.SortFunc(about, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
-	var done Ordered
-	var errs []error
+	var changed atomic.Int64
+	var g errgroup.Group // goes on after an error
+	g.SetLimit(ordersAtATime)
 	for _, e := range about {
-		changed, err := act(e)
-		if changed && err == nil {
-			done.Entries++
-		}
-		errs = append(errs, err)
+		g.Go(func() error {
+			did, err := act(e)
+			if did && err == nil {
+				changed.Add(1)
+			}
+			return err
+		})
 	}
-	q.opt.Log.Info("order to the queue", "order", o.Order, "about", o.ID, "by", o.By, "entries", done.Entries)
-	return done, errors.Join(errs...)
+	err := g.Wait()
+	q.opt.Log.Info("order to the queue", "order", o.Order, "about", o.ID, "by", o.By, "entries", changed.Load(), "err", err)
+	return Ordered{Entries: int(changed.Load())}, err
 }
 
 // flush has an entry be tried now. One that is held is not.

@@ -1,0 +1,160 @@
+package mailroles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"anycastle/internal/config"
+	"anycastle/internal/daemon"
+	"anycastle/mailroles/directory"
+	"anycastle/mailroles/queue"
+	"anycastle/mailroles/smtpd"
+	"anycastle/mailroles/store"
+)
+
+// queueDir is the folder of a LUN that its queue is in. A mailbox never has a name like that.
+const queueDir = ".queue"
+
+// QueueStat is what a store's queue is and did.
+type QueueStat struct {
+	queue.Summary
+	Server SessionStat `json:"server"` // done: recipients taken
+}
+
+// home is the mailboxes of a store's LUN, for reports to senders.
+type home struct {
+	lun  string
+	dir  *directory.Directory
+	mail *store.Store
+}
+
+// Deliver implements queue.Home.
+func (h home) Deliver(ctx context.Context, address, tx string, size int64, body func() (io.ReadCloser, error)) error {
+	boxes, err := h.dir.Resolve(ctx, address)
+	if errors.Is(err, directory.ErrUnknown) {
+		return queue.ErrElsewhere
+	}
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", address, err)
+	}
+	for _, m := range boxes {
+		if m.LUN != h.lun {
+			return queue.ErrElsewhere
+		}
+	}
+	for _, m := range boxes {
+		if err := h.deliver(m.Address, tx, size, body); err != nil {
+			return fmt.Errorf("deliver to %s: %w", m.Address, err)
+		}
+	}
+	return nil
+}
+
+func (h home) deliver(address, tx string, size int64, body func() (io.ReadCloser, error)) error {
+	box, err := h.mail.Mailbox(address)
+	if err != nil {
+		return err
+	}
+	r, err := body()
+	if err != nil {
+		return err
+	}
+	const path = "Return-Path: <>\r\n"
+	_, err = box.Deliver(store.Incoming{Body: io.MultiReader(strings.NewReader(path), r), Size: int64(len(path)) + size, Tx: tx})
+	return errors.Join(err, r.Close())
+}
+
+// registerQueue offers the metrics of the queue, if the LUN has one.
+func (r *Store) registerQueue() error {
+	if !r.queues {
+		return nil
+	}
+	if r.Registry != nil {
+		if err := r.Registry.Register(queue.NewCollector(r.queue.Load)); err != nil {
+			return fmt.Errorf("register metrics of the queue: %w", err)
+		}
+	}
+	return register(r.Registry, "store_queue", "recipients", &r.queued)
+}
+
+// addrs gives where the store listens, the queue's address last.
+func (r *Store) addrs() []config.ListenAddr {
+	list := []config.ListenAddr{r.cfg.LMTPListen, r.cfg.IMAPListen}
+	if r.queues {
+		list = append(list, r.cfg.QueueListen)
+	}
+	return list
+}
+
+// openQueue opens the queue of a LUN that has one.
+func (r *Store) openQueue(mail *store.Store) error {
+	if !r.queues {
+		return nil
+	}
+	q, err := queue.Open(queue.Options{
+		Dir: filepath.Join(r.cfg.Path, queueDir), Hostname: r.host, Config: r.cfg.Queue, Log: r.Log,
+		Home: home{lun: r.cfg.LUN, dir: r.dir, mail: mail},
+	})
+	if err != nil {
+		return fmt.Errorf("open queue: %w", err)
+	}
+	r.queue.Store(q)
+	return nil
+}
+
+// serveQueue has the queue take messages and send them, if the LUN has one.
+func (r *Store) serveQueue(ctx context.Context, g *errgroup.Group, listeners []net.Listener) {
+	q := r.queue.Load()
+	if q == nil {
+		return
+	}
+	server := smtpd.NewServer(smtpd.Options{
+		Hostname:    r.host,
+		LinkTLS:     r.tls.Server(),
+		MaxSize:     r.cfg.MaxSize,
+		MaxSessions: r.cfg.MaxSessions,
+		Handler:     queue.Handler{Queue: q},
+		Log:         r.Log,
+		Tally:       &r.queued,
+	})
+	g.Go(func() error { return server.Run(ctx, listeners...) })
+	g.Go(func() error { return q.Run(ctx) })
+}
+
+// Queue tells what the queue holds: a list of queue.Status, an empty one where there is no queue.
+func (r *Store) Queue() any {
+	if q := r.queue.Load(); q != nil {
+		return q.Status()
+	}
+	return []queue.Status{}
+}
+
+// QueueOrders takes orders to the queue, by pattern.
+func (r *Store) QueueOrders() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"POST /v1/queue-order": daemon.Answer(r.Log, func(o queue.Order) (queue.Ordered, error) {
+			q := r.queue.Load()
+			if q == nil {
+				return queue.Ordered{}, fmt.Errorf("LUN %s has no queue; give it an address under mail.luns", r.cfg.LUN)
+			}
+			return q.Give(o)
+		}),
+	}
+}
+
+// queueStat is nil where there is no queue.
+func (r *Store) queueStat(server SessionStat) *QueueStat {
+	q := r.queue.Load()
+	if q == nil {
+		return nil
+	}
+	return &QueueStat{Summary: q.Summary(), Server: server}
+}
