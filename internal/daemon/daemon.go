@@ -71,7 +71,10 @@ func Run(ctx context.Context, p Process, tasks ...Task) error {
 	r := newReloader(&p)
 	g.Go(func() error { return serve(ctx, ln, p.handler(r)) })
 	if p.Reload != nil {
-		g.Go(func() error { r.onSignal(ctx); return nil })
+		hup := make(chan os.Signal, 1)
+		signal.Notify(hup, syscall.SIGHUP) // before anybody is told of the start: its default is to end the process
+		defer signal.Stop(hup)
+		g.Go(func() error { r.onSignal(ctx, hup); return nil })
 	}
 	for _, t := range tasks {
 		g.Go(func() error { return t(ctx) })

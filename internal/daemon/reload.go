@@ -4,9 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,11 +57,8 @@ func (r *reloader) reload(ctx context.Context, cause string) error {
 	return err
 }
 
-// onSignal reloads on SIGHUP until ctx is done.
-func (r *reloader) onSignal(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// onSignal reloads whenever SIGHUP comes, until ctx is done.
+func (r *reloader) onSignal(ctx context.Context, hup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -119,5 +120,28 @@ func TestHandlersAndStreams(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Errorf("clean end: %v", err)
+	}
+}
+
+// hangup is a log that sends SIGHUP as soon as the start is told of.
+type hangup struct{ slog.Handler }
+
+func (h hangup) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "started" {
+		return nil
+	}
+	return syscall.Kill(syscall.Getpid(), syscall.SIGHUP)
+}
+
+func (h hangup) Enabled(context.Context, slog.Level) bool { return true }
+
+func TestSIGHUPRightAfterTheStart(t *testing.T) {
+	for range 50 { // the signal's default is to end this process
+		ctx, cancel := context.WithCancel(t.Context())
+		p := Process{Role: "lb", RunDir: t.TempDir(), Log: slog.New(hangup{slog.DiscardHandler})}
+		p.Reload = func(context.Context) error { cancel(); return nil }
+		if err := Run(ctx, p); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
