@@ -63,9 +63,11 @@ type Judge interface {
 
 // Client is who speaks to a server.
 type Client struct {
-	Addr netip.Addr
-	Helo string // what the client calls itself; not to be trusted
-	TLS  bool
+	Addr       netip.Addr
+	Helo       string // what the client calls itself; not to be trusted
+	TLS        bool
+	TLSVersion string // "TLSv1.3"; empty without TLS
+	Cipher     string // "TLS_AES_128_GCM_SHA256"; empty without TLS
 }
 
 // Recipient is one recipient, as the client wrote it.

@@ -2,7 +2,9 @@ package smtpd
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -54,8 +56,12 @@ type session struct {
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	ses := &session{server: s, conn: c, guard: guardOf(c.Conn())}
-	_, secure := c.TLSConnectionState()
-	ses.client = Client{Addr: remoteAddr(ses.guard), Helo: c.Hostname(), TLS: secure}
+	ses.client = Client{Addr: remoteAddr(ses.guard), Helo: c.Hostname()}
+	if state, ok := c.TLSConnectionState(); ok {
+		ses.client.TLS = true
+		ses.client.TLSVersion = strings.Replace(tls.VersionName(state.Version), " ", "v", 1)
+		ses.client.Cipher = tls.CipherSuiteName(state.CipherSuite)
+	}
 	if s.opt.Filters != nil {
 		var err error
 		if ses.filters, err = s.opt.Filters.Open(s.deliver, ses.client); err != nil {
@@ -209,11 +215,40 @@ func (s *session) deliver() (map[string]error, error) {
 		}
 	}
 	if s.filters != nil {
+		before := slices.Clone(s.env.To)
 		if err := s.filters.Message(ctx, s.env); err != nil {
+			return nil, err
+		}
+		if err := s.takeAdded(ctx, before); err != nil {
 			return nil, err
 		}
 	}
 	return s.tx.Deliver(ctx), nil
+}
+
+// takeAdded tells the transaction of the recipients that filters have added. One that is refused for good is left out:
+// the message is not the client's fault, and those that it named want it.
+func (s *session) takeAdded(ctx context.Context, before []Recipient) error {
+	var to []Recipient
+	var refused *smtp.SMTPError
+	for _, r := range s.env.To {
+		if !slices.ContainsFunc(before, func(b Recipient) bool { return b.Address == r.Address }) {
+			err := s.tx.Rcpt(ctx, r)
+			if errors.As(err, &refused) && !refused.Temporary() {
+				s.server.opt.Log.Warn("recipient of a filter is refused", "recipient", r.Address, "err", err)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		to = append(to, r)
+	}
+	if len(to) == 0 && refused != nil {
+		return refused
+	}
+	s.env.To = to
+	return nil
 }
 
 // bodyError sorts out why a body could not be read. Unless the library has read to the body's end, nothing that
