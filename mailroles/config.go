@@ -9,6 +9,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/milter"
 	"anycastle/mailroles/queue"
 	"anycastle/mailroles/submission"
 )
@@ -38,6 +39,7 @@ type SMTPConfig struct {
 	Listen      []config.ListenAddr `yaml:"listen"`       // default [":25"]
 	MaxSize     int64               `yaml:"max_size"`     // largest message in bytes; default 52428800
 	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more get 421; default 1000
+	Milters     []milter.Config     `yaml:"milters"`      // filters that each message passes, in order; default none
 }
 
 // IMAPConfig is the IMAP front end. Its end takes 5 s while clients are logged in, also when they are idle.
@@ -105,6 +107,7 @@ func (c *Config) Validate(at config.Cursor) {
 	if c.SMTP != nil {
 		validateListen(at.Key("smtp").Key("listen"), c.SMTP.Listen)
 		validateLimits(at.Key("smtp"), c.SMTP.MaxSize, c.SMTP.MaxSessions)
+		milter.Validate(c.SMTP.Milters, at.Key("smtp").Key("milters"))
 	}
 	if c.Submission != nil {
 		c.validateSubmission(at)

@@ -25,7 +25,7 @@ const nodeFile = `mail:
   luns:
     - {name: lun-east, lmtp: 198.51.100.19:2424, imap: 198.51.100.19:1993, queue: 198.51.100.19:2425}
     - {name: lun-west, lmtp: 198.51.100.29:2424, imap: 198.51.100.29:1993, queue: 198.51.100.29:2425}
-  smtp: {listen: [":25", "192.0.2.1:2525"]}
+  smtp: {listen: [":25", "192.0.2.1:2525"], milters: [{name: rspamd, addr: "127.0.0.1:11332", on_failure: accept}]}
   imap:
     tls_listen: [":993"]
   store: {lun: lun-east, path: DIR}
@@ -79,6 +79,7 @@ func TestConfig(t *testing.T) {
 		{"port", `":25"`, `":smtp"`, `node.yml:8: mail.smtp.listen[0]: ":smtp" is not where to listen, such as ":25"`},
 		{"same port twice", `":993"`, `":143"`, "node.yml:9: mail.imap.listen: :143 is there twice"},
 		{"size", `smtp: {`, `smtp: {max_size: 5, `, "node.yml:8: mail.smtp.max_size: 5 must be from 65536"},
+		{"milter", "127.0.0.1:11332", "11332", `node.yml:8: mail.smtp.milters[0].addr: "11332" is not where a milter listens`},
 		{"unknown key", "tls_listen", "tls_listn", `did you mean "tls_listen"?`},
 		{"LUN without a queue", ", queue: 198.51.100.29:2425", "", "node.yml:7: mail.luns[1].queue: missing; write where"},
 		{"submission's port twice", "{messages", `{tls_listen: [":587"], messages`, "node.yml:12: mail.submission.listen: :587 is there twice"},

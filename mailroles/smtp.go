@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"anycastle/mailroles/milter"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/tally"
 )
@@ -15,16 +16,18 @@ type SMTPStatus struct {
 	Deliveries uint64            `json:"deliveries"` // messages that were answered with 250
 	Rejects    map[string]uint64 `json:"rejects"`    // refusals by reason
 	LUNs       []LUNStatus       `json:"luns"`
+	Milters    []milter.Status   `json:"milters"` // in order
 }
 
 // SMTP is the MX front end.
 type SMTP struct {
 	base
-	cfg    SMTPConfig
-	stores map[string]netip.AddrPort // where the store of each LUN listens
-	host   string
-	tally  tally.Tally
-	reach  *reach
+	cfg     SMTPConfig
+	stores  map[string]netip.AddrPort // where the store of each LUN listens
+	host    string
+	tally   tally.Tally
+	reach   *reach
+	milters *milter.Chain
 }
 
 var _ Role = (*SMTP)(nil)
@@ -44,7 +47,8 @@ func NewSMTP(c Config, opt Options) (*SMTP, error) {
 		r.stores[l.Name] = l.LMTP
 	}
 	r.reach = newReach(b.Log, r.stores)
-	return r, register(b.Registry, "smtp", "deliveries", &r.tally)
+	r.milters = milter.New(r.cfg.Milters, milter.Options{Hostname: r.host, Daemon: "smtp", MaxSize: r.cfg.MaxSize, Log: b.Log})
+	return r, errors.Join(register(b.Registry, "smtp", "deliveries", &r.tally), r.milters.Register(b.Registry, "smtp"))
 }
 
 // Run implements Role.
@@ -59,6 +63,7 @@ func (r *SMTP) Run(ctx context.Context) error {
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
 		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, LinkTLS: r.tls.ClientOfAny(), Log: r.Log},
+		Filters:     r.milters,
 		Log:         r.Log,
 		Tally:       &r.tally,
 	})
@@ -71,5 +76,5 @@ func (r *SMTP) Healthy() error { return r.reach.healthy() }
 // Status implements Role.
 func (r *SMTP) Status() any {
 	c := r.tally.Counts()
-	return SMTPStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status()}
+	return SMTPStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status(), Milters: r.milters.Status()}
 }
