@@ -41,24 +41,30 @@ func (p Problem) Error() string {
 
 // Load reads and parses the node file at path. A syntax error is returned at once as a Problem; everything else is
 // collected and comes from Err.
-func Load(path string) (*Doc, error) {
+func Load(path string) (*Doc, error) { return LoadUpTo(path, MaxSize) }
+
+// LoadUpTo is Load for a file of another kind, which may have most bytes.
+func LoadUpTo(path string, most int64) (*Doc, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}
-	return Parse(path, text)
+	return ParseUpTo(path, text, most)
 }
 
 // Parse is Load for text that is already in memory; name stands for the file in complaints.
-func Parse(name string, text []byte) (*Doc, error) {
+func Parse(name string, text []byte) (*Doc, error) { return ParseUpTo(name, text, MaxSize) }
+
+// ParseUpTo is LoadUpTo for text that is already in memory.
+func ParseUpTo(name string, text []byte, most int64) (*Doc, error) {
 	d := &Doc{name: name}
-	if len(text) > MaxSize {
-		return nil, Problem{File: name, Line: 1, Text: fmt.Sprintf("larger than %d bytes, which no file of this kind should be", MaxSize)}
+	if int64(len(text)) > most {
+		return nil, Problem{File: name, Line: 1, Text: fmt.Sprintf("larger than %d bytes, which no file of this kind should be", most)}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node
