@@ -50,6 +50,19 @@ type Shared struct {
 	Note string `yaml:"note"`
 }
 
+// place is written as text, or as a mapping when there is more to say.
+type place struct {
+	City string
+	Far  *check `yaml:"far"`
+}
+
+func (p *place) UnmarshalText(text []byte) error {
+	*p = place{City: string(text)}
+	return nil
+}
+
+func (*place) Kind() string { return "a city, or a mapping with far" }
+
 // color is a text type of its own.
 type color string
 
@@ -166,6 +179,35 @@ func TestComplaints(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestTextOrMapping(t *testing.T) {
+	for text, want := range map[string]struct {
+		place place
+		err   string
+	}{
+		"at: Oslo\n":                {place{City: "Oslo"}, ""},
+		"at: {far: {path: /x}}\n":   {place{City: "home", Far: &check{"/x"}}, ""},
+		"at: {far: {}}\n":           {place{City: "home", Far: &check{"/"}}, ""},
+		"other: 1\n":                {place{City: "home"}, ""},
+		"at: [Oslo]\n":              {place{City: "home"}, "node.yml:1: at: want a city, or a mapping with far"},
+		"at: {fra: {path: /x}}\n":   {place{City: "home"}, `node.yml:1: at.fra: unknown key; did you mean "far"?`},
+		"at: {far: {path: [/x]}}\n": {place{City: "home", Far: &check{"/"}}, "node.yml:1: at.far.path: want text"},
+	} {
+		d, err := Parse("node.yml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := place{City: "home"}
+		d.Decode("at", &got)
+		said := ""
+		if err := d.Err(); err != nil {
+			said = err.Error()
+		}
+		if diff := cmp.Diff(want.place, got); diff != "" || said != want.err {
+			t.Errorf("%s says %q, want %q; (-want +got):\n%s", text, said, want.err, diff)
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func (d *Doc) decode(at Cursor, v reflect.Value) {
 	switch {
 	case v.Type() == durationType:
 		d.decodeDuration(at, v)
-	case v.CanAddr() && v.Addr().Type().Implements(unmarshalText):
+	case v.CanAddr() && v.Addr().Type().Implements(unmarshalText) && !d.asMapping(at, v):
 		d.decodeText(at, v)
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -66,6 +66,11 @@ func (d *Doc) decode(at Cursor, v reflect.Value) {
 	default:
 		d.decodeScalar(at, v)
 	}
+}
+
+// asMapping says whether a value that may be written as text is written as a mapping: a struct with keys may be either.
+func (d *Doc) asMapping(at Cursor, v reflect.Value) bool {
+	return at.node.Kind == yaml.MappingNode && v.Kind() == reflect.Struct && len(fieldNames(v.Type())) > 0
 }
 
 func (d *Doc) decodeStruct(at Cursor, v reflect.Value) {
