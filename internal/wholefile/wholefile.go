@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 const mode = 0o600 // of what is written: it may be secret
@@ -20,11 +21,38 @@ func Put(path string, text []byte) error {
 
 // PutDurably replaces the file, or makes it. When it returns nil the disk has the new text.
 func PutDurably(path string, text []byte) error {
+	return putDurably(path, text, func(*os.File) error { return nil })
+}
+
+// PutDurablyLike is PutDurably for a file that is there: the new one has its owner, group and mode, so that who could read it
+// still can. Where path is a symbolic link, what it leads to is replaced.
+func PutDurablyLike(path string, text []byte) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return putDurably(path, text, func(f *os.File) error {
+		if is, ok := info.Sys().(*syscall.Stat_t); ok {
+			if err := f.Chown(int(is.Uid), int(is.Gid)); err != nil {
+				return err
+			}
+		}
+		return f.Chmod(info.Mode().Perm())
+	})
+}
+
+func putDurably(path string, text []byte, prepare func(*os.File) error) error {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	if err = prepare(f); err == nil {
+		_, err = f.Write(text)
+	}
 	if err == nil {
 		err = f.Sync() // before the rename: else a crash may leave the new name with no text behind it
 	}

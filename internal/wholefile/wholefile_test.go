@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -39,5 +40,45 @@ func TestPut(t *testing.T) {
 				t.Error("a file is made below a file")
 			}
 		})
+	}
+}
+
+func TestPutDurablyLike(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := PutDurablyLike(path, []byte("x")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file to be like: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("first"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 0, 12345); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("file", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := PutDurablyLike(link, []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, was := after.Sys().(*syscall.Stat_t), before.Sys().(*syscall.Stat_t)
+	if after.Mode() != before.Mode() || is.Uid != was.Uid || is.Gid != was.Gid || is.Ino == was.Ino {
+		t.Errorf("%v of %d:%d became %v of %d:%d", before.Mode(), was.Uid, was.Gid, after.Mode(), is.Uid, is.Gid)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "file" {
+		t.Errorf("the link is gone: %q, %v", to, err)
+	}
+	if got, err := os.ReadFile(link); err != nil || string(got) != "second" {
+		t.Errorf("the file has %q, %v", got, err)
 	}
 }
