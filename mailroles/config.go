@@ -17,7 +17,7 @@ import (
 // Config is the `mail:` section of a node file. A node has only the subsections of the roles that it runs.
 type Config struct {
 	Hostname   string             `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
-	Directory  string             `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
+	Directory  directory.Config   `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
 	TLS        mtls.Files         `yaml:"tls"`       // for clients, and for the links between front ends and stores
 	LUNs       []LUN              `yaml:"luns"`      // all LUNs; the same on every node
 	SMTP       *SMTPConfig        `yaml:"smtp"`
@@ -68,7 +68,7 @@ const (
 
 // SetDefaults implements config.Defaulter.
 func (c *Config) SetDefaults() {
-	c.Directory = "/etc/anycastle/mailboxes.yml"
+	c.Directory.File = "/etc/anycastle/mailboxes.yml"
 	if name, err := os.Hostname(); err == nil {
 		c.Hostname = name
 	}
@@ -98,9 +98,7 @@ func (c *Config) Validate(at config.Cursor) {
 	}
 	c.TLS.Validate(at.Key("tls"))
 	c.validateLUNs(at.Key("luns"))
-	if _, err := directory.Load(c.Directory, c.lunNames()); err != nil {
-		at.Key("directory").Errorf("mailboxes file: %v", err)
-	}
+	c.Directory.Validate(at.Key("directory"), c.lunNames())
 	if c.SMTP == nil && c.Submission == nil && c.IMAP == nil && c.Store == nil {
 		at.Errorf("no role; add smtp, submission, imap or store, or remove the section")
 	}

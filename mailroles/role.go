@@ -22,6 +22,8 @@ type Role interface {
 	Healthy() error
 	// Status gives SMTPStatus, SubmissionStatus, IMAPStatus or StoreStatus.
 	Status() any
+	// Directory is what the role asks for mailboxes. The caller runs it beside the role.
+	Directory() *directory.Directory
 }
 
 // Options are what a role is given by the process that it runs in.
@@ -59,12 +61,15 @@ func newBase(c Config, opt Options) (base, error) {
 	if err != nil {
 		return base{}, err
 	}
-	dir, err := directory.Load(c.Directory, c.lunNames())
+	dir, err := directory.Open(c.Directory, c.lunNames(), opt.Log)
 	if err != nil {
-		return base{}, fmt.Errorf("read mailboxes file: %w", err)
+		return base{}, err
 	}
 	return base{Options: opt, tls: material, dir: dir}, nil
 }
+
+// Directory implements Role.
+func (b *base) Directory() *directory.Directory { return b.dir }
 
 // listen opens all sockets, or none.
 func (b *base) listen(ctx context.Context, addrs ...config.ListenAddr) ([]net.Listener, error) {

@@ -24,6 +24,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/mtlstest"
 	"anycastle/mailroles"
+	"anycastle/mailroles/directory"
 )
 
 const (
@@ -84,7 +85,7 @@ func newSite(t *testing.T) *site {
 	}
 	s.base = mailroles.Config{
 		Hostname:  "mx.example.org",
-		Directory: boxes,
+		Directory: directory.Config{File: boxes},
 		TLS:       mtlstest.NewCA(t).Node(t, "node"),
 	}
 	for _, lun := range []string{"lun-east", "lun-west"} {

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
-
-	"anycastle/internal/config"
 )
 
-// MaxPerLUN is the most mailboxes that one LUN holds.
-const MaxPerLUN = 1000
+const (
+	// MaxPerLUN is the most mailboxes that one LUN holds.
+	MaxPerLUN = 1000
+	// MaxReach is the most entries that an alias or a group may lead through, each counted as often as it is met.
+	MaxReach = 10_000
+)
 
 // Errors that callers tell apart. Any other error means that the directory cannot tell now: the answer is a temporary one.
 var (
@@ -21,133 +23,286 @@ var (
 	ErrLogin = errors.New("directory: wrong address or password")
 	// ErrUnknown says that there is no such address.
 	ErrUnknown = errors.New("directory: no such address")
+	// ErrSender says that there is such a group, but that it takes no mail from this sender. It is an ErrUnknown too.
+	ErrSender = fmt.Errorf("%w for this sender", ErrUnknown)
+	// ErrNoKeys says that the directory holds no keys for SCRAM at all.
+	ErrNoKeys = errors.New("directory: no keys for SCRAM")
 )
 
-// An address is also a folder name, so it holds no slash and starts with no dot.
-var addressForm = regexp.MustCompile("^[a-z0-9!#$%&'*+=?^_`{|}~-][a-z0-9.!#$%&'*+=?^_`{|}~-]*@[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
-
-// Mailbox is one entry of the mailboxes file.
+// Mailbox is what others need to know of a mailbox.
 type Mailbox struct {
-	Address  string `yaml:"address"`  // compared without regard to case
-	Password string `yaml:"password"` // argon2id hash in PHC form, or bcrypt
-	LUN      string `yaml:"lun"`      // where the mail is
+	Address  string // in its normal form, which is also the name of its directory
+	LUN      string // where the mail is
+	Quota    Quota
+	Disabled bool // nobody may log in or send as it; mail still arrives
 }
 
-// Directory is a read mailboxes file. It is safe for concurrent use.
+// Quota bounds what a mailbox holds. Zero is no bound.
+type Quota struct{ Bytes, Messages int64 }
+
+// Senders says who may write to a group.
+type Senders string
+
+// Who may write to a group. A sender is only known when it has logged in.
+const (
+	Anyone  Senders = "anyone"
+	Members Senders = "members" // its own mailboxes
+	Domain  Senders = "domain"  // mailboxes of its own domain
+)
+
+// entry is what a source has under one address: a mailbox, an alias or a group.
+type entry struct {
+	kind   kind
+	box    Mailbox  // of a mailbox
+	hash   string   // its password's
+	keys   *Keys    // nil: none
+	sendAs []string // further addresses that it may send as
+	to     []string // of an alias or a group: where it leads, in normal form
+	from   Senders  // of a group
+}
+
+type kind string
+
+const (
+	aMailbox kind = "mailbox"
+	anAlias  kind = "alias"
+	aGroup   kind = "group"
+)
+
+// source is what a Directory asks. It does not change while it is asked: a file that is read again is a new one.
+type source interface {
+	// find gives what is under exactly this address, in normal form, or ErrUnknown. sure asks for what is so now, and not
+	// for what was so some time ago.
+	find(ctx context.Context, address string, sure bool) (*entry, error)
+	// local says whether the domain, in normal form, is one of ours.
+	local(domain string) bool
+	// login checks a password that is not empty. It gives ErrLogin for an unknown mailbox as for a wrong password.
+	login(ctx context.Context, address, password string) (Mailbox, error)
+	// fake gives what is the same on every node for an unknown user, as a seed of keys, and the rounds that they are to have.
+	// iterations is 0 when there are no keys at all.
+	fake() (seed []byte, iterations int)
+}
+
+// Directory knows mailboxes, aliases and groups from a file. It is safe for concurrent use.
 type Directory struct {
-	boxes map[string]Mailbox
-	decoy string        // checked for unknown users, so that they cost as much as known ones
-	slots chan struct{} // bounds hashes in work at a time: each takes megabytes
+	file *watched
+
+	slots chan struct{} // bounds password hashes in work at a time: each takes megabytes
 }
 
-// Load reads the mailboxes file at path. Every mailbox must be on one of the luns.
-func Load(path string, luns []string) (*Directory, error) {
-	doc, err := config.Load(path)
+// Open makes the directory of a checked config. Every mailbox must be on one of the luns. log is told when the answers change or fail; nil: nobody is.
+func Open(c Config, luns []string, log *slog.Logger) (*Directory, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	w, err := watch(c.File, luns, log)
 	if err != nil {
 		return nil, err
 	}
-	return fromDoc(doc, luns)
+	return newOfFile(w), nil
 }
 
-// Parse is Load for text that is already in memory; name stands for the file in complaints.
+// Load is Open for a file.
+func Load(path string, luns []string) (*Directory, error) { return Open(Config{File: path}, luns, nil) }
+
+// Parse is Load for text that is already in memory, and is not read again; name stands for the file in complaints.
 func Parse(name string, text []byte, luns []string) (*Directory, error) {
-	doc, err := config.Parse(name, text)
+	t, err := parseTable(name, text, luns)
 	if err != nil {
 		return nil, err
 	}
-	return fromDoc(doc, luns)
+	return newOfFile(fixed(name, t)), nil
 }
 
-func fromDoc(doc *config.Doc, luns []string) (*Directory, error) {
-	doc.KnownSections("mailboxes")
-	var list []Mailbox
-	at := doc.Decode("mailboxes", &list)
-	d := &Directory{boxes: map[string]Mailbox{}, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
-	perLUN := map[string]int{}
-	for i, m := range list {
-		d.add(at.Index(i), m, luns, perLUN)
-	}
-	if err := doc.Err(); err != nil {
-		return nil, err
-	}
-	like := decoyDefault
-	if len(list) > 0 {
-		like = list[0].Password
-	}
-	var err error
-	if d.decoy, err = decoy(like); err != nil {
-		return nil, err
-	}
-	return d, nil
+func newOfFile(w *watched) *Directory {
+	return &Directory{file: w, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
-// decoyDefault sets the work of a login when there is no mailbox at all.
-const decoyDefault = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+// source gives what is to be asked: once for each question, so that its parts fit together.
+func (d *Directory) source() source { return d.file.now() }
 
-func (d *Directory) add(at config.Cursor, m Mailbox, luns []string, perLUN map[string]int) {
-	m.Address = strings.ToLower(m.Address)
-	if len(m.Address) > 254 || !addressForm.MatchString(m.Address) {
-		at.Key("address").Errorf("%q is no mailbox address; write one such as alice@example.org", m.Address)
-		return
+// lookup finds what mail for an address reaches: what is under the address, or what it is a subaddress of.
+func lookup(ctx context.Context, s source, address string, sure bool) (*entry, string, error) {
+	normal, ok := Normalize(address)
+	if !ok || !s.local(domainOf(normal)) {
+		return nil, "", ErrUnknown
 	}
-	if _, ok := d.boxes[m.Address]; ok {
-		at.Key("address").Errorf("%s is there twice; keep one", m.Address)
-		return
+	e, err := s.find(ctx, normal, sure)
+	if base, tagged := untagged(normal); tagged && errors.Is(err, ErrUnknown) {
+		normal = base
+		e, err = s.find(ctx, base, sure)
 	}
-	if checkHash(m.Password) != nil {
-		// the value is not repeated: it may be a password that was meant to be hashed
-		at.Key("password").Errorf("no argon2id hash in PHC form and no bcrypt hash within bounds; make one with a password hashing tool")
-	}
-	if !slices.Contains(luns, m.LUN) {
-		at.Key("lun").Errorf("no LUN is called %q; known are %s", m.LUN, strings.Join(luns, ", "))
-	}
-	if perLUN[m.LUN]++; perLUN[m.LUN] == MaxPerLUN+1 {
-		at.Errorf("LUN %s has more than %d mailboxes; move this and later ones to another LUN", m.LUN, MaxPerLUN)
-	}
-	d.boxes[m.Address] = m
+	return e, normal, err
 }
 
 // Mailbox finds a mailbox by its own address, without regard to case. The error is ErrUnknown when there is none.
-func (d *Directory) Mailbox(_ context.Context, address string) (Mailbox, error) {
-	m, ok := d.boxes[strings.ToLower(address)]
-	if !ok {
-		return Mailbox{}, ErrUnknown
-	}
-	return m, nil
+func (d *Directory) Mailbox(ctx context.Context, address string) (Mailbox, error) {
+	return mailbox(ctx, d.source(), address)
 }
 
-// Resolve gives the mailboxes that mail for an address goes to, each once. The error is ErrUnknown when there are none.
-func (d *Directory) Resolve(ctx context.Context, address string) ([]Mailbox, error) {
-	m, err := d.Mailbox(ctx, address)
+func mailbox(ctx context.Context, s source, address string) (Mailbox, error) {
+	normal, ok := Normalize(address)
+	if !ok || !s.local(domainOf(normal)) {
+		return Mailbox{}, ErrUnknown
+	}
+	e, err := s.find(ctx, normal, false)
 	if err != nil {
+		return Mailbox{}, err
+	}
+	if e.kind != aMailbox {
+		return Mailbox{}, ErrUnknown
+	}
+	return e.box, nil
+}
+
+// Local says whether a domain is one of ours: whether there is or may be an address in it.
+func (d *Directory) Local(_ context.Context, domain string) (bool, error) {
+	normal, ok := normalDomain(domain)
+	return ok && d.source().local(normal), nil
+}
+
+// Resolve gives the mailboxes that mail for an address goes to, each once, when nobody knows who sends it: groups that
+// do not take mail from anyone give ErrSender. The error is ErrUnknown when there is no such address.
+func (d *Directory) Resolve(ctx context.Context, address string) ([]Mailbox, error) {
+	return d.ResolveFrom(ctx, "", address)
+}
+
+// ResolveFrom is Resolve for mail from a mailbox whose user has logged in. Of groups within a group, the outermost decides.
+func (d *Directory) ResolveFrom(ctx context.Context, sender, address string) ([]Mailbox, error) {
+	s := d.source()
+	w := &walk{source: s, seen: map[string]bool{}}
+	if err := w.to(ctx, address, false); err != nil {
 		return nil, err
 	}
-	return []Mailbox{m}, nil
+	for _, g := range w.groups {
+		may, err := g.takes(ctx, s, sender)
+		if err != nil {
+			return nil, err
+		}
+		if !may {
+			return nil, ErrSender
+		}
+	}
+	if len(w.boxes) == 0 {
+		return nil, ErrUnknown
+	}
+	return w.boxes, nil
+}
+
+// walk follows aliases and groups to mailboxes.
+type walk struct {
+	source source
+	seen   map[string]bool
+	boxes  []Mailbox
+	groups []group // those met before another group
+}
+
+// group is a group on the way.
+type group struct {
+	address string
+	entry   *entry
+}
+
+// to goes where an address leads. within says that it is a member of a group.
+func (w *walk) to(ctx context.Context, address string, within bool) error {
+	e, normal, err := lookup(ctx, w.source, address, false)
+	if err != nil {
+		return err
+	}
+	if w.seen[normal] {
+		return nil
+	}
+	if len(w.seen) >= MaxReach {
+		return fmt.Errorf("directory: an alias or a group leads to more than %d addresses", MaxReach)
+	}
+	w.seen[normal] = true
+	if e.kind == aMailbox {
+		w.boxes = append(w.boxes, e.box)
+		return nil
+	}
+	if e.kind == aGroup && !within {
+		w.groups = append(w.groups, group{normal, e})
+	}
+	for _, to := range e.to {
+		// an address that is gone does not keep mail from the others
+		if err := w.to(ctx, to, within || e.kind == aGroup); err != nil && !errors.Is(err, ErrUnknown) {
+			return err
+		}
+	}
+	return nil
+}
+
+// takes says whether the group takes mail from a mailbox; "" is nobody who is known.
+func (g group) takes(ctx context.Context, s source, sender string) (bool, error) {
+	if g.entry.from == Anyone {
+		return true, nil
+	}
+	m, err := mailbox(ctx, s, sender)
+	if errors.Is(err, ErrUnknown) {
+		return false, nil
+	}
+	if err != nil || g.entry.from == Domain {
+		return err == nil && domainOf(m.Address) == domainOf(g.address), err
+	}
+	w := &walk{source: s, seen: map[string]bool{}}
+	if err := w.to(ctx, g.address, true); err != nil {
+		return false, err
+	}
+	return slices.Contains(w.boxes, m), nil
+}
+
+// MaySend says whether a mailbox may send as an address: its own, an alias that leads to it alone, an address that is listed
+// for it, or a subaddress of these.
+func (d *Directory) MaySend(ctx context.Context, m Mailbox, from string) (bool, error) {
+	s := d.source()
+	normal, ok := Normalize(from)
+	if !ok {
+		return false, nil
+	}
+	own, err := s.find(ctx, m.Address, true)
+	if errors.Is(err, ErrUnknown) || err == nil && (own.kind != aMailbox || own.box.Disabled) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if base, tagged := untagged(normal); slices.Contains(own.sendAs, normal) || tagged && slices.Contains(own.sendAs, base) {
+		return true, nil
+	}
+	return leadsTo(ctx, s, normal, m.Address)
+}
+
+// leadsTo says whether an address is that of a mailbox, or leads to it by aliases alone and to no other.
+func leadsTo(ctx context.Context, s source, address, box string) (bool, error) {
+	for range MaxReach {
+		e, normal, err := lookup(ctx, s, address, true)
+		if errors.Is(err, ErrUnknown) {
+			return false, nil
+		}
+		if err != nil || e.kind == aMailbox {
+			return err == nil && normal == box, err
+		}
+		if e.kind != anAlias || len(e.to) != 1 {
+			return false, nil
+		}
+		address = e.to[0]
+	}
+	return false, nil
 }
 
 // Authenticate finds the mailbox of a user who knows its password. The error is ErrLogin for an unknown user as for a
-// wrong password, after the same work; it is the context's when ctx ends while other logins are in work.
+// wrong password, after the same work when the directory is a file; it is the context's when ctx ends before.
 func (d *Directory) Authenticate(ctx context.Context, address, password string) (Mailbox, error) {
-	select {
-	case d.slots <- struct{}{}:
-		defer func() { <-d.slots }()
-	case <-ctx.Done():
-		return Mailbox{}, fmt.Errorf("wait for a password check: %w", ctx.Err())
+	if password == "" || strings.ContainsRune(password, 0) {
+		return Mailbox{}, ErrLogin // an LDAP server would take an empty one for no login at all (RFC 4513 section 5.1.2)
 	}
-	m, err := d.Mailbox(ctx, address)
-	if err != nil && !errors.Is(err, ErrUnknown) {
-		return Mailbox{}, err
+	if d.slots != nil {
+		select {
+		case d.slots <- struct{}{}:
+			defer func() { <-d.slots }()
+		case <-ctx.Done():
+			return Mailbox{}, fmt.Errorf("wait for a password check: %w", ctx.Err())
+		}
 	}
-	hash := d.decoy
-	if err == nil {
-		hash = m.Password
-	}
-	ok, checkErr := Check(hash, password)
-	if checkErr != nil {
-		return Mailbox{}, checkErr
-	}
-	if err != nil || !ok {
-		return Mailbox{}, ErrLogin
-	}
-	return m, nil
+	return d.source().login(ctx, address, password)
 }

@@ -1,8 +1,17 @@
-// Package directory knows the mailboxes: their addresses, their password hashes and the LUN that holds each.
+// Package directory knows the mailboxes, aliases and groups: who may log in, where mail for an address goes, which LUN holds
+// a mailbox and how much it may hold.
 //
-// Load reads the mailboxes file strictly and once; complaints carry file:line. The front ends ask it whom to accept
-// mail for, who may log in and which store to use; the stores ask it which mailboxes are theirs. Passwords are
-// argon2id or bcrypt hashes, which HashPassword and Check make and compare.
+// A Directory asks a mailboxes file. The front ends ask it whom to accept mail for and who may log in, the
+// submission service who may send as whom, the stores which mailboxes are theirs. ErrUnknown and ErrLogin are answers; any
+// other error says that it cannot tell now, and is to become a temporary one. Addresses are compared in the form that
+// Normalize gives; alice+tag@ is alice@ unless it is an address of its own.
 //
-// A Directory does not change. Nothing has to be closed.
+// The file is read strictly, with file:line in complaints: addresses are there once, aliases and groups lead to addresses of
+// the file, and not in circles. Run reads it again when it has changed, as Reload does at once; a file that is wrong, gone or
+// being written takes the place of nothing, and Status says why. Questions are answered from memory meanwhile.
+//
+// Passwords are argon2id or bcrypt hashes, which HashPassword and Check make and compare, with keys for SCRAM-SHA-256 beside
+// them. No error and no log has any of these, nor a password.
+//
+// Nothing has to be closed.
 package directory
