@@ -17,7 +17,7 @@ import (
 // Config is the `mail:` section of a node file. A node has only the subsections of the roles that it runs.
 type Config struct {
 	Hostname   string             `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
-	Directory  directory.Config   `yaml:"directory"` // mailboxes file; default /etc/anycastle/mailboxes.yml
+	Directory  directory.Config   `yaml:"directory"` // mailboxes file, default /etc/anycastle/mailboxes.yml; or LDAP
 	TLS        mtls.Files         `yaml:"tls"`       // for clients, and for the links between front ends and stores
 	LUNs       []LUN              `yaml:"luns"`      // all LUNs; the same on every node
 	SMTP       *SMTPConfig        `yaml:"smtp"`

@@ -22,7 +22,7 @@ type Role interface {
 	Healthy() error
 	// Status gives SMTPStatus, SubmissionStatus, IMAPStatus or StoreStatus.
 	Status() any
-	// Directory is what the role asks for mailboxes. The caller runs it beside the role.
+	// Directory is what the role asks for mailboxes. The caller runs it beside the role, and closes it after.
 	Directory() *directory.Directory
 }
 

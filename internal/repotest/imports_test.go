@@ -118,6 +118,7 @@ var keptIn = []struct {
 	{"go.yaml.in/yaml", []string{"internal/config"}, "one decoder, strict and with line numbers"},
 	{"github.com/hashicorp/memberlist", []string{"internal/mesh"}, "one package knows the gossip library and keeps its bounds"},
 	{"github.com/gopacket/gopacket", []string{"internal/pcapng", "internal/pkttest"}, "one package knows the library's capture files; its packets are for tests"},
+	{"github.com/go-ldap/ldap/", []string{"mailroles/directory"}, "one package knows LDAP, and when an answer is one"},
 	{"github.com/google/nftables", []string{"lab/runner"}, "only the lab filters packets"},
 }
 

@@ -83,17 +83,26 @@ type source interface {
 	fake() (seed []byte, iterations int)
 }
 
-// Directory knows mailboxes, aliases and groups from a file. It is safe for concurrent use.
+// Directory knows mailboxes, aliases and groups from a file or from LDAP. It is safe for concurrent use.
 type Directory struct {
-	file *watched
+	file *watched // nil: ldap is not
+	ldap *ldapSource
 
 	slots chan struct{} // bounds password hashes in work at a time: each takes megabytes
 }
 
-// Open makes the directory of a checked config. Every mailbox must be on one of the luns. log is told when the answers change or fail; nil: nobody is.
+// Open makes the directory of a checked config. Every mailbox must be on one of the luns. A file is read now; an LDAP server
+// is asked when it is needed, and need not be there yet. log is told when the answers change or fail; nil: nobody is.
 func Open(c Config, luns []string, log *slog.Logger) (*Directory, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
+	}
+	if c.LDAP != nil {
+		s, err := newLDAP(*c.LDAP, luns, log)
+		if err != nil {
+			return nil, err
+		}
+		return &Directory{ldap: s}, nil
 	}
 	w, err := watch(c.File, luns, log)
 	if err != nil {
@@ -119,7 +128,12 @@ func newOfFile(w *watched) *Directory {
 }
 
 // source gives what is to be asked: once for each question, so that its parts fit together.
-func (d *Directory) source() source { return d.file.now() }
+func (d *Directory) source() source {
+	if d.ldap != nil {
+		return d.ldap
+	}
+	return d.file.now()
+}
 
 // lookup finds what mail for an address reaches: what is under the address, or what it is a subaddress of.
 func lookup(ctx context.Context, s source, address string, sure bool) (*entry, string, error) {
