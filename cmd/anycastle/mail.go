@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"strings"
 
 	"anycastle/internal/daemon"
@@ -70,22 +71,19 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			if err != nil {
 				return nil, err
 			}
+			dir := role.Directory()
 			r := &running{
-				status:  map[string]func() any{"/v1/mail": func() any { return []any{role.Status()} }},
+				status: map[string]func() any{
+					"/v1/mail":      func() any { return []any{role.Status()} },
+					"/v1/directory": func() any { return []directory.Status{dir.Status()} },
+				},
 				healthy: role.Healthy,
-				tasks:   []daemon.Task{role.Run},
+				reload:  reloadMail(role, *node.Mail),
+				tasks:   []daemon.Task{withDirectory(role)},
 			}
 			if s, ok := role.(*mailroles.Store); ok {
 				r.status["/v1/lun"], r.status["/v1/queue"] = s.LUN, s.Queue
 				r.handlers = s.QueueOrders()
-			}
-			if role, ok := role.(reloader); ok {
-				r.reload = func(ctx context.Context, node *nodeFile) error {
-					if node.Mail == nil {
-						return errors.New("the file has no mail section any more; stop the role instead")
-					}
-					return role.Reload(ctx, *node.Mail)
-				}
 			}
 			return r, nil
 		})
@@ -94,6 +92,38 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 // reloader is a mail role that takes a changed config while it runs.
 type reloader interface {
 	Reload(ctx context.Context, c mailroles.Config) error
+}
+
+// reloadMail has a role read the mailboxes file again. What else has changed in the mail section is the role's to take; most
+// keep it as long as they run.
+func reloadMail(role mailroles.Role, before mailroles.Config) func(context.Context, *nodeFile) error {
+	return func(ctx context.Context, node *nodeFile) error {
+		if node.Mail == nil {
+			return errors.New("the file has no mail section any more; stop the role instead")
+		}
+		if r, ok := role.(reloader); ok {
+			if err := r.Reload(ctx, *node.Mail); err != nil {
+				return err
+			}
+		} else if !reflect.DeepEqual(*node.Mail, before) {
+			return errors.New("mail: only the mailboxes file is read while the role runs; " +
+				"restart the role for what has changed besides")
+		}
+		return role.Directory().Reload()
+	}
+}
+
+// withDirectory runs a role and its directory, which ends after it.
+func withDirectory(role mailroles.Role) daemon.Task {
+	return func(ctx context.Context) error {
+		dir := role.Directory()
+		running, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- dir.Run(running) }()
+		err := role.Run(ctx)
+		stop()
+		return errors.Join(err, <-ended, dir.Close())
+	}
 }
 
 func newHashPassword(e env) *cobra.Command {

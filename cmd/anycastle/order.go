@@ -219,7 +219,7 @@ func newReload(e env) *cobra.Command {
 		Use:   "reload ROLE",
 		Short: "Have a role read its node file again",
 		Long: `Has a running role read its node file again and apply it whole, or keep what it has and say why. SIGHUP
-does the same. So far lb and gss can.`,
+does the same. So far lb and gss can, and of the mail roles the mailboxes file.`,
 		Example: "  anycastle reload lb",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

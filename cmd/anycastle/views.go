@@ -10,6 +10,7 @@ import (
 
 	"anycastle/internal/mesh"
 	"anycastle/lb"
+	"anycastle/mailroles/directory"
 	"anycastle/rhi"
 	"anycastle/rhi/bfd"
 	"anycastle/rhi/inject"
@@ -31,6 +32,17 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: []string{"smtp", "submission", "imap", "store"},
 		head: []string{"WHAT", "VALUE"},
 		rows: func(status any) [][]string { return flatten("", status) },
+	})
+	addView(cmd, e, f, view[directory.Status]{
+		noun: "directory", short: "Where a mail role knows its mailboxes from, and whether that is in order",
+		roles: []string{"smtp", "submission", "imap", "store"},
+		head:  []string{"SOURCE", "MAILBOXES", "ALIASES", "GROUPS", "READ", "STALE ANSWERS", "ERROR"},
+		rows: one(func(s directory.Status) []string {
+			return []string{
+				s.Source, strconv.Itoa(s.Mailboxes), strconv.Itoa(s.Aliases), strconv.Itoa(s.Groups), ago(s.ReadAt),
+				strconv.FormatUint(s.Stale, 10), cmp.Or(s.Error, "-"),
+			}
+		}),
 	})
 }
 
