@@ -36,7 +36,7 @@ func newExplain(e env) *cobra.Command {
 	f := &explainFlags{}
 	cmd := &cobra.Command{
 		Use:   "explain CLIENT VIP",
-		Short: "Say what becomes of a packet, why a VIP is announced or not, and why a name is answered so",
+		Short: "Say what becomes of a packet or of mail, why a VIP is announced or not, and why a name is answered so",
 		Long:  explainLong,
 		Example: `  anycastle explain 198.51.100.7:4242 203.0.113.10:25
   anycastle explain --syn '[2001:db8::1]:4242' '[2001:db8:0:25::10]:25'
@@ -45,7 +45,7 @@ func newExplain(e env) *cobra.Command {
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, e, args) },
 	}
-	cmd.AddCommand(newExplainVIP(e), newExplainName(e))
+	cmd.AddCommand(newExplainVIP(e), newExplainName(e), newExplainMail(e))
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table or json")
 	cmd.Flags().StringVar(&f.runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
 	cmd.Flags().StringVar(&f.q.Protocol, "protocol", "tcp", "tcp, udp or "+lb.EchoRequest)

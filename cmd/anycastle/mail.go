@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net/http"
 	"os"
 	"reflect"
 	"strings"
@@ -77,13 +79,20 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 					"/v1/mail":      func() any { return []any{role.Status()} },
 					"/v1/directory": func() any { return []directory.Status{dir.Status()} },
 				},
+				handlers: map[string]http.HandlerFunc{
+					"POST /v1/explain-mail": func(w http.ResponseWriter, r *http.Request) {
+						daemon.Answer(log, func(q directory.Question) (directory.Explanation, error) {
+							return dir.Explain(r.Context(), q), nil
+						})(w, r)
+					},
+				},
 				healthy: role.Healthy,
 				reload:  reloadMail(role, *node.Mail),
 				tasks:   []daemon.Task{withDirectory(role)},
 			}
 			if s, ok := role.(*mailroles.Store); ok {
 				r.status["/v1/lun"], r.status["/v1/queue"] = s.LUN, s.Queue
-				r.handlers = s.QueueOrders()
+				maps.Copy(r.handlers, s.QueueOrders())
 			}
 			return r, nil
 		})

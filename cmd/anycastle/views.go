@@ -29,13 +29,13 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addLUNView(cmd, e, f)
 	addQueueView(cmd, e, f)
 	addView(cmd, e, f, view[any]{
-		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: []string{"smtp", "submission", "imap", "store"},
+		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: mailRoles(),
 		head: []string{"WHAT", "VALUE"},
 		rows: func(status any) [][]string { return flatten("", status) },
 	})
 	addView(cmd, e, f, view[directory.Status]{
 		noun: "directory", short: "Where a mail role knows its mailboxes from, and whether that is in order",
-		roles: []string{"smtp", "submission", "imap", "store"},
+		roles: mailRoles(),
 		head:  []string{"SOURCE", "MAILBOXES", "ALIASES", "GROUPS", "READ", "STALE ANSWERS", "ERROR"},
 		rows: one(func(s directory.Status) []string {
 			return []string{
