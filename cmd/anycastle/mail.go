@@ -25,7 +25,7 @@ import (
 func newMail(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mail",
-		Short: "Run a mail role: smtp, submission, imap or store",
+		Short: "Run a mail role: smtp, submission, imap or store; or change the mailboxes file",
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(
@@ -57,6 +57,7 @@ LUN has a queue, mail of its users to other sites is kept there until it is deli
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewStore(c, o) }),
 		newHashPassword(e),
 		newMailQueue(e),
+		newMailUser(e),
 	)
 	return cmd
 }
@@ -167,6 +168,11 @@ func readPassword(e env) (string, error) {
 		}
 		return string(text), nil
 	}
+	return readLine(e)
+}
+
+// readLine reads a password from standard input.
+func readLine(e env) (string, error) {
 	line, err := bufio.NewReader(e.stdin).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read password: %w", err)

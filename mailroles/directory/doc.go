@@ -8,7 +8,8 @@
 //
 // The file is read strictly, with file:line in complaints: addresses are there once, aliases and groups lead to addresses of
 // the file, and not in circles. Run reads it again when it has changed, as Reload does at once; a file that is wrong, gone or
-// being written takes the place of nothing, and Status says why. Questions are answered from memory meanwhile.
+// being written takes the place of nothing, and Status says why. Questions are answered from memory meanwhile. Change edits
+// the file.
 //
 // LDAP is searched by filter, with connections that are kept, time-outs, and fail-over from server to server. A user logs in
 // by a bind. Answers are remembered for a while; those about recipients are given for a longer while when no server can be
