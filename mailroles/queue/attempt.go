@@ -32,6 +32,7 @@ func (q *Queue) attempt(ctx context.Context, l *leg, to []*recipient) []*result 
 // tryHosts goes from host to host until all recipients have an answer, or the message was sent whole to one. It gives what
 // those without an answer get.
 func (q *Queue) tryHosts(ctx context.Context, hosts []remote.Host, l *leg, to []*recipient, results []*result) *result {
+	var failed *remote.Failure
 	last := later("unreachable", "4.4.1", "No mail server of %s has an address", l.Destination)
 	spoken, refused := false, 0
 	for _, host := range hosts {
@@ -51,24 +52,27 @@ func (q *Queue) tryHosts(ctx context.Context, hosts []remote.Host, l *leg, to []
 				results[open[n]] = resultOf(list[n], host, reply, out)
 			}
 		}
-		var failed *remote.Failure
-		if out.Err != nil {
-			last = failureOf(host, out.Err)
-		}
-		if errors.As(out.Err, &failed) {
+		switch {
+		case out.Err == nil:
+			spoken = true
+		case errors.As(out.Err, &failed):
+			last = failureOf(host, failed)
 			spoken = spoken || failed.At == remote.Login || failed.At == remote.Envelope || failed.At == remote.Body
 			if saidNever(failed) {
 				refused++
 			}
+		default: // another host makes it no better
+			q.opt.Log.Error("message cannot be read", "id", l.entry.ID, "err", out.Err)
+			return later("disk", "4.3.0", "The message cannot be read")
 		}
-		if spoken = spoken || out.Err == nil; out.Sent {
+		if out.Sent {
 			break
 		}
 	}
-	last.down = !spoken && ctx.Err() == nil
-	if last.down && refused == len(hosts) { // all say that they never take mail (RFC 7504)
+	if refused == len(hosts) { // all say that they never take mail (RFC 7504)
 		last.state, last.reason = Failed, "rejected"
 	}
+	last.down = !spoken && ctx.Err() == nil && last.state == Waiting
 	return last
 }
 
@@ -89,6 +93,9 @@ func (q *Queue) sendTo(ctx context.Context, host remote.Host, l *leg, to []*reci
 // resultOf turns a reply into a result.
 func resultOf(to *recipient, host remote.Host, reply remote.Reply, out remote.Outcome) *result {
 	r := &result{reply: reply, host: host.Name}
+	if reply.Local {
+		r.host = ""
+	}
 	switch {
 	case reply.Taken():
 		r.state, r.tls = Delivered, out.State
@@ -113,25 +120,21 @@ func saidNever(f *remote.Failure) bool {
 }
 
 // failureOf turns the end of a conversation into a result. Everything but an answer about a recipient may pass.
-func failureOf(host remote.Host, err error) *result {
+func failureOf(host remote.Host, failed *remote.Failure) *result {
 	status, reason := "4.4.2", "lost"
-	var failed *remote.Failure
-	var reply remote.Reply
-	switch errors.As(err, &failed); {
-	case failed == nil: // of our disk
-		return later("disk", "4.3.0", "%v", err)
-	case failed.At == remote.Connect:
+	switch failed.At {
+	case remote.Connect:
 		status, reason = "4.4.1", "unreachable"
-	case failed.At == remote.TLS:
+	case remote.TLS:
 		status, reason = "4.7.5", "tls"
-	case failed.At == remote.Login:
+	case remote.Login:
 		status, reason = "4.7.0", "login"
 	}
-	r := later(reason, status, "%s [%s]: %v", host.Name, host.Addr.Addr(), err)
-	r.host = host.Name
+	r := later(reason, status, "%s [%s]: %v", host.Name, host.Addr.Addr(), failed)
 	// a permanent reply to the greeting, or to AUTH, is not about the message: another day may be better
-	if errors.As(err, &reply) && (!reply.Permanent() || saidNever(failed)) {
-		r.reply = reply
+	var reply remote.Reply
+	if errors.As(failed, &reply) && (!reply.Permanent() || saidNever(failed)) {
+		r.reply, r.host = reply, host.Name
 	}
 	return r
 }

@@ -196,8 +196,10 @@ func (p reporter) status(b *bytes.Buffer, k kind, s subject, to []*recipient, ut
 		if r.Host != "" {
 			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", r.Host)
 		}
-		if reply := r.reply(); reply.Code != 0 {
-			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", reply.String())
+		if r.Host != "" && r.Code != 0 {
+			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", r.reply().String())
+		} else if r.Last != "" {
+			fmt.Fprintf(b, "Diagnostic-Code: x-anycastle; %s\r\n", r.Last)
 		}
 		if !r.At.IsZero() {
 			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", r.At.Format(time.RFC1123Z))

@@ -206,6 +206,34 @@ func TestDamageHoldsNothingUp(t *testing.T) {
 	}
 }
 
+// A message that cannot be read says nothing of its destination.
+func TestLostBodyHoldsNobodyElseUp(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	h := w.serve("192.0.2.1:25", nil)
+	w.change = func(o *Options) { o.Config.RetryMin, o.Config.RetryMax = time.Hour, time.Hour }
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, q, message{from: alice, to: to("lost@a.example")})
+	if err := os.Remove(filepath.Join(w.dir, bodyDir, w.files(bodyDir)[0])); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := contextOf(t)
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx) }()
+	waitFor(t, "an attempt", func() bool { return only(t, q).Attempts == 1 })
+	mustPut(t, q, message{from: alice, to: to("x@a.example")})
+	waitFor(t, "the other to leave", func() bool { return q.Summary().Entries == 1 })
+	if len(h.got()) != 1 || h.got()[0].to != "x@a.example" {
+		t.Errorf("delivered %+v, left %+v", h.got(), q.Status())
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRepetitionsAreRecognised(t *testing.T) {
 	w := newWorld(t, "a.example. A 192.0.2.1")
 	h := w.serve("192.0.2.1:25", nil)

@@ -129,6 +129,18 @@ func TestHeaderComesBack(t *testing.T) {
 	}
 }
 
+// What we found out ourselves is not said to be a server's reply.
+func TestReportOnWhatNoServerSaid(t *testing.T) {
+	w := newWorld(t)
+	q, _ := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@none.example")})
+	empty(t, q)
+	_, per, _ := parts(t, w.reports()[0].text)
+	if got := per[1].Get("Diagnostic-Code"); got != "x-anycastle; There is no domain none.example" || per[1].Get("Remote-MTA") != "" {
+		t.Errorf("fields %v", per[1])
+	}
+}
+
 func TestWhoIsTold(t *testing.T) {
 	dsn := func(h *host) { h.EnableDSN = true }
 	plain := func(h *host) {}

@@ -77,6 +77,8 @@ func TestPostfixRefuses(t *testing.T) {
 		{[]string{"-r", "."}, hello, Waiting, "450 4.3.0 Error: command failed"},
 		{[]string{"-r", "CONNECT"}, hello, Waiting, "450 4.3.0 Error: command failed"},
 		{[]string{"-f", "CONNECT"}, hello, Waiting, "451 4.4.2 a.example [192.0.2.1]: greeting: it answers 500 5.3.0 Error: command failed"},
+		{[]string{"-f", "CONNECT", "-B", "521 5.3.2 No mail here"}, hello, Failed, "521 5.3.2 No mail here"},
+		{[]string{"-f", "MAIL", "-B", "521 5.3.2 No mail here"}, hello, Failed, "521 5.3.2 No mail here"},
 		{[]string{"-q", "DATA"}, hello, Waiting, "451 4.4.2 a.example [192.0.2.1]: envelope: it ended the connection"},
 		{[]string{"-q", "."}, hello, Waiting, "451 4.4.2 a.example [192.0.2.1]: body: wait for the answer to the message: it ended the connection"},
 		{[]string{"-8"}, "Subject: x\r\n\r\n\xff\r\n", Failed, "554 5.6.3 a.example takes no 8-bit message, and it is not converted"},
