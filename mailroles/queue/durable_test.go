@@ -404,6 +404,35 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// An order to try now counts as well while the end of the last attempt is being written down.
+func TestFlushWhileSaving(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	in, out := make(chan struct{}, 1), make(chan struct{})
+	var saves atomic.Int32
+	w.change = func(o *Options) {
+		o.Config.RetryMin, o.Config.RetryMax = time.Hour, time.Hour
+		o.step = func(what string) error {
+			if what == "write envelope" && saves.Add(1) == 2 {
+				in <- struct{}{}
+				<-out
+			}
+			return nil
+		}
+	}
+	q, _ := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example")})
+	<-in
+	h := w.serve("192.0.2.1:25", nil)
+	if got, err := q.Give(Order{Order: "flush", ID: "all"}); err != nil || got.Entries != 1 {
+		t.Errorf("flush: %+v, %v", got, err)
+	}
+	close(out)
+	empty(t, q)
+	if len(h.got()) != 1 {
+		t.Errorf("delivered %d times", len(h.got()))
+	}
+}
+
 // An entry that is deleted while somebody works on it goes when that has ended.
 func TestDeleteWhileRunning(t *testing.T) {
 	w := newWorld(t, "a.example. A 192.0.2.1", "b.example. A 192.0.2.2")

@@ -73,9 +73,13 @@ func (q *Queue) flush(e *entry) (bool, error) {
 	now := time.Now()
 	changed := false
 	for _, l := range e.Legs {
+		ending := l.busy && l.Next.After(now) // its attempt has been counted
+		if l.index < 0 && !ending {
+			continue
+		}
+		q.schedule.to(l.Destination).down = time.Time{}
+		l.Next, changed = now, true
 		if l.index >= 0 {
-			q.schedule.to(l.Destination).down = time.Time{}
-			l.Next, changed = now, true
 			heap.Fix(&q.schedule.table, l.index)
 		}
 	}
