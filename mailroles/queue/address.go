@@ -12,10 +12,11 @@ import (
 const maxAddress = 254
 
 // destinationOf gives where mail for an address goes: a domain in lower case and ASCII, or an address literal such as
-// [192.0.2.1]. ok is false for what is no address (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
+// [192.0.2.1]. The local part is without quotes, so it may be any text but control characters. ok is false for what is no
+// address (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 func destinationOf(address string) (destination string, ok bool) {
 	at := strings.LastIndexByte(address, '@')
-	if at < 1 || len(address) > maxAddress || !utf8.ValidString(address) || !isLocalPart(address[:at]) {
+	if at < 1 || len(address) > maxAddress || !utf8.ValidString(address) || strings.ContainsFunc(address, isControl) {
 		return "", false
 	}
 	domain := address[at+1:]
@@ -30,35 +31,6 @@ func destinationOf(address string) (destination string, ok bool) {
 		}
 	}
 	return domain, isDomain(domain)
-}
-
-func isLocalPart(s string) bool {
-	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
-		return isQuoted(s[1 : len(s)-1])
-	}
-	for atom := range strings.SplitSeq(s, ".") {
-		if atom == "" || strings.ContainsFunc(atom, isSpecial) {
-			return false
-		}
-	}
-	return true
-}
-
-// isSpecial says whether a local part must be quoted to have a character.
-func isSpecial(r rune) bool {
-	return r == ' ' || isControl(r) || strings.ContainsRune(`()<>[]:;@\,"`, r)
-}
-
-// isQuoted says whether a text may stand between the quotes of a local part.
-func isQuoted(s string) bool {
-	escaped := false
-	for _, r := range s {
-		if r < ' ' || r == 0x7f || r == '"' && !escaped {
-			return false
-		}
-		escaped = r == '\\' && !escaped
-	}
-	return !escaped
 }
 
 func isDomain(s string) bool {

@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -69,6 +70,35 @@ func TestEachRecipientOnItsOwn(t *testing.T) {
 		if left := w.files(dir); len(left) > 0 {
 			t.Errorf("%s has %v left", dir, left)
 		}
+	}
+}
+
+// Addresses come without the quotes of their local part, and go out with them.
+func TestQuotedLocalPart(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	h := w.serve("192.0.2.1:25", func(h *host) {
+		h.rcpt = func(to string) error {
+			if strings.HasPrefix(to, "no one") {
+				return reply(550, smtp.EnhancedCode{5, 1, 1}, "No such user")
+			}
+			return nil
+		}
+	})
+	q, _ := w.run()
+	mustPut(t, q, message{from: alice, to: to(`a "b" c\@a.example`, "x@y@a.example", "no one@a.example")})
+	mustPut(t, q, message{from: "mail er@b.example", to: to("x@a.example")})
+	empty(t, q)
+	var got []string
+	for _, l := range h.got() {
+		got = append(got, l.from+" to "+l.to)
+	}
+	want := []string{alice + ` to a "b" c\@a.example`, alice + " to x@y@a.example", "mail er@b.example to x@a.example"}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	if text := w.reports()[0].text; !strings.Contains(text, "\r\nFinal-Recipient: rfc822; \"no one\"@a.example\r\n") {
+		t.Errorf("the report has no such recipient:\n%s", text)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"anycastle/mailroles/link"
 )
 
 // kind of a report.
@@ -132,7 +134,7 @@ func (p reporter) header(b *bytes.Buffer, k kind, s subject, boundary string, r 
 		status = "global-delivery-status"
 	}
 	fmt.Fprintf(b, "From: Mail Delivery System <mailer-daemon@%s>\r\nTo: <%s>\r\nSubject: %s\r\nDate: %s\r\nMessage-ID: <%s@%s>\r\n",
-		p.hostname, s.from, titles[k], now.Format(time.RFC1123Z), strings.ToLower(rand.Text()), p.hostname)
+		p.hostname, link.Path(s.from), titles[k], now.Format(time.RFC1123Z), strings.ToLower(rand.Text()), p.hostname)
 	fmt.Fprintf(b, "MIME-Version: 1.0\r\nAuto-Submitted: auto-replied\r\nContent-Transfer-Encoding: %s\r\n", r.encoding())
 	fmt.Fprintf(b, "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=%q\r\n\r\n--%s\r\n", status, boundary, boundary)
 }
@@ -155,7 +157,7 @@ func (p reporter) text(b *bytes.Buffer, k kind, to []*recipient, utf8 bool) {
 	}
 	b.WriteString("\r\n")
 	for _, r := range to {
-		fmt.Fprintf(b, "<%s>", r.Address)
+		fmt.Fprintf(b, "<%s>", link.Path(r.Address))
 		if why := r.reply(); why.Code != 0 {
 			if r.State == Expired {
 				b.WriteString(": it was tried for too long; at last")
@@ -192,7 +194,7 @@ func (p reporter) status(b *bytes.Buffer, k kind, s subject, to []*recipient, ut
 		if kind, address, ok := strings.Cut(r.ORcpt, ";"); ok {
 			fmt.Fprintf(b, "Original-Recipient: %s; %s\r\n", kind, address)
 		}
-		fmt.Fprintf(b, "Final-Recipient: %s; %s\r\nAction: %s\r\nStatus: %s\r\n", addressType, r.Address, k, statusOf(k, r))
+		fmt.Fprintf(b, "Final-Recipient: %s; %s\r\nAction: %s\r\nStatus: %s\r\n", addressType, link.Path(r.Address), k, statusOf(k, r))
 		if r.Host != "" {
 			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", r.Host)
 		}

@@ -13,12 +13,12 @@ import (
 
 func TestDestinationOf(t *testing.T) {
 	for address, want := range map[string]string{
-		"a@b.example": "b.example", "A.b+c@B.Example": "b.example", `"a b"@b.example`: "b.example", `"a\"@b"@c.example`: "c.example",
+		"a@b.example": "b.example", "A.b+c@B.Example": "b.example", "a b@b.example": "b.example", `a"@b@c.example`: "c.example", ".a@b.example": "b.example",
 		"a@[192.0.2.1]": "[192.0.2.1]", "a@[IPv6:2001:DB8::1]": "[ipv6:2001:db8::1]", "a@localhost": "localhost", "a@_x.example": "_x.example",
 		"jürgen@b.example": "b.example", "a@bücher.example": "xn--bcher-kva.example",
-		"": "", "a": "", "@b.example": "", "a@": "", "a@b..example": "", "a@-b.example": "", "a@b.example.": "", "a b@c.example": "", ".a@b.example": "",
-		"a@b@c.example": "", `"a@b.example`: "", `"a"b"@c.example`: "", "a@[192.0.2]": "", "a@[2001:db8::1]": "", "a@[IPv6:192.0.2.1]": "",
-		"a@[IPv6:fe80::1%eth0]": "", "a\r\n@b.example": "", "a@b.example\r\nDATA": "", "\xff@b.example": "", "<a@b.example>": "",
+		"": "", "a": "", "@b.example": "", "a@": "", "a@b..example": "", "a@-b.example": "", "a@b.example.": "", "\x00@b.example": "", "a\x7f@b.example": "",
+		"a@[192.0.2]": "", "a@[2001:db8::1]": "", "a@[IPv6:192.0.2.1]": "",
+		"a@[IPv6:fe80::1%eth0]": "", "a\r\n@b.example": "", "a@b.example\r\nDATA": "", "\xff@b.example": "", "<a@b.example>": "", "a@b.example ": "",
 		strings.Repeat("a", 250) + "@b.example": "", "a@" + strings.Repeat("b", 64) + ".example": "", "a@[": "", "a@[]": "",
 	} {
 		if got, ok := destinationOf(address); got != want && ok || ok != (want != "") {
@@ -28,7 +28,7 @@ func TestDestinationOf(t *testing.T) {
 }
 
 func FuzzAddress(f *testing.F) {
-	for _, seed := range []string{"a@b.example", `"a b"@[IPv6:::1]`, "jürgen@bücher.example", "a@[192.0.2.1]"} {
+	for _, seed := range []string{"a@b.example", "a b@[IPv6:::1]", "jürgen@bücher.example", "a@[192.0.2.1]"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, address string) {
@@ -36,7 +36,7 @@ func FuzzAddress(f *testing.F) {
 		if !ok {
 			return
 		}
-		if strings.ContainsAny(address, "\r\n<>\x00") && !strings.HasPrefix(address, `"`) || strings.ContainsAny(address+to, "\r\n\x00") || to == "" || !isASCII(to) {
+		if strings.ContainsAny(address+to, "\r\n\x00") || strings.ContainsAny(to, "<> @") || to == "" || !isASCII(to) {
 			t.Errorf("%q goes to %q", address, to)
 		}
 		again, ok := destinationOf("x@" + to)
