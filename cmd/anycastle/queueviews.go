@@ -54,13 +54,25 @@ order changes is on disk when the command ends.`,
 		Args: cobra.NoArgs,
 	}
 	for _, o := range []struct{ order, short, long string }{
-		{"flush", "Try an entry, or all, now", `Tries an entry now instead of at its next time, also when its destination could not be reached a
-moment ago. One that is held is not tried.`},
-		{"hold", "Have nobody try an entry, or all", `Has an entry wait until it is released, over restarts too. An attempt that is under way goes on. The
-life of the message goes on as well.`},
-		{"release", "Undo hold, and try at once", `Has an entry be tried again, at once: one that was held by an order, or because a filter wanted it
-kept apart.`},
-		{"delete", "Remove an entry, or all", `Removes an entry. The sender is not told. An attempt that is under way may still deliver it.`},
+		{
+			"flush", "Try an entry, or all, now",
+			`Tries an entry now instead of at its next time, also when its destination could not be reached a
+moment ago. One that is held is not tried.`,
+		},
+		{
+			"hold", "Have nobody try an entry, or all",
+			`Has an entry wait until it is released, over restarts too. An attempt that is under way goes on. The
+life of the message goes on as well.`,
+		},
+		{
+			"release", "Undo hold, and try at once",
+			`Has an entry be tried again, at once: one that was held by an order, or because a filter wanted it
+kept apart.`,
+		},
+		{
+			"delete", "Remove an entry, or all",
+			`Removes an entry. The sender is not told. An attempt that is under way may still deliver it.`,
+		},
 	} {
 		cmd.AddCommand(newQueueOrder(e, o.order, o.short, o.long))
 	}

@@ -201,7 +201,9 @@ const (
 // toSend gives what remote is to send.
 func (l *leg) toSend(to []*recipient) remote.Message {
 	e := l.entry
-	m := remote.Message{From: link.Path(e.From), Size: e.Size, EightBit: e.EightBit, UTF8: e.UTF8, Return: e.Return, EnvID: xtext(e.EnvID)}
+	m := remote.Message{
+		From: link.Path(e.From), Size: e.Size, EightBit: e.EightBit, UTF8: e.UTF8, Return: e.Return, EnvID: xtext(e.EnvID),
+	}
 	for _, r := range to {
 		m.To = append(m.To, remote.Recipient{Address: link.Path(r.Address), Notify: r.Notify, ORcpt: xtextAddress(r.ORcpt)})
 	}
