@@ -62,7 +62,15 @@ func (s *Spool) Reader() io.Reader {
 	if s.file == nil {
 		return bytes.NewReader(s.mem)
 	}
-	return io.NewSectionReader(s.file, 0, s.size)
+	return s.Section(0, s.size)
+}
+
+// Section gives a reader of n bytes of the body from an offset, in bytes.
+func (s *Spool) Section(offset, n int64) io.Reader {
+	if s.file == nil {
+		return io.NewSectionReader(bytes.NewReader(s.mem), offset, n)
+	}
+	return io.NewSectionReader(s.file, offset, n)
 }
 
 // Close frees the body. No Reader may be used after it.
