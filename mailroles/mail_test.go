@@ -123,7 +123,7 @@ func TestOneStoreDownKeepsTheMailWithTheSender(t *testing.T) {
 	if err := s.send("x@example.org", []string{alice, bob}, greeting); err != nil {
 		t.Fatal(err)
 	}
-	checkMail(t, greeting, s.mailIn(alice)) // which had it the first time, and has it once
+	checkMail(t, greeting, s.mailIn(alice))
 	checkMail(t, greeting, s.mailIn(bob))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"anycastle/mailroles/link"
 	"anycastle/mailroles/milter"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/tally"
@@ -57,12 +58,14 @@ func (r *SMTP) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	links := link.NewPool(r.host, r.tls.ClientOfAny(), r.Log)
+	defer links.Close()
 	srv := smtpd.NewServer(smtpd.Options{
 		Hostname:    r.host,
 		PublicTLS:   r.tls.Public(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
-		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, LinkTLS: r.tls.ClientOfAny(), Log: r.Log},
+		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, Links: links, Log: r.Log},
 		Filters:     r.milters,
 		Log:         r.Log,
 		Tally:       &r.tally,

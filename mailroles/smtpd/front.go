@@ -2,11 +2,7 @@ package smtpd
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -17,21 +13,31 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/link"
 )
 
-// Times of the link to a store.
-const (
-	dialTime    = 5 * time.Second
-	commandTime = 30 * time.Second
-	storeTime   = 60 * time.Second // from the final dot to the last reply
-)
+// Resolver finds the mailboxes behind an address.
+type Resolver interface {
+	// Resolve gives them, each once; the error is directory.ErrUnknown when there are none.
+	Resolve(ctx context.Context, address string) ([]directory.Mailbox, error)
+}
 
-// Front is the Handler of the MX: it finds each recipient's LUN and passes the message to its store.
+// Links hands messages to stores: see link.Pool.
+type Links interface {
+	Ask(ctx context.Context, addr netip.AddrPort, m link.Message, to []link.Recipient) []error
+	Deliver(ctx context.Context, addr netip.AddrPort, m link.Message, to []link.Recipient) []error
+}
+
+// Front is the Handler of the MX: it finds the mailboxes behind each recipient and passes the message to their stores.
+//
+// At RCPT it asks the store of each mailbox, and the client hears what that says: see combineAsked. A question is a
+// transaction of its own, so that a client that takes its time holds no link. After the body each mailbox gets the
+// message once, whatever recipients lead to it: see combine for what becomes of different results.
 type Front struct {
 	Hostname  string
-	Directory *directory.Directory
+	Directory Resolver
 	LUNs      map[string]netip.AddrPort // where each LUN's store takes LMTP
-	LinkTLS   *tls.Config
+	Links     Links
 	Log       *slog.Logger
 }
 
@@ -39,15 +45,12 @@ type Front struct {
 type frontTx struct {
 	*Front
 	env *Envelope
-	to  map[string]resolved // recipients by the client's spelling
+	to  map[string][]directory.Mailbox // by the client's spelling of the recipient
 }
-
-// resolved is where the mail for one recipient goes: addresses of mailboxes by LUN.
-type resolved map[string][]string
 
 // Begin implements Handler.
 func (f *Front) Begin(_ context.Context, env *Envelope) (Transaction, error) {
-	return &frontTx{Front: f, env: env, to: map[string]resolved{}}, nil
+	return &frontTx{Front: f, env: env, to: map[string][]directory.Mailbox{}}, nil
 }
 
 // Rcpt implements Transaction.
@@ -59,11 +62,15 @@ func (t *frontTx) Rcpt(ctx context.Context, to Recipient) error {
 	if err != nil {
 		return err
 	}
-	r := resolved{}
-	for _, m := range boxes {
-		r[m.LUN] = append(r[m.LUN], m.Address)
+	byLUN := parcels{}
+	byLUN.add(to, boxes)
+	m := link.Message{From: t.env.From, Options: t.env.Options, User: t.env.User}
+	answers := byLUN.each(func(lun string, to []link.Recipient) []error { return t.Links.Ask(ctx, t.LUNs[lun], m, to) })
+	t.complain("store cannot tell about a mailbox", answers)
+	if err := combineAsked(answers.of(boxes)); err != nil {
+		return err
 	}
-	t.to[to.Address] = r
+	t.to[to.Address] = boxes
 	return nil
 }
 
@@ -72,141 +79,93 @@ func (t *frontTx) Close() {}
 
 // Deliver implements Transaction. Stores are served at the same time. The message gets a Received field on top.
 func (t *frontTx) Deliver(ctx context.Context) map[string]error {
-	results := map[string]error{}
-	tx, err := transactionID(t.env)
-	if err != nil {
-		for _, to := range t.env.To {
-			results[to.Address] = err
-		}
-		return results
-	}
-	got := t.passAll(ctx, t.boxes(), tx)
+	byLUN := parcels{}
 	for _, to := range t.env.To {
-		var errs []error
-		for lun, boxes := range t.to[to.Address] {
-			for _, box := range boxes {
-				if !got[lun].has(box) {
-					errs = append(errs, errors.Join(fmt.Errorf("lun %s has not stored it", lun), got[lun].err))
-				}
-			}
+		byLUN.add(to, t.to[to.Address])
+	}
+	m := link.Message{
+		From: t.env.From, Options: t.env.Options, User: t.env.User, Tx: t.env.Tx, Hold: t.env.Hold != "",
+		Head: t.received(t.env, time.Now()) + heldField(t.env.Hold) + t.env.Head,
+		Body: t.env.Body.Reader,
+	}
+	m.Options.Size = int64(len(m.Head)) + t.env.Body.Size() // so that a store without room says so before the body
+	got := byLUN.each(func(lun string, to []link.Recipient) []error { return t.Links.Deliver(ctx, t.LUNs[lun], m, to) })
+	t.complain("store did not take a message", got)
+	results := map[string]error{}
+	for _, to := range t.env.To {
+		if boxes := t.to[to.Address]; len(boxes) > 0 { // without any nobody has it
+			results[to.Address] = combine(got.of(boxes))
 		}
-		results[to.Address] = errors.Join(errs...)
 	}
 	return results
 }
 
-// boxes gives all mailboxes of the message by LUN, each once.
-func (t *frontTx) boxes() map[string][]string {
-	byLUN := map[string][]string{}
-	for _, to := range t.env.To {
-		for lun, boxes := range t.to[to.Address] {
-			for _, box := range boxes {
-				if !slices.Contains(byLUN[lun], box) {
-					byLUN[lun] = append(byLUN[lun], box)
-				}
-			}
+// complain logs why stores did not answer. A refusal is an answer.
+func (t *frontTx) complain(what string, answers answers) {
+	for where, err := range answers {
+		if refusal := new(smtp.SMTPError); err != nil && !errors.As(err, &refusal) {
+			t.Log.Warn(what, "lun", where.LUN, "mailbox", where.Address, "err", err)
 		}
 	}
-	return byLUN
 }
 
-// passed is what one store said: which mailboxes have the message, and why not all do.
-type passed struct {
-	stored map[string]*smtp.DataResponse
-	err    error
+// parcels is what goes where: recipients by LUN, each mailbox once.
+type parcels map[string][]link.Recipient
+
+// add addresses a parcel to the mailboxes of a recipient. A mailbox of another name hears which one was meant (RFC 3461
+// section 5.2.1), unless the client has said so.
+func (p parcels) add(to Recipient, boxes []directory.Mailbox) {
+	for _, box := range boxes {
+		if slices.ContainsFunc(p[box.LUN], func(r link.Recipient) bool { return r.Address == box.Address }) {
+			continue
+		}
+		r := link.Recipient{Address: box.Address, Options: to.Options}
+		if r.Options.OriginalRecipient == "" && !strings.EqualFold(to.Address, box.Address) {
+			r.Options.OriginalRecipient, r.Options.OriginalRecipientType = to.Address, smtp.DSNAddressTypeRFC822
+			if !link.IsASCII(to.Address) {
+				r.Options.OriginalRecipientType = smtp.DSNAddressTypeUTF8
+			}
+		}
+		p[box.LUN] = append(p[box.LUN], r)
+	}
 }
 
-func (p passed) has(box string) bool {
-	_, ok := p.stored[box]
-	return ok
+// place is a mailbox and where it is.
+type place struct{ LUN, Address string }
+
+// answers is what stores said of each mailbox.
+type answers map[place]error
+
+// of gives the answers of some mailboxes, in order.
+func (a answers) of(boxes []directory.Mailbox) []error {
+	list := make([]error, len(boxes))
+	for i, box := range boxes {
+		err, ok := a[place{box.LUN, box.Address}]
+		if !ok {
+			err = errTemporary
+		}
+		list[i] = err
+	}
+	return list
 }
 
-// passAll hands the message to all stores.
-func (t *frontTx) passAll(ctx context.Context, byLUN map[string][]string, tx string) map[string]passed {
-	received := t.received(t.env, time.Now())
-	results := map[string]passed{}
+// each does something with the parcel of each LUN, all at the same time.
+func (p parcels) each(do func(lun string, to []link.Recipient) []error) answers {
+	got := answers{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for lun, to := range byLUN {
+	for lun, to := range p {
 		wg.Go(func() {
-			stored, err := t.pass(ctx, lun, to, t.env, tx, received)
-			if err != nil {
-				t.Log.Warn("store did not take a message", "lun", lun, "err", err)
-			}
+			results := do(lun, to)
 			mu.Lock()
 			defer mu.Unlock()
-			results[lun] = passed{stored: stored, err: err}
+			for i, err := range results {
+				got[place{lun, to[i].Address}] = err
+			}
 		})
 	}
 	wg.Wait()
-	return results
+	return got
 }
 
-// pass hands the message to one store. It gives the recipients that the store said 250 for, and why there are no more.
-func (f *Front) pass(ctx context.Context, lun string, to []string, env *Envelope, tx, received string) (map[string]*smtp.DataResponse, error) {
-	dialCtx, cancel := context.WithTimeout(ctx, dialTime)
-	defer cancel()
-	dialer := tls.Dialer{Config: f.LinkTLS}
-	conn, err := dialer.DialContext(dialCtx, "tcp", f.LUNs[lun].String())
-	if err != nil {
-		return nil, fmt.Errorf("reach store: %w", err)
-	}
-	c := smtp.NewClientLMTP(conn)
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	c.CommandTimeout, c.SubmissionTimeout = commandTime, storeTime
-	if err := c.Hello(f.Hostname); err != nil {
-		return nil, fmt.Errorf("greet store: %w", err)
-	}
-	if err := c.Mail(env.From, &smtp.MailOptions{EnvelopeID: tx, Body: smtp.Body8BitMIME}); err != nil {
-		return nil, fmt.Errorf("name sender to store: %w", err)
-	}
-	for _, addr := range to {
-		if err := c.Rcpt(addr, nil); err != nil {
-			return nil, fmt.Errorf("name recipient to store: %w", err)
-		}
-	}
-	w, err := c.Data()
-	if err != nil {
-		return nil, fmt.Errorf("send to store: %w", err)
-	}
-	if _, err := io.Copy(w, io.MultiReader(strings.NewReader(received+env.Head), env.Body.Reader())); err != nil {
-		return nil, fmt.Errorf("send to store: %w", err)
-	}
-	got, err := w.CloseWithLMTPResponse()
-	if err != nil {
-		return got, fmt.Errorf("store message: %w", err)
-	}
-	if err := c.Quit(); err != nil && !errors.Is(err, io.EOF) {
-		f.Log.Debug("leave store", "lun", lun, "err", err)
-	}
-	return got, nil
-}
-
-// received writes the trace field (RFC 5321 section 4.4).
-func (f *Front) received(env *Envelope, at time.Time) string {
-	literal := env.Client.Addr.String()
-	if env.Client.Addr.Is6() {
-		literal = "IPv6:" + literal
-	}
-	with := "ESMTP"
-	if env.TLS {
-		with = "ESMTPS"
-	}
-	return fmt.Sprintf("Received: from %s ([%s])\r\n\tby %s with %s id %s;\r\n\t%s\r\n",
-		cleanHelo(env.Helo), literal, f.Hostname, with, rand.Text()[:16], at.Format("Mon, 02 Jan 2006 15:04:05 -0700"))
-}
-
-// cleanHelo keeps a client from writing more than a name into the trace.
-func cleanHelo(helo string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(".-_:[]", r) {
-			return r
-		}
-		return -1
-	}, helo)
-	if clean == "" || len(clean) > 255 {
-		return "unknown"
-	}
-	return clean
-}
+var _ Links = (*link.Pool)(nil)

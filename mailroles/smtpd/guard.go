@@ -65,6 +65,7 @@ func (g *guard) Write(p []byte) (int, error) {
 	if err := g.Conn.SetWriteDeadline(time.Now().Add(g.idleTime)); err != nil {
 		return 0, err
 	}
+	g.wire.written.Store(true)
 	return g.Conn.Write(p)
 }
 

@@ -83,12 +83,9 @@ type Envelope struct {
 	From    string // as the client wrote it; empty for a bounce
 	Options smtp.MailOptions
 	To      []Recipient // those that were taken, each spelling once
-	Tx      string      // transaction id, see transactionID; empty for none
+	Tx      string      // transaction id, see transactionID; empty before the body is there, and for none
 	Head    string      // fields that go on top of the body, each with its CRLF
 	Hold    string      // why a filter wants the message kept apart; empty when none does
 	Body    *spool.Spool
 	sum     [32]byte // SHA-256 of the body as it was received
 }
-
-// TransactionID names the message as it was received, see Tx; empty for one that may not be taken for another's repetition.
-func (e *Envelope) TransactionID() (string, error) { return transactionID(e) }

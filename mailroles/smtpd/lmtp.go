@@ -6,17 +6,39 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
+	"github.com/emersion/go-smtp"
+
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/link"
 	"anycastle/mailroles/store"
 )
 
-// Store is the Handler of a store: it writes messages into the INBOX of mailboxes of its LUN.
+// QuarantineFolder is where a store keeps messages that a filter wants kept apart.
+const QuarantineFolder = "Quarantine"
+
+// Mailboxes knows the mailboxes of all LUNs.
+type Mailboxes interface {
+	// Mailbox finds one by its own address; the error is directory.ErrUnknown when there is none.
+	Mailbox(ctx context.Context, address string) (directory.Mailbox, error)
+}
+
+// Notifier tells senders that their mail was delivered (RFC 3461 section 6.2).
+type Notifier interface {
+	// Delivered has a report made for the recipients, who all asked for it. The message is stored already.
+	Delivered(ctx context.Context, env *Envelope, to []Recipient) error
+}
+
+// Store is the Handler of a store: it writes messages into the INBOX of mailboxes of its LUN, and those to be kept apart
+// into the Quarantine folder.
 type Store struct {
 	LUN       string
-	Directory *directory.Directory
+	Directory Mailboxes
 	Mail      *store.Store
+	Limit     func(directory.Mailbox) store.Limit // of a mailbox; nil for no limits
+	Notifier  Notifier                            // nil: nobody is told
 	Log       *slog.Logger
 }
 
@@ -32,50 +54,86 @@ func (s *Store) Begin(_ context.Context, env *Envelope) (Transaction, error) {
 	return &storeTx{Store: s, env: env, boxes: map[string]string{}}, nil
 }
 
-// Rcpt implements Transaction.
+// Rcpt implements Transaction. That a mailbox is on another LUN is a temporary matter: the front end's directory and this
+// one are not of the same time.
 func (t *storeTx) Rcpt(ctx context.Context, to Recipient) error {
 	m, err := t.Directory.Mailbox(ctx, to.Address)
-	if errors.Is(err, directory.ErrUnknown) || err == nil && m.LUN != t.LUN {
+	switch {
+	case errors.Is(err, directory.ErrUnknown):
 		return errUnknown
+	case err != nil:
+		return err
+	case m.LUN != t.LUN:
+		return errMoved
 	}
 	t.boxes[to.Address] = m.Address
-	return err
+	if t.Limit == nil {
+		return nil
+	}
+	box, err := t.Mail.Mailbox(m.Address)
+	if err != nil {
+		t.Log.Error("mailbox not opened", "mailbox", m.Address, "err", err)
+		return err
+	}
+	box.SetLimit(t.Limit(m))
+	if err := box.Fits(max(1, t.env.Options.Size)); err != nil {
+		return errors.Join(errFull, err)
+	}
+	return nil
 }
 
 // Close implements Transaction.
 func (t *storeTx) Close() {}
 
 // Deliver implements Transaction. The message gets a Return-Path field on top (RFC 5321 section 4.4).
-func (t *storeTx) Deliver(context.Context) map[string]error {
+func (t *storeTx) Deliver(ctx context.Context) map[string]error {
 	done := map[string]error{} // by mailbox: two spellings may mean the same
 	results := map[string]error{}
+	var tell []Recipient
 	for _, to := range t.env.To {
 		box := t.boxes[to.Address]
-		err, again := done[box]
-		if !again {
-			if err = t.deliver(box, t.env); err != nil {
-				t.Log.Error("message not stored", "mailbox", box, "err", err)
+		err, seen := done[box]
+		if !seen {
+			var again bool
+			again, err = t.deliver(box, t.env)
+			if done[box] = err; err == nil && !again && slices.Contains(to.Options.Notify, smtp.DSNNotifySuccess) {
+				tell = append(tell, to)
 			}
-			done[box] = err
 		}
 		results[to.Address] = err
+	}
+	if t.Notifier != nil && len(tell) > 0 {
+		if err := t.Notifier.Delivered(ctx, t.env, tell); err != nil {
+			t.Log.Warn("no report of a delivery", "err", err) // it is delivered nevertheless
+		}
 	}
 	return results
 }
 
-func (s *Store) deliver(to string, env *Envelope) error {
+// deliver stores the message in one mailbox. again says that it was there already.
+func (s *Store) deliver(to string, env *Envelope) (again bool, err error) {
 	box, err := s.Mail.Mailbox(to)
 	if err != nil {
-		return err
+		s.Log.Error("mailbox not opened", "mailbox", to, "err", err)
+		return false, err
 	}
-	path := fmt.Sprintf("Return-Path: <%s>\r\n", env.From)
-	again, err := box.Deliver(store.Incoming{
+	path := fmt.Sprintf("Return-Path: <%s>\r\n", link.Path(env.From))
+	in := store.Incoming{
 		Body: io.MultiReader(strings.NewReader(path), env.Body.Reader()),
 		Size: int64(len(path)) + env.Body.Size(),
 		Tx:   env.Tx,
-	})
-	if again {
-		s.Log.Debug("message was stored before", "mailbox", to)
 	}
-	return err
+	if env.Hold != "" {
+		in.Folder = QuarantineFolder
+	}
+	again, err = box.Deliver(in)
+	switch {
+	case again:
+		s.Log.Debug("message was stored before", "mailbox", to)
+	case errors.Is(err, store.ErrQuota):
+		err = errors.Join(errFull, err)
+	case err != nil:
+		s.Log.Error("message not stored", "mailbox", to, "err", err)
+	}
+	return again, err
 }

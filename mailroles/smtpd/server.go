@@ -55,7 +55,8 @@ type implicitTLS struct{ net.Listener }
 
 // Server serves SMTP or LMTP. It is used for one Run.
 type Server struct {
-	opt Options
+	opt  Options
+	link bool // LMTP
 
 	deliver context.Context // of deliveries; outlives Run's by the grace
 	open    sync.WaitGroup  // connections and transactions
@@ -67,7 +68,7 @@ type Server struct {
 
 // NewServer makes a server.
 func NewServer(opt Options) *Server {
-	return &Server{opt: opt, guards: map[*guard]struct{}{}}
+	return &Server{opt: opt, link: opt.LinkTLS != nil, guards: map[*guard]struct{}{}}
 }
 
 // Run serves the listeners until ctx ends, and closes them. Then idle sessions get 421 at once, and transactions under
@@ -163,16 +164,15 @@ func (s *Server) library(g *guard) *smtp.Server {
 	lib.MaxMessageBytes = s.opt.MaxSize
 	lib.MaxLineLength = maxLine
 	lib.MaxRecipients = cmp.Or(s.opt.MaxRcpts, MaxRecipients)
-	lib.EnableDSN = s.opt.DSN
+	lib.EnableSMTPUTF8 = true
+	lib.EnableDSN = s.opt.DSN || s.link // on the link ENVID carries more
 	lib.ErrorLog = slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug)
-	if s.opt.LinkTLS == nil {
-		lib.Debug = &g.wire
-		return lib
+	lib.Debug = &g.wire
+	if s.link {
+		lib.LMTP = true
+		lib.MaxMessageBytes += linkRoom
+		lib.MaxLineLength += linkRoom
 	}
-	lib.LMTP = true
-	lib.EnableDSN = true // ENVID carries the transaction id
-	lib.MaxMessageBytes += linkRoom
-	lib.MaxLineLength += linkRoom
 	return lib
 }
 

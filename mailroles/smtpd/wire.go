@@ -1,17 +1,23 @@
 package smtpd
 
-import "regexp"
+import (
+	"regexp"
+	"sync/atomic"
+)
 
 // wire sees the clear text of one SMTP connection as the library reads and writes it. The library's reader of DATA drops
 // ".\r" at the start of a line that goes on after it, and what it gives then no longer shows that bytes are missing.
 //
-// The library has one hook for both directions (smtp.Server.Debug). While a body is read nothing is written; between
-// bodies replies are told by their form. The library calls Write from the goroutine that reads DATA.
+// The library has one hook for both directions (smtp.Server.Debug). While a body is read nothing is written; else the
+// guard has just written what the hook is shown. The library calls Write from the goroutine that reads DATA.
 type wire struct {
-	body   bool   // DATA is being read
-	tail   []byte // the last of what came before it
-	cr     bool   // the last byte of the body was CR
-	bareCR bool   // the body has a CR that no LF follows
+	chunk func() // called before another command is read after a chunk of BDAT
+
+	written atomic.Bool // the guard has written, and the hook has not been shown what
+	body    bool        // DATA is being read
+	tail    []byte      // the last of what came before it
+	cr      bool        // the last byte of the body was CR
+	bareCR  bool        // the body has a CR that no LF follows
 }
 
 // tailRoom is enough for a DATA command with a few spaces behind it.
@@ -19,18 +25,23 @@ const tailRoom = 64
 
 var (
 	replyForm = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\n]*\r\n$`)
+	chunkForm = regexp.MustCompile(`^250 2\.0\.0 Continue\r\n$`)
 	dataForm  = regexp.MustCompile(`(?i)(^|\n)data[ \t]*\r?\n$`)
 )
 
 // Write implements io.Writer.
 func (w *wire) Write(p []byte) (int, error) {
+	written := w.written.Swap(false)
 	switch {
 	case w.body:
 		for _, c := range p {
 			w.bareCR = w.bareCR || w.cr && c != '\n'
 			w.cr = c == '\r'
 		}
-	case !replyForm.Match(p):
+	case written && chunkForm.Match(p):
+		w.chunk()
+	case written && replyForm.Match(p):
+	default:
 		w.tail = append(w.tail, p...)
 		w.tail = w.tail[max(0, len(w.tail)-tailRoom):]
 	}
@@ -39,9 +50,9 @@ func (w *wire) Write(p []byte) (int, error) {
 
 // begin starts to watch a body. It is false when the library has read ahead of its 354, into bytes that were not watched.
 func (w *wire) begin() bool {
-	waited := dataForm.Match(w.tail)
-	*w = wire{body: waited}
-	return waited
+	w.body = dataForm.Match(w.tail)
+	w.tail, w.cr, w.bareCR = nil, false, false
+	return w.body
 }
 
 // end reports whether the body, or what followed it at once, had a CR alone.

@@ -137,7 +137,7 @@ func (p *part) result(address string) error {
 		return fmt.Errorf("lun %s has not said whether it has it", p.lun)
 	}
 	if err := p.results[i]; err != nil {
-		return fmt.Errorf("lun %s: %w", p.lun, err)
+		return fmt.Errorf("lun %s: %v", p.lun, err) // no reply: others may have the message
 	}
 	return nil
 }

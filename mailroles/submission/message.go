@@ -90,11 +90,7 @@ func (t *transaction) message() link.Message {
 // compose gives the message as it goes on: complete, signed, and with its trace on top. id is in the trace.
 func (t *transaction) compose(id string, now time.Time) (link.Message, error) {
 	m := t.message()
-	m.Hold = t.env.Hold != ""
-	var err error
-	if m.Tx, err = t.env.TransactionID(); err != nil {
-		return m, fmt.Errorf("name message: %w", err)
-	}
+	m.Tx, m.Hold = t.env.Tx, t.env.Hold != ""
 	head, err := readHeader(whole(t.env))
 	if err != nil {
 		return m, err
