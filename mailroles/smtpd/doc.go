@@ -4,8 +4,8 @@
 // it is unsound, and answers 250 only after the handler has stored it for every recipient; whatever is not sure is 451,
 // so that the sender keeps the mail and tries again. A retry is recognised by its transaction id, over whatever MX it comes.
 //
-// On its way a client meets, in this order, the Filters at each command, the Handler's word on each recipient, and for the
-// message the Judge, the Filters and the Handler. combineAsked and combine say what becomes
+// On its way a client meets, in this order, the Screen before the banner, the Filters at each command, the Handler's word
+// on each recipient, and for the message the Judge, the Filters and the Handler. combineAsked and combine say what becomes
 // of an address behind which several mailboxes answer differently.
 //
 // SIZE, 8BITMIME, SMTPUTF8, PIPELINING, CHUNKING, ENHANCEDSTATUSCODES and STARTTLS are offered, and DSN where somebody makes

@@ -122,7 +122,7 @@ func TestFiltersHearOfTLS(t *testing.T) {
 		Filters: filter{client: &seen, change: func(*Envelope) {}},
 	})
 	near, far := net.Pipe()
-	s.open.Go(func() { s.serve(s.guard(far)) })
+	s.open.Go(func() { s.serve(t.Context(), s.guard(far)) })
 	c, err := smtp.NewClientStartTLS(near, &tls.Config{InsecureSkipVerify: true}) // whom the client trusts is its own matter
 	if err != nil {
 		t.Fatal(err)

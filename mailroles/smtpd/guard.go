@@ -23,6 +23,7 @@ type guard struct {
 	gone    chan struct{} // closed after onClose
 	secure  bool          // the client begins with TLS
 	wire    wire
+	ahead   []byte // read from the client before the banner, and not yet by the library
 
 	mu       sync.Mutex
 	busy     bool // a message is on its way; do not interrupt
@@ -38,6 +39,11 @@ type guard struct {
 func (g *guard) Read(p []byte) (int, error) {
 	if err := g.beforeRead(); err != nil {
 		return 0, err
+	}
+	if len(g.ahead) > 0 {
+		n := copy(p, g.ahead)
+		g.ahead = g.ahead[n:]
+		return n, nil
 	}
 	n, err := g.Conn.Read(p)
 	if err == io.EOF {
@@ -67,6 +73,34 @@ func (g *guard) Write(p []byte) (int, error) {
 	}
 	g.wire.written.Store(true)
 	return g.Conn.Write(p)
+}
+
+// early waits for as long as it is told, and reports whether the client spoke meanwhile. It keeps what the client said
+// for Read, and ends with ctx. With TLS it is for the client to speak first.
+func (g *guard) early(ctx context.Context, wait time.Duration) bool {
+	if g.secure || len(g.ahead) > 0 || !g.listen(wait) {
+		return len(g.ahead) > 0
+	}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		// an error means that the connection is closed, which is what is wanted
+		_ = g.Conn.SetReadDeadline(time.Unix(1, 0))
+	})
+	var buf [512]byte
+	n, _ := g.Conn.Read(buf[:]) // Read will have its error again
+	if !stop() {
+		<-woken
+	}
+	g.ahead = append(g.ahead, buf[:n]...)
+	return n > 0
+}
+
+// listen sets the time of early's Read, unless the end has come.
+func (g *guard) listen(wait time.Duration) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.ending && g.Conn.SetReadDeadline(time.Now().Add(wait)) == nil
 }
 
 // Close implements net.Conn. The library closes more than once.

@@ -143,7 +143,7 @@ func (s testServer) begin(t *testing.T, near, far net.Conn, secure bool) *client
 		t.Fatal("too many sessions")
 	}
 	g.secure = secure
-	s.open.Go(func() { s.serve(g) })
+	s.open.Go(func() { s.serve(t.Context(), g) })
 	t.Cleanup(func() { near.Close() })
 	return &client{textproto.NewConn(near), t, near}
 }

@@ -1,10 +1,12 @@
 package smtpd
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -149,6 +151,21 @@ func TestSenderIsNamedOnce(t *testing.T) {
 	}
 }
 
+func TestScreenComesBeforeTheBanner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		screen := &fakeScreen{wait: time.Minute}
+		s := newTestServer(func(o *Options) { o.Screen = screen })
+		c := s.dial(t, false)
+		start := time.Now()
+		c.expect(220)
+		if waited := time.Since(start); waited != time.Minute {
+			t.Errorf("the banner came after %v", waited)
+		}
+		c.say(221, "QUIT")
+		s.open.Wait()
+	})
+}
+
 func TestTLSIsSeenBelowTheGuard(t *testing.T) {
 	material, err := mtls.Load(mtlstest.NewCA(t).Node(t, "node"), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -183,4 +200,18 @@ func TestTLSIsSeenBelowTheGuard(t *testing.T) {
 	if len(s.envs) != 2 {
 		t.Errorf("%d messages came, want 2", len(s.envs))
 	}
+}
+
+// fakeScreen admits after a wait, or refuses.
+type fakeScreen struct {
+	wait     time.Duration
+	refuse   error // what a client hears that speaks early
+	released int
+}
+
+func (f *fakeScreen) Admit(ctx context.Context, _ netip.Addr, early func(context.Context, time.Duration) bool) (func(), error) {
+	if early(ctx, f.wait) && f.refuse != nil {
+		return nil, f.refuse
+	}
+	return func() { f.released++ }, ctx.Err()
 }

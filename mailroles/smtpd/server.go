@@ -25,9 +25,9 @@ const (
 	maxLine = 64 << 10
 	// linkRoom is what a message may grow between the front end's size check and the store's.
 	linkRoom = 64 << 10
-	// grace is how long running transactions may go on after the end has been asked for.
+	// grace is how long running transactions may go on after the end has been asked for, unless an option says it.
 	grace = 5 * time.Second
-	// bannerTime bounds the refusal of a session that is one too many.
+	// bannerTime bounds the refusal of a session before it has begun.
 	bannerTime = time.Second
 )
 
@@ -37,13 +37,15 @@ type Options struct {
 	PublicTLS   *tls.Config // SMTP: for STARTTLS
 	LinkTLS     *tls.Config // LMTP: mutual TLS from the first byte. Exactly one of the two is set
 	MaxSize     int64       // largest message in bytes
-	MaxSessions int
-	MaxRcpts    int // most recipients of one message; MaxRecipients when 0
+	MaxSessions int         // sessions at a time, with those that wait for the Screen
+	MaxRcpts    int         // most recipients of one message; MaxRecipients when 0
 	Handler     Handler
-	Filters     Filters // nil for none
-	Judge       Judge   // nil for none
-	Auth        Auth    // nil for none: nobody logs in
-	DSN         bool    // SMTP: offer RFC 3461; the Handler then sees to reports. LMTP always does
+	Screen      Screen        // nil for none
+	Filters     Filters       // nil for none
+	Judge       Judge         // nil for none
+	Auth        Auth          // nil for none: nobody logs in
+	DSN         bool          // SMTP: offer RFC 3461; the Handler then sees to reports. LMTP always does
+	Grace       time.Duration // for transactions under way at the end; 5 s when 0
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
@@ -72,7 +74,7 @@ func NewServer(opt Options) *Server {
 }
 
 // Run serves the listeners until ctx ends, and closes them. Then idle sessions get 421 at once, and transactions under
-// way may finish for 5 s.
+// way may finish for the grace.
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	deliver, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -94,7 +96,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	}
 	s.end()
 	serving.Wait()
-	timer := time.AfterFunc(grace, func() {
+	timer := time.AfterFunc(cmp.Or(s.opt.Grace, grace), func() {
 		stop()
 		for _, g := range s.remaining() {
 			g.Close()
@@ -130,15 +132,22 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 	return accept.Loop(ctx, ln, func(conn net.Conn) {
 		if g := s.guard(conn); g != nil {
 			g.secure = secure
-			s.open.Go(func() { s.serve(g) })
+			s.open.Go(func() { s.serve(ctx, g) })
 		} else {
-			s.refuse(conn, secure)
+			s.opt.Tally.Reject("too-many-sessions")
+			s.turnAway(conn, secure, reply(421, 4, 3, 2, "Too many sessions, try again later"))
+			conn.Close()
 		}
 	})
 }
 
 // serve runs one session, in a library server of its own: what the session's wire must see, only a server can show.
-func (s *Server) serve(g *guard) {
+func (s *Server) serve(ctx context.Context, g *guard) {
+	release, ok := s.admit(ctx, g)
+	if !ok {
+		return
+	}
+	defer release()
 	lib := s.library(g)
 	// its error is that there is no second connection
 	_ = lib.Serve(&single{guard: g, conn: s.tls(g)})
@@ -212,13 +221,4 @@ func (s *Server) guard(conn net.Conn) *guard {
 	s.guards[g] = struct{}{}
 	g.ending = s.ending
 	return g
-}
-
-func (s *Server) refuse(conn net.Conn, secure bool) {
-	s.opt.Tally.Reject("too-many-sessions")
-	if s.opt.LinkTLS == nil && !secure && conn.SetWriteDeadline(time.Now().Add(bannerTime)) == nil {
-		// the refusal is a courtesy; a peer that cannot be told sees the connection close
-		_, _ = fmt.Fprintf(conn, "421 4.3.2 %s has too many sessions, try again later\r\n", s.opt.Hostname)
-	}
-	conn.Close()
 }
