@@ -9,7 +9,8 @@
 // of an address behind which several mailboxes answer differently.
 //
 // SIZE, 8BITMIME, SMTPUTF8, PIPELINING, CHUNKING, ENHANCEDSTATUSCODES and STARTTLS are offered, and DSN where somebody makes
-// the reports; REQUIRETLS is not. A message has at most 100 recipients and 100 Received fields.
+// the reports; REQUIRETLS is not. A message has at most 100 recipients and 100 Received fields. Twenty commands refused for
+// good, or three that are none, end a conversation with 421.
 //
 // A message must have CRLF at every line's end: a bare CR or LF is refused (RFC 5321 section 2.3.8), because servers that
 // disagree on where lines end can be made to disagree on where messages end. Apart from a CRLF that is added when a

@@ -151,6 +151,41 @@ func TestSenderIsNamedOnce(t *testing.T) {
 	}
 }
 
+func TestTooManyErrorsEndTheSession(t *testing.T) {
+	s := newTestServer(nil)
+	s.rcpt = func(to Recipient) error {
+		if strings.HasPrefix(to.Address, "no") {
+			return errUnknown
+		}
+		return nil
+	}
+	c, _ := s.hello(t)
+	for range 3 {
+		c.envelope()
+		for range maxErrors - 1 {
+			c.say(550, "RCPT TO:<nobody@example.org>")
+		}
+		c.say(250, "RCPT TO:<a@example.org>")
+		c.data(250, plain) // who delivers may go on
+	}
+	c.envelope()
+	for range maxErrors {
+		c.say(550, "RCPT TO:<nobody@example.org>")
+	}
+	c.expect(421)
+	c.gone()
+
+	c, _ = s.hello(t)
+	for _, line := range []string{"GET / HTTP/1.0", "", "NONSENSE"} {
+		c.write(line + "\r\n")
+		if code, _, err := c.ReadResponse(5); err != nil {
+			t.Fatalf("%q: %d, %v", line, code, err)
+		}
+	}
+	c.expect(421)
+	c.gone()
+}
+
 func TestScreenComesBeforeTheBanner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		screen := &fakeScreen{wait: time.Minute}

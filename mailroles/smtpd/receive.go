@@ -33,6 +33,7 @@ func (s *session) Data(r io.Reader) error {
 		return s.refuse(err)
 	}
 	s.server.opt.Tally.Done()
+	s.guard.wire.forgive()
 	return nil
 }
 

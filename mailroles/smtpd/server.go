@@ -210,6 +210,9 @@ func (s *Server) guard(conn net.Conn) *guard {
 		return nil
 	}
 	g := &guard{Conn: conn, idleTime: idleTime, gone: make(chan struct{})}
+	if !s.link { // a front end asks for as many mailboxes as it likes
+		g.wire.tooMany = g.end
+	}
 	g.onClose = func() {
 		s.mu.Lock()
 		delete(s.guards, g)

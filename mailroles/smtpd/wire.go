@@ -5,28 +5,40 @@ import (
 	"sync/atomic"
 )
 
+const (
+	// maxErrors is how many commands may be refused for good before the conversation ends; a delivered message begins anew.
+	maxErrors = 20
+	// maxNonsense is the same for lines that are no commands at all. The library ends without a 421 after one more.
+	maxNonsense = 3
+)
+
 // wire sees the clear text of one SMTP connection as the library reads and writes it. The library's reader of DATA drops
-// ".\r" at the start of a line that goes on after it, and what it gives then no longer shows that bytes are missing.
+// ".\r" at the start of a line that goes on after it, and what it gives then no longer shows that bytes are missing. Nor
+// does the library count the commands that it refuses.
 //
 // The library has one hook for both directions (smtp.Server.Debug). While a body is read nothing is written; else the
 // guard has just written what the hook is shown. The library calls Write from the goroutine that reads DATA.
 type wire struct {
-	chunk func() // called before another command is read after a chunk of BDAT
+	tooMany func() // called when there were too many errors; nil when nobody minds
+	chunk   func() // called before another command is read after a chunk of BDAT
 
-	written atomic.Bool // the guard has written, and the hook has not been shown what
-	body    bool        // DATA is being read
-	tail    []byte      // the last of what came before it
-	cr      bool        // the last byte of the body was CR
-	bareCR  bool        // the body has a CR that no LF follows
+	written  atomic.Bool // the guard has written, and the hook has not been shown what
+	body     bool        // DATA is being read
+	tail     []byte      // the last of what came before it
+	cr       bool        // the last byte of the body was CR
+	bareCR   bool        // the body has a CR that no LF follows
+	errors   int
+	nonsense int
 }
 
 // tailRoom is enough for a DATA command with a few spaces behind it.
 const tailRoom = 64
 
 var (
-	replyForm = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\n]*\r\n$`)
-	chunkForm = regexp.MustCompile(`^250 2\.0\.0 Continue\r\n$`)
-	dataForm  = regexp.MustCompile(`(?i)(^|\n)data[ \t]*\r?\n$`)
+	replyForm    = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\n]*\r\n$`)
+	chunkForm    = regexp.MustCompile(`^250 2\.0\.0 Continue\r\n$`)
+	nonsenseForm = regexp.MustCompile(`^50(0|1 5\.5\.2 Bad command)`)
+	dataForm     = regexp.MustCompile(`(?i)(^|\n)data[ \t]*\r?\n$`)
 )
 
 // Write implements io.Writer.
@@ -41,12 +53,30 @@ func (w *wire) Write(p []byte) (int, error) {
 	case written && chunkForm.Match(p):
 		w.chunk()
 	case written && replyForm.Match(p):
+		w.count(p)
 	default:
 		w.tail = append(w.tail, p...)
 		w.tail = w.tail[max(0, len(w.tail)-tailRoom):]
 	}
 	return len(p), nil
 }
+
+// count counts a line of a reply when it is the last of a definite refusal.
+func (w *wire) count(line []byte) {
+	if line[0] != '5' || line[3] != ' ' {
+		return
+	}
+	w.errors++
+	if nonsenseForm.Match(line) {
+		w.nonsense++
+	}
+	if w.tooMany != nil && (w.errors == maxErrors || w.nonsense == maxNonsense) {
+		w.tooMany()
+	}
+}
+
+// forgive forgets the errors so far.
+func (w *wire) forgive() { w.errors = 0 }
 
 // begin starts to watch a body. It is false when the library has read ahead of its 354, into bytes that were not watched.
 func (w *wire) begin() bool {
