@@ -26,13 +26,13 @@ func TestEarlyTalkerKeepsItsWords(t *testing.T) {
 		c.expect(250)
 		c.say(250, "RCPT TO:<a@example.org>")
 		c.data(250, plain)
-		if screen.released != 0 {
+		if screen.released.Load() != 0 {
 			t.Error("the screen was told of the end before it")
 		}
 		c.say(221, "QUIT")
 		s.open.Wait()
-		if screen.released != 1 {
-			t.Errorf("the screen was told of the end %d times", screen.released)
+		if screen.released.Load() != 1 {
+			t.Errorf("the screen was told of the end %d times", screen.released.Load())
 		}
 		s.expectMail(t, plain)
 	})
@@ -57,8 +57,8 @@ func TestScreenRefuses(t *testing.T) {
 		c.gone()
 		s.open.Wait()
 		counts := s.opt.Tally.Counts()
-		if counts.Rejects["screen"] != 2 || counts.Sessions != 0 || screen.released != 0 {
-			t.Errorf("counted %+v, and %d ends were told to the screen", counts, screen.released)
+		if counts.Rejects["screen"] != 2 || counts.Sessions != 0 || screen.released.Load() != 0 {
+			t.Errorf("counted %+v, and %d ends were told to the screen", counts, screen.released.Load())
 		}
 	})
 }

@@ -81,11 +81,29 @@ func (taker) Close() {}
 type testServer struct {
 	*Server
 	*recorder
-	log *bytes.Buffer // to be read when all sessions have ended
+	log *logBuffer
+}
+
+// logBuffer keeps all that is logged. The library may log after the end of a session.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func newTestServer(change func(*Options)) testServer {
-	s := testServer{recorder: &recorder{}, log: &bytes.Buffer{}}
+	s := testServer{recorder: &recorder{}, log: &logBuffer{}}
 	opt := Options{
 		Hostname:    "mx.example.org",
 		MaxSize:     1 << 20,

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,12 +242,12 @@ func TestTLSIsSeenBelowTheGuard(t *testing.T) {
 type fakeScreen struct {
 	wait     time.Duration
 	refuse   error // what a client hears that speaks early
-	released int
+	released atomic.Int32
 }
 
 func (f *fakeScreen) Admit(ctx context.Context, _ netip.Addr, early func(context.Context, time.Duration) bool) (func(), error) {
 	if early(ctx, f.wait) && f.refuse != nil {
 		return nil, f.refuse
 	}
-	return func() { f.released++ }, ctx.Err()
+	return func() { f.released.Add(1) }, ctx.Err()
 }

@@ -78,7 +78,8 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 	defer s.server.open.Done()
 	defer s.guard.done()
 	body := &bodyReader{r: r, sum: sha256.New()}
-	_, bdat := r.(*io.PipeReader) // only BDAT comes through a pipe
+	var bdat bool
+	s.pipe, bdat = r.(*io.PipeReader) // only BDAT comes through a pipe
 	if !bdat && !s.guard.wire.begin() {
 		return nil, errEarly
 	}

@@ -3,8 +3,10 @@ package smtpd
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -32,8 +34,9 @@ type session struct {
 	mu    sync.Mutex // held while a body is received, and while what is below is given up
 	env   *Envelope  // nil outside a transaction
 	tx    Transaction
-	raw   []string      // recipients as the client wrote them, as often as it did
-	begun chan struct{} // closed when the body of the transaction is being received
+	raw   []string       // recipients as the client wrote them, as often as it did
+	begun chan struct{}  // closed when the body of the transaction is being received
+	pipe  *io.PipeReader // the body, when it comes by BDAT
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -64,7 +67,22 @@ func (s *session) Reset() {
 	if s.filters != nil && s.env != nil {
 		s.filters.Reset()
 	}
-	s.env, s.tx, s.raw = nil, nil, nil
+	if s.pipe != nil {
+		awaitClose(s.pipe)
+	}
+	s.env, s.tx, s.raw, s.pipe = nil, nil, nil, nil
+}
+
+// awaitClose waits until the library's other goroutine is done with a BDAT body, the writing end of which is closed. The
+// last thing that it does is to close the reading end, right after it has said how the body was received; one that is
+// late would say so of the next body.
+func awaitClose(r *io.PipeReader) {
+	for {
+		if _, err := r.Read(nil); err == io.ErrClosedPipe {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // Logout implements smtp.Session.

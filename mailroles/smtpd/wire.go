@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"regexp"
+	"sync"
 	"sync/atomic"
 )
 
@@ -17,16 +18,19 @@ const (
 // does the library count the commands that it refuses.
 //
 // The library has one hook for both directions (smtp.Server.Debug). While a body is read nothing is written; else the
-// guard has just written what the hook is shown. The library calls Write from the goroutine that reads DATA.
+// guard has just written what the hook is shown. Only the rest of a refused LMTP body is read while replies are written, and
+// may be taken for one another then: neither matters.
 type wire struct {
 	tooMany func() // called when there were too many errors; nil when nobody minds
 	chunk   func() // called before another command is read after a chunk of BDAT
 
-	written  atomic.Bool // the guard has written, and the hook has not been shown what
-	body     bool        // DATA is being read
-	tail     []byte      // the last of what came before it
-	cr       bool        // the last byte of the body was CR
-	bareCR   bool        // the body has a CR that no LF follows
+	written atomic.Bool // the guard has written, and the hook has not been shown what
+
+	mu       sync.Mutex
+	body     bool   // DATA is being read
+	tail     []byte // the last of what came before it
+	cr       bool   // the last byte of the body was CR
+	bareCR   bool   // the body has a CR that no LF follows
 	errors   int
 	nonsense int
 }
@@ -44,14 +48,18 @@ var (
 // Write implements io.Writer.
 func (w *wire) Write(p []byte) (int, error) {
 	written := w.written.Swap(false)
+	if written && chunkForm.Match(p) {
+		w.chunk()
+		return len(p), nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	switch {
 	case w.body:
 		for _, c := range p {
 			w.bareCR = w.bareCR || w.cr && c != '\n'
 			w.cr = c == '\r'
 		}
-	case written && chunkForm.Match(p):
-		w.chunk()
 	case written && replyForm.Match(p):
 		w.count(p)
 	default:
@@ -76,10 +84,16 @@ func (w *wire) count(line []byte) {
 }
 
 // forgive forgets the errors so far.
-func (w *wire) forgive() { w.errors = 0 }
+func (w *wire) forgive() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.errors = 0
+}
 
 // begin starts to watch a body. It is false when the library has read ahead of its 354, into bytes that were not watched.
 func (w *wire) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.body = dataForm.Match(w.tail)
 	w.tail, w.cr, w.bareCR = nil, false, false
 	return w.body
@@ -87,6 +101,8 @@ func (w *wire) begin() bool {
 
 // end reports whether the body, or what followed it at once, had a CR alone.
 func (w *wire) end() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.body = false
 	return w.bareCR
 }
