@@ -8,6 +8,6 @@
 //
 // cmd/anycastle makes one role with NewSMTP, NewSubmission, NewIMAP or NewStore and calls Run, which holds all that the role
 // opened and gives it back when it returns; there is nothing else to close. What the protocols do is in the packages below:
-// smtpd, submission, imapfront and imapd; filters that smtp asks are in milter; the mail itself is in store, and what leaves
-// in queue. Monitoring and the replication of stores are not here.
+// smtpd, submission, imapfront and imapd; filters that smtp asks are in milter, and the connections to stores in link; the
+// mail itself is in store, and what leaves in queue. Monitoring and the replication of stores are not here.
 package mailroles

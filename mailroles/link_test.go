@@ -3,6 +3,7 @@ package mailroles_test
 import (
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -106,4 +107,105 @@ func TestForgedResultsAreTakenOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkMail(t, "Subject: x\r\nTo: y\r\n\r\n"+forged, s.mailIn(alice))
+}
+
+// edit changes the mailboxes file before it is read.
+func (s *site) edit(old, new string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.base.Directory.File)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), old, new, 1)
+	if changed == string(text) {
+		s.t.Fatalf("no %q in\n%s", old, text)
+	}
+	if err := os.WriteFile(s.base.Directory.File, []byte(changed), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestQuotaIsToldAtRCPT(t *testing.T) {
+	s := newSite(t)
+	s.edit("lun: lun-west}", "lun: lun-west, quota: {messages: 1}}")
+	s.edit("mailboxes:\n", "groups:\n  - {address: all@example.org, members: ["+alice+", "+bob+"]}\nmailboxes:\n")
+	s.runAll()
+	d := s.dialog(false)
+	send := func(to string) {
+		t.Helper()
+		d.say(250, "MAIL FROM:<x@example.org>")
+		d.say(250, "RCPT TO:<"+to+">")
+		d.say(354, "DATA")
+		d.say(250, greeting+".")
+	}
+	send("all@example.org")
+	checkMail(t, greeting, s.mailIn(alice))
+	checkMail(t, greeting, s.mailIn(bob))
+	d.say(250, "MAIL FROM:<x@example.org>")
+	for _, to := range []string{bob, "all@example.org"} {
+		if text := d.ask(452, "RCPT TO:<"+to+">"); !strings.HasPrefix(text, "4.2.2 ") {
+			t.Errorf("refusal of %s says %q", to, text)
+		}
+	}
+	d.say(250, "RSET")
+	s.empty(bob)
+	send(bob)
+}
+
+func TestGroupHasTheMessageOnceInSpiteOfRetries(t *testing.T) {
+	s := newSite(t)
+	s.edit("mailboxes:\n", "groups:\n  - {address: all@example.org, members: ["+alice+", "+bob+"]}\nmailboxes:\n")
+	s.runStore("lun-east")
+	_, stopWest := s.runStore("lun-west")
+	s.runSMTP()
+	s.runIMAP()
+	d := s.dialog(false)
+	d.say(250, "MAIL FROM:<x@example.org>")
+	d.say(250, "RCPT TO:<all@example.org>")
+	d.say(354, "DATA")
+	stopWest()
+	d.say(451, greeting+".")
+	d.say(250, "MAIL FROM:<x@example.org>")
+	d.say(451, "RCPT TO:<all@example.org>")
+	s.runStore("lun-west")
+	for range 2 {
+		if err := s.send("x@example.org", []string{"all@example.org"}, greeting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkMail(t, greeting, s.mailIn(alice))
+	checkMail(t, greeting, s.mailIn(bob))
+}
+
+func TestSenderIsToldOfTheDelivery(t *testing.T) {
+	s := newSite(t)
+	s.runQueue("127.0.0.1:1")
+	s.runIMAP()
+	_, stop := s.runSMTP()
+	offers := func() bool {
+		d := s.dialog(false)
+		return strings.Contains("\n"+d.offer+"\n", "\nDSN\n")
+	}
+	if offers() {
+		t.Error("DSN is offered, and nobody makes reports for lun-west")
+	}
+	stop()
+	s.base.LUNs[1].Queue = netip.MustParseAddrPort("127.0.0.1:1")
+	s.runMX()
+	if !offers() {
+		t.Error("DSN is not offered")
+	}
+	d := s.dialog(false)
+	d.say(250, "MAIL FROM:<"+alice+"> ENVID=mine RET=HDRS")
+	d.say(250, "RCPT TO:<"+alice+"> NOTIFY=SUCCESS ORCPT=rfc822;meant@example.org")
+	d.say(354, "DATA")
+	d.say(250, greeting+".")
+	var got []string
+	waitFor(t, "the message and a report", func() bool { got = s.mailIn(alice); return len(got) == 2 })
+	report := got[0] + got[1]
+	for _, part := range []string{"Action: delivered", "Original-Envelope-Id: mine", "Original-Recipient: rfc822; meant@example.org"} {
+		if !strings.Contains(report, part) {
+			t.Errorf("no %q in the report:\n%s", part, report)
+		}
+	}
 }

@@ -130,8 +130,9 @@ func TestOneStoreDownKeepsTheMailWithTheSender(t *testing.T) {
 // dialog is an SMTP session by hand.
 type dialog struct {
 	*textproto.Conn
-	t   *testing.T
-	raw net.Conn
+	t     *testing.T
+	raw   net.Conn
+	offer string // reply to EHLO
 }
 
 func (s *site) dialog(secure bool) *dialog {
@@ -144,12 +145,12 @@ func (s *site) dialog(secure bool) *dialog {
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	d := &dialog{Conn: textproto.NewConn(conn), t: s.t, raw: conn}
 	d.expect(220)
-	d.say(250, "EHLO client.example.org")
+	d.offer = d.ask(250, "EHLO client.example.org")
 	if secure {
 		d.say(220, "STARTTLS")
 		d.raw = tls.Client(conn, clientTLS)
 		d.Conn = textproto.NewConn(d.raw)
-		d.say(250, "EHLO client.example.org")
+		d.offer = d.ask(250, "EHLO client.example.org")
 	}
 	return d
 }
@@ -165,10 +166,16 @@ func (d *dialog) expect(code int) string {
 
 func (d *dialog) say(code int, line string) {
 	d.t.Helper()
+	d.ask(code, line)
+}
+
+// ask is say that gives the text of the reply.
+func (d *dialog) ask(code int, line string) string {
+	d.t.Helper()
 	if err := d.PrintfLine("%s", line); err != nil {
 		d.t.Fatal(err)
 	}
-	d.expect(code)
+	return d.expect(code)
 }
 
 func (d *dialog) envelope() {

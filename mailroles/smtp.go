@@ -24,6 +24,7 @@ type SMTPStatus struct {
 type SMTP struct {
 	base
 	cfg     SMTPConfig
+	dsn     bool                      // every LUN has a queue, which makes reports of deliveries
 	stores  map[string]netip.AddrPort // where the store of each LUN listens
 	host    string
 	tally   tally.Tally
@@ -44,8 +45,10 @@ func NewSMTP(c Config, opt Options) (*SMTP, error) {
 	}
 	r := &SMTP{base: b, cfg: *c.SMTP, host: c.Hostname}
 	r.stores = map[string]netip.AddrPort{}
+	r.dsn = true
 	for _, l := range c.LUNs {
 		r.stores[l.Name] = l.LMTP
+		r.dsn = r.dsn && l.Queue.IsValid()
 	}
 	r.reach = newReach(b.Log, r.stores)
 	r.milters = milter.New(r.cfg.Milters, milter.Options{Hostname: r.host, Daemon: "smtp", MaxSize: r.cfg.MaxSize, Log: b.Log})
@@ -67,6 +70,7 @@ func (r *SMTP) Run(ctx context.Context) error {
 		MaxSessions: r.cfg.MaxSessions,
 		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, Links: links, Log: r.Log},
 		Filters:     r.milters,
+		DSN:         r.dsn,
 		Log:         r.Log,
 		Tally:       &r.tally,
 	})

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"anycastle/mailroles/directory"
 	"anycastle/mailroles/imapd"
 	"anycastle/mailroles/queue"
 	"anycastle/mailroles/smtpd"
@@ -90,12 +91,16 @@ func (r *Store) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	handler := &smtpd.Store{LUN: r.cfg.LUN, Directory: r.dir, Mail: mail, Limit: limitOf, Log: r.Log}
+	if q := r.queue.Load(); q != nil {
+		handler.Notifier = q
+	}
 	lmtp := smtpd.NewServer(smtpd.Options{
 		Hostname:    r.host,
 		LinkTLS:     r.tls.Server(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
-		Handler:     &smtpd.Store{LUN: r.cfg.LUN, Directory: r.dir, Mail: mail, Log: r.Log},
+		Handler:     handler,
 		Log:         r.Log,
 		Tally:       &r.lmtp,
 	})
@@ -118,6 +123,9 @@ func (r *Store) Run(ctx context.Context) (err error) {
 	r.serveQueue(ctx, g, listeners[2:])
 	return g.Wait()
 }
+
+// limitOf gives what the directory lets a mailbox hold.
+func limitOf(m directory.Mailbox) store.Limit { return store.Limit(m.Quota) }
 
 // Healthy implements Role.
 func (r *Store) Healthy() error {
