@@ -38,3 +38,29 @@ func FuzzKeywords(f *testing.F) {
 		}
 	})
 }
+
+func TestSubscriptions(t *testing.T) {
+	want := []string{Inbox, "Entwürfe", "A.B"}
+	for version, text := range map[string]string{
+		"1": "INBOX\nEntw&APw-rfe\nA.B\nno&folder\n\n",
+		"2": "V\t2\n\nINBOX\nEntw&APw-rfe\nA\tB\n",
+	} {
+		if diff := cmp.Diff(want, ParseSubscriptions([]byte(text))); diff != "" {
+			t.Errorf("version %s: %s", version, diff)
+		}
+	}
+	if got := string(SubscriptionsBytes(append(want, "a/b"))); got != "INBOX\nEntw&APw-rfe\nA.B\n" {
+		t.Errorf("written as %q", got)
+	}
+}
+
+func FuzzSubscriptions(f *testing.F) {
+	f.Add([]byte("INBOX\nEntw&APw-rfe\n"))
+	f.Add([]byte("V\t2\n\nA\tB\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		names := ParseSubscriptions(text)
+		if again := ParseSubscriptions(SubscriptionsBytes(names)); !cmp.Equal(names, again) {
+			t.Fatalf("%q became %q", names, again)
+		}
+	})
+}

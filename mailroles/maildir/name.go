@@ -120,9 +120,9 @@ func Sizes(base string) (size, wide int64) {
 	return size, wide
 }
 
-// Readable reports whether a base name can stand in a UID list, and in ours.
+// Readable reports whether a base name can stand in a UID list and in ours, and has room for flags behind it.
 func Readable(base string) bool {
-	return base != "" && utf8.ValidString(base) && !strings.ContainsFunc(base, unicode.IsControl)
+	return base != "" && len(base) <= 255-len(":2,")-52 && utf8.ValidString(base) && !strings.ContainsFunc(base, unicode.IsControl)
 }
 
 // Delivered reads back the time and the transaction id from a base name that Base built; ok is false for names

@@ -61,13 +61,19 @@ func (m *Mailbox) load(ops []logged) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.dirty = m.dirty || len(ops) > 0 || t.looked > 0; m.dirty {
-		for _, f := range m.byGUID {
-			f.stale = true
-		}
+	if len(ops) > 0 || t.looked > 0 {
+		m.outdate()
 	}
 	m.loaded = true
 	return nil
+}
+
+// outdate has the next checkpoint write all lists.
+func (m *Mailbox) outdate() {
+	m.dirty = true
+	for _, f := range m.byGUID {
+		f.stale = true
+	}
 }
 
 // adopt makes a state the mailbox's.
@@ -126,14 +132,14 @@ func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 		for _, e := range f.list.Entries {
 			msg := &Message{UID: e.UID, base: e.Base}
 			if files := f.files[e.Base]; len(files) > 0 {
-				name := files[0].file
-				msg.base = name[len("cur/") : len("cur/")+len(e.Base)] // the same text, kept once
-				info, err := s.info(t, f, e.Base, filepath.Join(f.dir, name))
+				file := files[len(files)-1] // the one in cur, when there are two: it has the flags
+				msg.base = file.file[len("cur/") : len("cur/")+len(e.Base)]
+				info, err := s.info(t, f, e.Base, filepath.Join(f.dir, file.file))
 				if err != nil {
 					return nil, nil, err
 				}
 				msg.Size, msg.Wide, msg.Date = info.size, info.wide, info.date
-				letters[msg] = files[0].letters
+				letters[msg] = file.letters
 			}
 			st.usage.add(msg.Size, 1)
 			c.messages = append(c.messages, msg)
@@ -185,6 +191,9 @@ func (m *Mailbox) fit(t *tree, do carrier) error {
 	p := makePlan(m.address, m.state, t, m.dead)
 	err := m.run(p)
 	m.behind = err != nil
+	if len(p.steps) > 0 {
+		m.outdate()
+	}
 	m.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("make mailbox %s fit: %w", m.address, err)
@@ -212,7 +221,6 @@ func (m *Mailbox) run(p plan) error {
 		if err != nil {
 			return err
 		}
-		m.dirty = true
 	}
 	for msg, file := range p.files {
 		msg.file = file
