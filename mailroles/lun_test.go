@@ -40,7 +40,7 @@ func TestLUNStatus(t *testing.T) {
 		l = role.LUN().([]mailroles.LUNState)[0]
 		return !l.Check.Ended.IsZero()
 	})
-	if l.Name != "lun-east" || l.Mailboxes != 1 || l.Messages != 1 || l.Bytes == 0 || l.Index < 2 || l.Check.Mailboxes != 1 || l.Stopped != "" {
+	if l.Name != "lun-east" || l.Mailboxes != 1 || l.Check.Mailboxes != 1 || l.Messages != 1 || l.Bytes == 0 || l.Index < 2 || l.Stopped != "" {
 		t.Errorf("status is %+v", l)
 	}
 	if len(l.Quarantine) != 1 || l.Quarantine[0].From != alice+"/cur/a directory" || l.Quarantine[0].Reason == "" {
@@ -56,7 +56,8 @@ func TestLUNStatus(t *testing.T) {
 			counts[f.GetName()] = h.GetSampleCount()
 		}
 	}
-	if counts["anycastle_store_log_fsync_seconds"] == 0 || counts["anycastle_store_log_batch_operations"] != counts["anycastle_store_log_fsync_seconds"] {
+	fsyncs, batches := counts["anycastle_store_log_fsync_seconds"], counts["anycastle_store_log_batch_operations"]
+	if fsyncs == 0 || batches != fsyncs {
 		t.Errorf("metrics are %v", counts)
 	}
 }

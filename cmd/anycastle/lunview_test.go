@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ func TestLUNRows(t *testing.T) {
 	l := mailroles.LUNState{Name: "lun-east", Path: "/srv/lun-east", Status: store.Status{
 		Mailboxes: 2, Messages: 5, Bytes: 1234, Index: 42, Checkpoint: 40, SavedAt: now.Add(-7 * time.Second),
 		Check: store.Report{
-			Begun: now.Add(-time.Minute), Ended: now.Add(-50 * time.Second), Mailboxes: 2, Replayed: 3, Adopted: 1, Lost: 1, Quarantined: 1, Torn: 17,
+			Begun: now.Add(-time.Minute), Ended: now.Add(-50 * time.Second),
+			Mailboxes: 2, Replayed: 3, Adopted: 1, Lost: 1, Quarantined: 1, Torn: 17,
 			Damage:  []store.Damage{{Segment: "0000000000000001.log", Offset: 96, From: 4, To: 5}},
 			Missing: []store.Missing{{Mailbox: "alice@example.org", Folder: "INBOX", UID: 7, File: "1.M2P3Q4.host,S=5,W=5"}},
 		},
@@ -47,7 +49,7 @@ func TestLUNRows(t *testing.T) {
 	if err := json.Unmarshal(text, &keys); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"name", "path", "mailboxes", "messages", "bytes", "index", "checkpoint", "saved_at", "quarantine", "check"} {
+	for _, key := range strings.Fields("name path mailboxes messages bytes index checkpoint saved_at quarantine check") {
 		if _, ok := keys[key]; !ok {
 			t.Errorf("JSON has no %s", key)
 		}
