@@ -256,34 +256,10 @@ func startAtChanges(t *testing.T, root string, skip int, look func(s *Store, wha
 	}
 }
 
-// TestCutLog ends the log at many bytes (package oplog does so at each), with a tree that has nothing of what the log says: as if the power
-// had failed before anything but the log, and the bodies, was durable.
+// TestCutLog ends the log at many bytes (package oplog does so at each), with a tree that has nothing of what the log
+// says: as if the power had failed before anything but the log, and the bodies, was durable.
 func TestCutLog(t *testing.T) {
-	root := tempRoot(t)
-	lazy := false
-	s, err := openWith(root, func(step, _ string) error {
-		if lazy && step != "create" && step != "link" && !strings.HasPrefix(step, "sync") {
-			return errCrash
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := box(t, s)
-	if err := s.Checkpoint(); err != nil {
-		t.Fatal(err)
-	}
-	lazy = true
-	states := map[uint64]string{1: dump(t, m)}
-	for i, part := range story {
-		if err := part(m); err != nil && !errors.Is(err, errCrash) { // a checkpoint
-			t.Fatalf("part %d: %v", i, err)
-		}
-		last, _ := s.ops.Size()
-		states[last] = dump(t, m)
-	}
-	die(t, s)
+	root, states := lazyStory(t)
 	segments, err := filepath.Glob(filepath.Join(root, logDir, "*.log"))
 	if err != nil || len(segments) != 1 {
 		t.Fatalf("segments %v, %v", segments, err)
@@ -319,4 +295,36 @@ func TestCutLog(t *testing.T) {
 	if len(seen) != len(states) {
 		t.Errorf("the cuts lead to %d states, want %d", len(seen), len(states))
 	}
+}
+
+// lazyStory lives through the story with nothing on the disk but the log and the bodies. It gives what can be seen after
+// each operation, by its index.
+func lazyStory(t *testing.T) (root string, states map[uint64]string) {
+	t.Helper()
+	root = tempRoot(t)
+	lazy := false
+	s, err := openWith(root, func(step, _ string) error {
+		if lazy && step != "create" && step != "link" && !strings.HasPrefix(step, "sync") {
+			return errCrash
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := box(t, s)
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	lazy = true
+	states = map[uint64]string{1: dump(t, m)}
+	for i, part := range story {
+		if err := part(m); err != nil && !errors.Is(err, errCrash) { // a checkpoint
+			t.Fatalf("part %d: %v", i, err)
+		}
+		last, _ := s.ops.Size()
+		states[last] = dump(t, m)
+	}
+	die(t, s)
+	return root, states
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -157,5 +160,59 @@ func TestDeliveryMakesItsFolder(t *testing.T) {
 	}
 	if got := show(t, folder(t, m, "INBOX")); got != "" {
 		t.Errorf("INBOX is\n%s", got)
+	}
+}
+
+func TestQuotaHoldsAtOnce(t *testing.T) {
+	m := box(t, openAt(t, tempRoot(t), nil))
+	m.SetLimit(Limit{Messages: 10})
+	var wg sync.WaitGroup
+	var taken atomic.Int64
+	for range 30 {
+		wg.Go(func() {
+			_, err := m.Deliver(incoming("x"))
+			if err == nil {
+				taken.Add(1)
+			} else if !errors.Is(err, ErrQuota) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(folder(t, m, "INBOX").Snapshot().Messages); n != 10 || taken.Load() != 10 || m.Usage() != (Usage{10, 10}) {
+		t.Errorf("%d messages, %d taken, usage %+v", n, taken.Load(), m.Usage())
+	}
+	if left, err := os.ReadDir(filepath.Join(m.store.root, incomingDir)); err != nil || len(left) > 0 {
+		t.Errorf("the incoming directory has %v, %v", left, err)
+	}
+}
+
+// TestTwinDeliveries delivers the same transaction many times at once: one of them is done, and all succeed.
+func TestTwinDeliveries(t *testing.T) {
+	m := box(t, openAt(t, tempRoot(t), nil))
+	var wg sync.WaitGroup
+	var first atomic.Int64
+	for range 20 {
+		wg.Go(func() {
+			in := incoming("x")
+			in.Tx = strings.Repeat("1a", 16)
+			again, err := m.Deliver(in)
+			if err != nil {
+				t.Error(err)
+			}
+			if len(folder(t, m, "INBOX").Snapshot().Messages) != 1 {
+				t.Error("a delivery is said to be done before it is")
+			}
+			if !again {
+				first.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if first.Load() != 1 {
+		t.Errorf("%d deliveries were the first", first.Load())
+	}
+	if left, err := os.ReadDir(filepath.Join(m.store.root, incomingDir)); err != nil || len(left) > 0 {
+		t.Errorf("the incoming directory has %v, %v", left, err)
 	}
 }
