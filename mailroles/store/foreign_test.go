@@ -218,6 +218,55 @@ func TestCopiedFolder(t *testing.T) {
 	}
 }
 
+// TestInTheWay has others take the names that folders are to have.
+func TestInTheWay(t *testing.T) {
+	root := tempRoot(t)
+	s := openAt(t, root, nil)
+	m := box(t, s)
+	if err := m.Create("Work"); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, user)
+	if err := os.MkdirAll(filepath.Join(dir, ".Old/x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, ".New", "a file")
+	if err := os.Mkdir(filepath.Join(root, "no mailbox"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Rename("Work", "Old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Create("New"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Old", "New"} {
+		if _, err := folder(t, m, name).Append(incoming("text")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := dump(t, m)
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	way := "is in the way of a folder"
+	if diff := cmp.Diff(map[string]string{user + "/.Old": way, user + "/.New": way}, reasons(t, s)); diff != "" {
+		t.Errorf("quarantine: %s", diff)
+	}
+	if diff := cmp.Diff(want, dump(t, m)); diff != "" {
+		t.Error(diff)
+	}
+	die(t, s)
+	s = openAt(t, root, nil)
+	s.Check(t.Context())
+	if diff := cmp.Diff(want, dump(t, box(t, s))); diff != "" {
+		t.Error(diff)
+	}
+	if left, err := os.ReadDir(filepath.Join(root, "no mailbox")); err != nil || len(left) > 0 || s.report.Mailboxes != 1 {
+		t.Errorf("a directory that is no mailbox has %v, %v; %d mailboxes", left, err, s.report.Mailboxes)
+	}
+}
+
 // TestIndex opens a folder without its index, and with a damaged one: the result is the same, at the price of a look at
 // each file.
 func TestIndex(t *testing.T) {

@@ -92,6 +92,9 @@ func (p *planner) planFolders() map[string]*treeFolder {
 	for _, c := range p.state.sorted() {
 		if has[c.guid] == nil {
 			dir := c.dir(p.address)
+			if isDir, there := p.tree.others[dir]; there && !isDir {
+				p.clear(dir)
+			}
 			p.steps = append(p.steps, step{do: stepMakeFolder, to: dir, folder: c})
 			if f := taken[dir]; f != nil { // it has begun to be this folder
 				has[c.guid] = f
@@ -125,11 +128,20 @@ func (p *planner) moveFolders(wrong, taken map[string]*treeFolder) {
 }
 
 func (p *planner) moveFolder(f *treeFolder, to string, taken map[string]*treeFolder) {
+	if _, there := p.tree.others[to]; there {
+		p.clear(to)
+	}
 	p.steps = append(p.steps, step{do: stepRename, from: f.dir, to: to})
 	delete(taken, f.dir)
 	f.dir = to
 	f.name, _ = maildir.FolderName(filepath.Base(to))
 	taken[to] = f
+}
+
+// clear puts aside what has the name that a folder is to have.
+func (p *planner) clear(path string) {
+	p.steps = append(p.steps, step{do: stepQuarantine, from: path, reason: "is in the way of a folder"})
+	delete(p.tree.others, path)
 }
 
 // planMessages finds each message's file, and sorts the others.

@@ -258,7 +258,7 @@ func (s *Store) addresses() ([]string, error) {
 	}
 	var list []string
 	for _, e := range entries {
-		if e.IsDir() && plainName(e.Name()) && e.Name() != "lost+found" {
+		if e.IsDir() && plainName(e.Name()) && strings.Contains(e.Name(), "@") { // others are none of ours
 			list = append(list, e.Name())
 		}
 	}

@@ -21,6 +21,7 @@ type tree struct {
 	counter  uint32
 	subs     []string
 	incoming map[string]bool // bodies that wait, by the unique part of their base names
+	others   map[string]bool // what has a folder's name and is none, by path: true for a directory
 	damaged  []oddFile
 	looked   int // files that the indexes did not have
 }
@@ -47,7 +48,7 @@ type oddFile struct{ path, reason string }
 
 // readTree reads a mailbox's directory.
 func (s *Store) readTree(address string) (*tree, error) {
-	t := &tree{incoming: map[string]bool{}}
+	t := &tree{incoming: map[string]bool{}, others: map[string]bool{}}
 	waiting, err := os.ReadDir(s.files.at(incomingDir))
 	if err != nil {
 		return nil, fmt.Errorf("read incoming directory: %w", err)
@@ -61,14 +62,16 @@ func (s *Store) readTree(address string) (*tree, error) {
 	}
 	dirs := map[string]string{maildir.Inbox: address}
 	for _, e := range entries {
-		if name, ok := maildir.FolderName(e.Name()); ok && e.IsDir() && name != maildir.Inbox {
+		if name, ok := maildir.FolderName(e.Name()); ok && name != maildir.Inbox {
 			dirs[name] = filepath.Join(address, e.Name())
+			t.others[dirs[name]] = e.IsDir()
 		}
 	}
 	for name, dir := range dirs {
 		if st, err := os.Stat(s.files.at(filepath.Join(dir, "cur"))); err != nil || !st.IsDir() {
 			continue
 		}
+		delete(t.others, dir)
 		f, err := s.readFolder(dir, name, t)
 		if err != nil {
 			return nil, err
