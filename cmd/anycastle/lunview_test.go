@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"anycastle/internal/mtlstest"
 	"anycastle/mailroles"
 	"anycastle/mailroles/store"
 )
@@ -54,4 +59,45 @@ func TestLUNRows(t *testing.T) {
 			t.Errorf("JSON has no %s", key)
 		}
 	}
+}
+
+const storeNodeText = `mail:
+  directory: DIR/mailboxes.yml
+  tls: {cert: CERT, key: KEY, ca: CA}
+  luns:
+    - {name: lun-east, lmtp: 127.0.0.1:1, imap: 127.0.0.1:1}
+  store: {lun: lun-east, path: DIR/lun, lmtp_listen: "127.0.0.1:0", imap_listen: "127.0.0.2:0"}
+`
+
+// TestShowLUN asks a store that runs about a mailbox into which somebody put a directory.
+func TestShowLUN(t *testing.T) {
+	n := &mailNode{t: t, dir: t.TempDir()}
+	n.file = filepath.Join(n.dir, "node.yml")
+	if err := os.MkdirAll(filepath.Join(n.dir, "lun/alice@example.org/cur/odd"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := mtlstest.NewCA(t).Node(t, "node")
+	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA).Replace(storeNodeText))
+	n.write("mailboxes.yml", "mailboxes: []\n")
+	log := &syncBuffer{}
+	ctx, cancel := context.WithCancel(t.Context())
+	var role sync.WaitGroup
+	role.Go(func() {
+		e := env{strings.NewReader(""), log, log}
+		if code := run(ctx, e, []string{"mail", "store", "-c", n.file, "--run-dir", n.dir}); code != 0 {
+			t.Errorf("the role ends with %d:\n%s", code, log)
+		}
+	})
+	t.Cleanup(func() { cancel(); role.Wait() })
+	var list []mailroles.LUNState
+	n.until("the check to end", func() bool {
+		code, out, _ := n.try("", "show", "lun", "lun-east", "-o", "json", "--run-dir", n.dir)
+		return code == 0 && json.Unmarshal([]byte(out), &list) == nil && len(list) == 1 && !list[0].Check.Ended.IsZero()
+	})
+	if l := list[0]; l.Name != "lun-east" || l.Mailboxes != 1 || l.Index != 1 || len(l.Quarantine) != 1 {
+		t.Errorf("the LUN is %+v", l)
+	}
+	table := n.command(0, "", "show", "lun", "--run-dir", n.dir)
+	n.match(table, `lun-east +quarantine +\S+ from alice@example.org/cur/odd, \d+ bytes: is no file`)
+	n.command(1, "", "show", "lun", "lun-west", "--run-dir", n.dir)
 }
