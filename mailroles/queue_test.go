@@ -80,14 +80,6 @@ func (s *site) runRelay() (*relay, string) {
 // runQueue starts the store of lun-east with a queue that sends by way of a smarthost.
 func (s *site) runQueue(smarthost string) (*mailroles.Store, *prometheus.Registry) {
 	s.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { ln.Close() })
-	s.addrs["lun-east/queue"] = netip.MustParseAddrPort(ln.Addr().String())
-	s.ready[ln.Addr().String()] = ln
-	s.base.LUNs[0].Queue = s.addrs["lun-east/queue"]
 	cfg := s.base
 	cfg.Store = &mailroles.StoreConfig{}
 	cfg.Store.SetDefaults()
@@ -144,7 +136,7 @@ func (s *site) queueMail(from string, to []string, msg string) map[string]error 
 }
 
 func TestQueueOfAStore(t *testing.T) {
-	s := newSite(t)
+	s := newSubmissionSite(t)
 	r, addr := s.runRelay()
 	role, reg := s.runQueue(addr)
 	s.runIMAP()
@@ -185,8 +177,29 @@ anycastle_queue_entries{state="waiting"} 0
 	}
 }
 
+// What a user submits for another site goes by way of the queue of his LUN.
+func TestSubmittedMailLeaves(t *testing.T) {
+	s := newSubmissionSite(t)
+	r, addr := s.runRelay()
+	role, _ := s.runQueue(addr)
+	s.run(mailroles.NewSubmission(s.base, s.options()))
+	s.runIMAP()
+	msg := strings.Replace(greeting, "x@example.org", alice, 1)
+	if err := s.submit("submission", alice, []string{alice, "x@elsewhere.example", "nobody@elsewhere.example"}, msg); err != nil {
+		t.Fatalf("%v\n%s", err, s.log)
+	}
+	waitFor(t, "an empty queue", func() bool { return len(role.Queue().([]queue.Status)) == 0 && r.got() == 1 })
+	mail := s.mailIn(alice) // the message, and the report on nobody@
+	if len(mail) != 2 || !strings.HasSuffix(mail[0], msg) || !strings.Contains(mail[1], "nobody@elsewhere.example\r\nAction: failed\r\n") {
+		t.Errorf("alice has %q", mail)
+	}
+	if !strings.HasSuffix(r.texts[0], msg) {
+		t.Errorf("the relay has %q", r.texts[0])
+	}
+}
+
 func TestQueueTakesOrders(t *testing.T) {
-	s := newSite(t)
+	s := newSubmissionSite(t)
 	role, _ := s.runQueue("127.0.0.1:1") // where nobody is
 	s.queueMail(alice, []string{"x@elsewhere.example"}, greeting)
 	waitFor(t, "an attempt", func() bool {
