@@ -119,6 +119,7 @@ var keptIn = []struct {
 	{"github.com/hashicorp/memberlist", []string{"internal/mesh"}, "one package knows the gossip library and keeps its bounds"},
 	{"github.com/gopacket/gopacket", []string{"internal/pcapng", "internal/pkttest"}, "one package knows the library's capture files; its packets are for tests"},
 	{"github.com/go-ldap/ldap/", []string{"mailroles/directory"}, "one package knows LDAP, and when an answer is one"},
+	{"github.com/pires/go-proxyproto", []string{"mailroles/accept:header.go"}, "one file reads and writes PROXY headers, strictly"},
 	{"github.com/google/nftables", []string{"lab/runner"}, "only the lab filters packets"},
 }
 

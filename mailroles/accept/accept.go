@@ -1,4 +1,3 @@
-// Package accept is the accept loop of the front ends. The servers of mailroles call it; nothing has to be closed.
 package accept
 
 import (
@@ -16,13 +15,12 @@ const breather = 10 * time.Millisecond
 func Loop(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
 	for {
 		conn, err := ln.Accept()
-		var passing interface{ Temporary() bool }
 		switch {
 		case err == nil:
 			handle(conn)
 		case errors.Is(err, net.ErrClosed) && ctx.Err() != nil:
 			return nil
-		case errors.As(err, &passing) && passing.Temporary():
+		case passes(err):
 			select {
 			case <-time.After(breather):
 			case <-ctx.Done():
@@ -32,4 +30,10 @@ func Loop(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
 			return err
 		}
 	}
+}
+
+// passes says whether Accept may do better later.
+func passes(err error) bool {
+	var passing interface{ Temporary() bool }
+	return errors.As(err, &passing) && passing.Temporary()
 }
