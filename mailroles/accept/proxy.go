@@ -3,10 +3,12 @@ package accept
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +21,9 @@ const (
 
 // errCrowd says that too many connections wait for their header.
 var errCrowd = errors.New("accept: too many connections have not sent their PROXY header yet")
+
+// errNothing says that a peer has closed without a word, as probes do.
+var errNothing = errors.New("accept: peer said nothing")
 
 // need says what a peer begins with.
 type need int
@@ -170,7 +175,9 @@ func (l *listener) refuse(conn net.Conn, err error) {
 	select {
 	case <-l.done: // it is not the peer's fault
 	default:
-		l.refused(conn.RemoteAddr(), err)
+		if !errors.Is(err, errNothing) {
+			l.refused(conn.RemoteAddr(), err)
+		}
 	}
 }
 
@@ -188,7 +195,9 @@ func identify(conn net.Conn, need need) (net.Conn, error) {
 		return nil, err
 	}
 	var first [1]byte
-	if _, err := conn.Read(first[:]); err != nil {
+	if _, err := conn.Read(first[:]); err == io.EOF {
+		return nil, errNothing
+	} else if err != nil {
 		return nil, fmt.Errorf("read PROXY header: %w", err)
 	}
 	known := &proxied{Conn: conn}
@@ -235,4 +244,13 @@ func (p *proxied) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return p.Conn.Read(b)
+}
+
+// SyscallConn implements syscall.Conn. What has been read already is not seen through it.
+func (p *proxied) SyscallConn() (syscall.RawConn, error) {
+	c, ok := p.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return c.SyscallConn()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
 
+	"anycastle/mailroles/accept"
 	"anycastle/mailroles/directory"
 	"anycastle/mailroles/store"
 	"anycastle/mailroles/tally"
@@ -67,7 +68,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for _, ln := range listeners {
-		serving.Go(func() { failed <- s.lib.Serve(&listener{Listener: ln, server: s}) })
+		serving.Go(func() { failed <- s.lib.Serve(&listener{Listener: accept.Linked(ln, s.refused), server: s}) })
 	}
 	var err error
 	select {
@@ -84,6 +85,12 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// refused counts a connection that began with neither a PROXY header nor TLS.
+func (s *Server) refused(peer net.Addr, err error) {
+	s.opt.Tally.Reject("proxy-header")
+	s.opt.Log.Debug("front end refused", "peer", peer.String(), "err", err)
 }
 
 // listener bounds the sessions and puts TLS and a guard under each.
@@ -118,5 +125,6 @@ func (s *Server) newSession(c *imapserver.Conn) (imapserver.Session, *imapserver
 		s.open.Done()
 		return nil, nil, fmt.Errorf("greet front end: %w", err)
 	}
+	s.opt.Log.Debug("session begins", "client", g.RemoteAddr().String()) // as its front end says, which has proved itself
 	return &session{server: s, conn: c, guard: g}, nil, nil
 }
