@@ -1,6 +1,7 @@
 package imapfront
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,20 +18,38 @@ import (
 	"anycastle/mailroles/tally"
 )
 
-const (
-	// grace is how long joined sessions may go on after the end has been asked for.
-	grace = 5 * time.Second
-	// writeTime bounds a reply before login.
-	writeTime = 30 * time.Second
-)
+// writeTime bounds a reply before login.
+const writeTime = 30 * time.Second
+
+// Directory knows the mailboxes.
+type Directory interface {
+	// Authenticate finds the mailbox of a user who knows its password. The error is directory.ErrLogin for who does not;
+	// any other means that nobody can tell now.
+	Authenticate(ctx context.Context, user, password string) (directory.Mailbox, error)
+	// Mailbox finds a mailbox by its address. The error is directory.ErrUnknown when there is none.
+	Mailbox(ctx context.Context, address string) (directory.Mailbox, error)
+}
+
+// Throttle slows down and refuses who guesses passwords. Its methods are called concurrently.
+type Throttle interface {
+	// Check says how long a login has to wait before it is tried, and whether it may be tried at all.
+	Check(source netip.Addr, account string) (wait time.Duration, ok bool)
+	// One of these settles each login that Check has let through. Undecided is one of which nobody can tell.
+	Failed(source netip.Addr, account string)
+	Succeeded(source netip.Addr, account string)
+	Undecided(source netip.Addr, account string)
+}
 
 // Options say how a Server serves.
 type Options struct {
-	Directory   *directory.Directory
+	Directory   Directory
+	Changed     func() <-chan struct{}    // gives a channel that is closed when the directory next changes; nil: nobody tells
 	LUNs        map[string]netip.AddrPort // where each LUN's store takes IMAP
 	PublicTLS   *tls.Config
 	LinkTLS     *tls.Config
+	Throttle    Throttle // nil for none
 	MaxSessions int
+	Deadline    time.Duration // how long a session may take to end when the role does; 0 for 30 s
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
@@ -45,13 +64,26 @@ type Listener struct {
 type Server struct {
 	opt  Options
 	open sync.WaitGroup
+	bufs sync.Pool
+
+	mu     sync.Mutex
+	joined map[*joined]struct{}
+	ending bool
+	sweeps int // how often the sessions were compared with the directory
 }
 
 // NewServer makes a server.
-func NewServer(opt Options) *Server { return &Server{opt: opt} }
+func NewServer(opt Options) *Server {
+	if opt.Deadline == 0 {
+		opt.Deadline = 30 * time.Second
+	}
+	s := &Server{opt: opt, joined: map[*joined]struct{}{}}
+	s.bufs.New = func() any { return new([bigRoom]byte) }
+	return s
+}
 
-// Run serves the listeners until ctx ends, and closes them. Sessions before login get BYE at once; others are cut off
-// unless they end within 5 s.
+// Run serves the listeners until ctx ends, and closes them. Sessions get BYE then: before login at once, after it when no
+// command is at work, or at the deadline between any two lines.
 func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -60,21 +92,24 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	for _, ln := range listeners {
 		serving.Go(func() { failed <- s.accept(ctx, hard, ln) })
 	}
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	serving.Go(func() { s.followMoves(following) })
+	serving.Go(func() { s.giveBack(following) })
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	stop()
 	for _, ln := range listeners {
 		if cerr := ln.Close(); cerr != nil {
 			s.opt.Log.Debug("close listener", "err", cerr)
 		}
 	}
+	s.end()
 	serving.Wait()
-	if n := s.opt.Tally.Counts().Sessions; n > 0 {
-		s.opt.Log.Info("role ends when its sessions have ended, or after the grace", "sessions", n, "grace", grace)
-	}
-	timer := time.AfterFunc(grace, cut)
+	timer := time.AfterFunc(s.opt.Deadline, cut)
 	defer timer.Stop()
 	s.open.Wait()
 	if err != nil {
@@ -82,6 +117,19 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	}
 	return nil
 }
+
+// end asks for the end of all sessions that are logged in, and of those that are about to be.
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	for j := range s.joined {
+		j.end(byeEnding, s.patience())
+	}
+}
+
+// patience is how long a session may wait for the end of a command, so that the end of a line can be waited for too.
+func (s *Server) patience() time.Duration { return max(0, s.opt.Deadline-lineTime) }
 
 func (s *Server) accept(ctx, hard context.Context, ln Listener) error {
 	return accept.Loop(ctx, ln, func(conn net.Conn) {
@@ -91,28 +139,60 @@ func (s *Server) accept(ctx, hard context.Context, ln Listener) error {
 			return
 		}
 		s.open.Go(func() {
-			defer s.opt.Tally.Close()
-			s.serve(ctx, hard, conn, ln.TLS)
+			if !s.serve(ctx, hard, conn, ln.TLS) {
+				conn.Close()
+				s.opt.Tally.Close()
+			}
 		})
 	})
 }
 
-// serve runs one client's session.
-func (s *Server) serve(ctx, hard context.Context, conn net.Conn, secure bool) {
-	defer conn.Close()
+// serve runs a client's session until login. If that succeeds others go on with it, and it gives true.
+func (s *Server) serve(ctx, hard context.Context, conn net.Conn, secure bool) bool {
 	defer context.AfterFunc(hard, func() { conn.Close() })()
+	peer := conn.RemoteAddr()
 	if secure {
 		conn = tls.Server(conn, s.opt.PublicTLS)
 	}
 	c := newSession(s, conn, secure)
 	store, err := c.untilLogin(ctx)
 	if err != nil && !errors.Is(err, io.EOF) {
-		s.opt.Log.Debug("session ended before login", "peer", conn.RemoteAddr().String(), "err", err)
+		s.opt.Log.Debug("session ended before login", "peer", peer.String(), "err", err)
 	}
 	if store == nil {
-		return
+		return false
 	}
-	defer store.Close()
-	defer context.AfterFunc(hard, func() { store.Close() })()
-	splice(c.conn, c.rd.br, store)
+	if err := s.join(ctx, c, store); err != nil {
+		s.opt.Log.Error("session cannot be joined to its store", "err", err)
+		store.NetConn().Close()
+		return false
+	}
+	return true
+}
+
+// join has a session go on with its store. The goroutine that has talked until login ends, and with it the stack that the
+// handshake has made large.
+func (s *Server) join(ctx context.Context, c *session, store *storeConn) error {
+	j, err := newJoined(c.mailbox, c.conn.(*tls.Conn), store.Conn, &s.bufs)
+	if err != nil {
+		return err
+	}
+	ahead, _ := c.rd.br.Peek(c.rd.br.Buffered())
+	ahead = bytes.Clone(ahead) // the buffer that it is in may go
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joined[j] = struct{}{}
+	j.run(s.open.Go, ahead, store.ahead, func() {
+		s.mu.Lock()
+		delete(s.joined, j)
+		s.mu.Unlock()
+		s.opt.Tally.Close()
+	})
+	switch {
+	case s.ending:
+		j.end(byeEnding, s.patience())
+	case s.sweeps != c.sweeps: // the directory was asked before it changed
+		s.open.Go(func() { s.endMoved(ctx, []*joined{j}) })
+	}
+	return nil
 }

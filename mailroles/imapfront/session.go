@@ -3,12 +3,10 @@ package imapfront
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"anycastle/mailroles/directory"
@@ -34,6 +32,9 @@ type session struct {
 	until  time.Time // login must be done by then
 
 	logins, mistakes int
+
+	mailbox directory.Mailbox // that has logged in
+	sweeps  int               // the server's, when the directory was asked for it
 }
 
 func newSession(s *Server, conn net.Conn, secure bool) *session {
@@ -135,7 +136,7 @@ func (c *session) mistake(tag, text string) error {
 func (c *session) capabilities() string {
 	common := "IMAP4rev1 ID SASL-IR LITERAL-"
 	if c.secure {
-		return common + " AUTH=PLAIN"
+		return common + " AUTH=PLAIN AUTH=LOGIN"
 	}
 	return common + " STARTTLS LOGINDISABLED"
 }
@@ -157,7 +158,7 @@ func (c *session) do(ctx context.Context, cmd command) (*storeConn, error) {
 		if len(cmd.args) != 2 {
 			return nil, c.mistake(cmd.tag, "LOGIN takes a user and a password")
 		}
-		return c.login(ctx, cmd.tag, cmd.args[0], cmd.args[1])
+		return c.login(ctx, cmd.tag, credentials{cmd.args[0], cmd.args[1]})
 	case "AUTHENTICATE":
 		return c.authenticate(ctx, cmd)
 	}
@@ -182,80 +183,4 @@ func (c *session) startTLS(cmd command) error {
 	c.secure = true
 	c.use(conn)
 	return nil
-}
-
-// authenticate does AUTHENTICATE PLAIN (RFC 4616), with or without an initial response (RFC 4959).
-func (c *session) authenticate(ctx context.Context, cmd command) (*storeConn, error) {
-	if len(cmd.args) < 1 || len(cmd.args) > 2 {
-		return nil, c.mistake(cmd.tag, "AUTHENTICATE takes a mechanism")
-	}
-	if !strings.EqualFold(cmd.args[0], "PLAIN") {
-		return nil, c.reply(cmd.tag, "NO No such mechanism")
-	}
-	if !c.secure {
-		return nil, c.needTLS(cmd.tag)
-	}
-	var text string
-	if len(cmd.args) == 2 {
-		text = cmd.args[1]
-	} else {
-		if err := c.write("+ \r\n"); err != nil {
-			return nil, err
-		}
-		var err error
-		if text, err = c.rd.line(); err != nil {
-			return nil, err
-		}
-	}
-	if text == "*" {
-		return nil, c.reply(cmd.tag, "BAD Cancelled")
-	}
-	raw, err := base64.StdEncoding.DecodeString(text)
-	parts := strings.Split(string(raw), "\x00")
-	if err != nil || len(parts) != 3 {
-		return nil, c.mistake(cmd.tag, "Malformed response")
-	}
-	if parts[0] != "" && parts[0] != parts[1] {
-		c.server.opt.Tally.Reject("authorization")
-		return nil, c.reply(cmd.tag, "NO [AUTHORIZATIONFAILED] Nobody may act for another")
-	}
-	return c.login(ctx, cmd.tag, parts[1], parts[2])
-}
-
-func (c *session) needTLS(tag string) error {
-	c.server.opt.Tally.Reject("no-tls")
-	return c.reply(tag, "NO [PRIVACYREQUIRED] Start TLS first")
-}
-
-func (c *session) login(ctx context.Context, tag, user, password string) (*storeConn, error) {
-	if !c.secure {
-		return nil, c.needTLS(tag)
-	}
-	opt := &c.server.opt
-	m, err := opt.Directory.Authenticate(ctx, user, password)
-	if errors.Is(err, directory.ErrLogin) {
-		opt.Tally.Reject("password")
-		if err := c.reply(tag, "NO [AUTHENTICATIONFAILED] Wrong user or password"); err != nil {
-			return nil, err
-		}
-		if c.logins++; c.logins >= maxLogins {
-			return nil, errors.Join(c.write("* BYE Too many wrong passwords\r\n"), errEnd)
-		}
-		return nil, nil
-	}
-	var store *storeConn
-	if err == nil {
-		store, err = dialStore(ctx, opt.LUNs[m.LUN], opt.LinkTLS, m.Address)
-	}
-	if err != nil {
-		opt.Log.Warn("login cannot be served", "lun", m.LUN, "err", err)
-		opt.Tally.Reject("unavailable")
-		return nil, c.reply(tag, "NO [UNAVAILABLE] Mailbox cannot be reached, try again later")
-	}
-	opt.Tally.Done() // before the client knows, who may ask for the count
-	if err := c.reply(tag, store.welcome); err != nil {
-		store.Close()
-		return nil, err
-	}
-	return store, nil
 }

@@ -1,117 +1,368 @@
 package imapfront
 
 import (
-	"bufio"
-	"context"
+	"cmp"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
-	"strings"
+	"os"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"anycastle/mailroles/directory"
 )
 
 const (
-	// storeTime bounds the way to a store, up to its answer to the login.
-	storeTime = 10 * time.Second
 	// spliceIdle ends a session in which the client says nothing (RFC 3501 section 5.4 asks for 30 minutes).
 	spliceIdle = 35 * time.Minute
 	// spliceWrite bounds a write to a peer that does not read.
 	spliceWrite = 5 * time.Minute
+	// lineTime is how long a session that must end may wait for the end of a line.
+	lineTime = 5 * time.Second
+	// linger is how long a client that has been told BYE is listened to until it closes its side too.
+	linger = 2 * time.Second
+	// keen is how long a direction waits for more on the goroutine that has done the work, before it rests.
+	keen = 50 * time.Millisecond
+	// smallRoom is what one direction of a session reads first, in bytes.
+	smallRoom = 256
+	// bigRoom is what one direction of a busy session reads and writes at a time, in bytes.
+	bigRoom = 32 << 10
 )
 
-// storeConn is a user's open session at a store.
-type storeConn struct {
-	*tls.Conn
-	br      *bufio.Reader // what the store says; may hold bytes that were read ahead
-	welcome string        // the store's reply to the login, without its tag
+// What a client is told at the end of its session.
+const (
+	byeEnding = "[UNAVAILABLE] Server is going away, log in again"
+	byeMoved  = "[UNAVAILABLE] Mailbox has moved, log in again"
+	byeLost   = "[UNAVAILABLE] Mailbox cannot be reached, log in again"
+	byeIdle   = "Idle for too long"
+	byeClosed = "Client has closed its side"
+)
+
+// errEnded says that the session is over for the client: what it says goes nowhere.
+var errEnded = errors.New("imapfront: session has ended")
+
+// errUnread says that a side does not take what it is sent.
+var errUnread = errors.New("imapfront: peer does not read")
+
+// joined is a session that is logged in. What is said is followed so far that a BYE can be put between two lines.
+//
+// It is made to be small, since thousands of clients idle. Two goroutines copy, one in each direction. While there is
+// nothing to copy, each waits for its socket with a shallow stack: what TLS needs of stack is used, and given back, by a
+// goroutine of its own for each time that there is something to do. Beside that an idle session holds little more than
+// what TLS has for two connections.
+type joined struct {
+	address string // of the mailbox
+	lun     string
+	client  *tls.Conn
+	store   *tls.Conn
+	sockets [2]syscall.RawConn // theirs
+	bufs    *sync.Pool         // of *[bigRoom]byte
+
+	small [2][smallRoom]byte // for what the client says, and for what the store does
+
+	mu     sync.Mutex
+	talk   talk
+	ending string // why the session is to end; empty: it is not
+	hasty  bool   // the end of a line is enough, a command may stay without its answer
+	ended  bool   // nothing goes to the store any more
+	left   int    // directions that are at work
+	timer  *time.Timer
+	until  time.Time // when it strikes
 }
 
-// dialStore opens a session for the user.
-func dialStore(ctx context.Context, addr netip.AddrPort, config *tls.Config, user string) (*storeConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr.String())
-	if err != nil {
-		return nil, fmt.Errorf("reach store: %w", err)
+// newJoined makes a session of two connections that it closes in the end.
+func newJoined(m directory.Mailbox, client, store *tls.Conn, bufs *sync.Pool) (*joined, error) {
+	j := &joined{address: m.Address, lun: m.LUN, client: client, store: store, bufs: bufs}
+	for i, conn := range []*tls.Conn{client, store} {
+		var err error
+		if j.sockets[i], err = socketOf(conn.NetConn()); err != nil {
+			return nil, err
+		}
 	}
-	s := &storeConn{Conn: conn.(*tls.Conn), br: bufio.NewReaderSize(conn, maxLine)}
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := s.login(user); err != nil {
-		return nil, errors.Join(fmt.Errorf("open session at store: %w", err), conn.Close())
-	}
-	return s, nil
+	return j, nil
 }
 
-// login reads the greeting and names the user; the client certificate has proved that we may.
-func (s *storeConn) login(user string) error {
-	greeting, err := s.br.ReadString('\n')
-	if err != nil {
-		return err
+// run copies in both directions, beginning with what each side has said already. Each direction is a goroutine that start
+// starts; done is called when both have ended.
+func (j *joined) run(start func(func()), client, store []byte, done func()) {
+	j.left = 2
+	start(func() { defer j.leave(done); j.up(client) })
+	start(func() { defer j.leave(done); j.down(store) })
+}
+
+// leave ends a direction.
+func (j *joined) leave(done func()) {
+	j.mu.Lock()
+	j.left--
+	last := j.left == 0
+	if last && j.timer != nil {
+		j.timer.Stop()
 	}
-	if !strings.HasPrefix(greeting, "* OK") {
-		return errors.New("imapfront: store is not ready")
-	}
-	const tag = "front"
-	if _, err := fmt.Fprintf(s, "%s AUTHENTICATE EXTERNAL %s\r\n", tag, base64.StdEncoding.EncodeToString([]byte(user))); err != nil {
-		return err
-	}
-	for {
-		line, err := s.br.ReadString('\n')
-		if err != nil {
-			return err
-		}
-		if rest, ok := strings.CutPrefix(line, tag+" "); ok {
-			s.welcome = strings.TrimRight(rest, "\r\n")
-			if !strings.HasPrefix(s.welcome, "OK") {
-				return errors.New("imapfront: store refuses the user")
-			}
-			return nil
-		}
+	j.mu.Unlock()
+	if last {
+		j.cut()
+		done()
 	}
 }
 
-// splice copies bytes both ways until both directions have ended. from holds what the client sent behind its login.
-func splice(client net.Conn, from io.Reader, store *storeConn) {
-	var both sync.WaitGroup
-	both.Go(func() {
-		if copyIdle(store, from, client.SetReadDeadline) != nil || store.CloseWrite() != nil {
-			store.Close() // the client is lost, not done: nothing more may be heard for it
+// end asks for the session's end when no command is at work; after patience between any two lines of the store; and soon
+// after that wherever it is. It is false when the end has been asked for before; then the sooner time counts.
+func (j *joined) end(why string, patience time.Duration) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	until := time.Now().Add(patience)
+	switch {
+	case j.left == 0:
+		return false
+	case j.ending != "":
+		if !j.hasty && until.Before(j.until) {
+			j.until = until
+			j.timer.Reset(patience)
 		}
-	})
-	both.Go(func() {
-		// the store says when a session ends, and the client may be in the midst of sending
-		_ = copyIdle(client, store.br, store.SetReadDeadline)
-		client.Close()
-	})
-	both.Wait()
+		return false
+	}
+	j.ending, j.until = why, until
+	j.timer = time.AfterFunc(patience, j.hurry)
+	j.wake()
+	return true
 }
 
-// copyIdle copies until r ends, or says nothing for spliceIdle.
-func copyIdle(w net.Conn, r io.Reader, deadline func(time.Time) error) error {
-	buf := make([]byte, 16<<10)
-	for {
-		if err := deadline(time.Now().Add(spliceIdle)); err != nil {
-			return err
+// hurry ends the session between any two lines, and wherever it is the second time.
+func (j *joined) hurry() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.hasty {
+		j.cut()
+		return
+	}
+	j.hasty = true
+	j.timer.Reset(lineTime)
+	j.wake()
+}
+
+// wake has the store's direction look up from its reading.
+func (j *joined) wake() {
+	// an error means that the connection is closed, which is what is wanted
+	_ = j.store.SetReadDeadline(time.Unix(1, 0))
+}
+
+// cut ends the session at once. What is closed already stays so.
+func (j *joined) cut() {
+	j.client.NetConn().Close()
+	j.store.NetConn().Close()
+}
+
+// up copies what the client says, until it ends.
+func (j *joined) up(said []byte) {
+	err := aside(func() error { return j.upBusy(said) })
+	for err == nil {
+		if !j.await(spliceIdle) {
+			err = errEnded
+		} else if err = readable(j.sockets[0]); err == nil {
+			err = aside(func() error { return j.upBusy(nil) })
 		}
-		n, err := r.Read(buf)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		_ = j.store.CloseWrite() // what is cut off must not wait for more
+		j.end(byeClosed, spliceWrite)
+		return // a client that is done may wait for answers
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		j.end(byeIdle, 0)
+	case !errors.Is(err, errEnded):
+		j.store.NetConn().Close() // the client is lost: nothing more may be heard for it
+	}
+	// closing with something unread would reset the connection, and a BYE with it
+	for err = j.client.SetReadDeadline(time.Now().Add(linger)); err == nil; {
+		_, err = j.client.Read(j.small[0][:])
+	}
+}
+
+// upBusy copies until the client says no more for now.
+func (j *joined) upBusy(said []byte) error {
+	err := j.forward(said)
+	for err == nil {
+		if !j.await(keen) {
+			return errEnded
+		}
+		err = j.relay(j.client, &j.small[0], j.forward)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// await sets the deadline of the client's next words. It is false when they do not matter any more.
+func (j *joined) await(d time.Duration) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.ended && j.client.SetReadDeadline(time.Now().Add(d)) == nil
+}
+
+// forward hands on to the store what the client has said.
+func (j *joined) forward(said []byte) error {
+	j.mu.Lock()
+	ended := j.ended
+	j.talk.sent(said)
+	j.mu.Unlock()
+	if ended {
+		return errEnded
+	}
+	return write(j.store, said)
+}
+
+// down copies what the store says, until it ends or the session is to end.
+func (j *joined) down(said []byte) {
+	err := aside(func() error { return j.downBusy(said) })
+	for err == nil {
+		// first the deadline: who asks for the end after that has been looked for sets it again
+		if j.store.SetReadDeadline(time.Time{}) == nil && !j.over() {
+			_ = readable(j.sockets[1]) // reading finds out what is wrong
+		}
+		err = aside(func() error { return j.downBusy(nil) })
+	}
+}
+
+// downBusy copies until the store says no more for now. An error means that the session has ended.
+func (j *joined) downBusy(said []byte) error {
+	err := j.pass(said)
+	for err == nil {
+		if err = j.store.SetReadDeadline(time.Now().Add(keen)); err != nil {
+			break
+		}
+		if j.over() {
+			j.bye(j.why())
+			return errEnded
+		}
+		err = j.relay(j.store, &j.small[1], j.pass)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	j.lost()
+	return err
+}
+
+// pass hands on to the client what the store has said.
+func (j *joined) pass(said []byte) error {
+	j.mu.Lock()
+	j.talk.heard(said)
+	j.mu.Unlock()
+	return write(j.client, said)
+}
+
+// over says whether the session ends here. If so, the store gets nothing any more.
+func (j *joined) over() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ending == "" || !j.talk.down.boundary() || j.talk.busy() && !j.hasty {
+		return false
+	}
+	j.ended = true
+	return true
+}
+
+// why is what the client is told of the end.
+func (j *joined) why() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return cmp.Or(j.ending, byeLost)
+}
+
+// lost ends a session whose store has ended it, or is gone. The client is told, unless the store has said so itself or has
+// stopped in the middle of a line.
+func (j *joined) lost() {
+	j.mu.Lock()
+	j.ended = true
+	told := j.talk.bye || !j.talk.down.boundary()
+	j.mu.Unlock()
+	if told {
+		j.part()
+	} else {
+		j.bye(j.why())
+	}
+}
+
+// bye tells the client that the session is over.
+func (j *joined) bye(why string) {
+	_ = write(j.client, []byte("* BYE "+why+"\r\n")) // a client that cannot be told sees the connection close
+	j.part()
+}
+
+// part closes the store's side, and has the client's closed when it has closed its own, or after some time. Errors mean
+// that the client is gone.
+func (j *joined) part() {
+	j.store.NetConn().Close()
+	_ = j.client.CloseWrite()
+	_ = j.client.SetReadDeadline(time.Now().Add(linger))
+}
+
+// relay waits for what one side says, with a small buffer, and hands it on. If more has come than that holds, a big one
+// takes all of it.
+func (j *joined) relay(from *tls.Conn, small *[smallRoom]byte, hand func([]byte) error) error {
+	n, err := from.Read(small[:])
+	if n < smallRoom || err != nil {
 		if n > 0 {
-			if derr := w.SetWriteDeadline(time.Now().Add(spliceWrite)); derr != nil {
-				return derr
-			}
-			if _, werr := w.Write(buf[:n]); werr != nil {
-				return werr
-			}
+			err = cmp.Or(hand(small[:n]), err)
 		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+		return err
 	}
+	big := j.bufs.Get().(*[bigRoom]byte)
+	defer j.bufs.Put(big)
+	copy(big[:], small[:])
+	// with its time up, Read gives what TLS holds and does not wait; the caller sets the time anew
+	if err := from.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return err
+	}
+	for err == nil && n < bigRoom {
+		var more int
+		more, err = from.Read(big[n:])
+		n += more
+	}
+	// whatever the error is, if it is one then the next Read gives it too
+	return hand(big[:n])
+}
+
+func write(to *tls.Conn, text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	if err := to.SetWriteDeadline(time.Now().Add(spliceWrite)); err != nil {
+		return errUnread
+	}
+	if _, err := to.Write(text); err != nil {
+		return errUnread
+	}
+	return nil
+}
+
+// aside runs f on a goroutine of its own, and waits for it: what f needs of stack goes when f is done.
+func aside(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return <-done
+}
+
+// socketOf gives the socket of a TCP connection.
+func socketOf(conn net.Conn) (syscall.RawConn, error) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("imapfront: %T has no socket", conn)
+	}
+	return c.SyscallConn()
+}
+
+// readable waits until there is something to read, be it the end, or the deadline passes. TLS must hold no whole record.
+func readable(socket syscall.RawConn) error {
+	var one [1]byte
+	return socket.Read(func(fd uintptr) bool {
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return err != unix.EAGAIN
+	})
 }
