@@ -75,7 +75,7 @@ func serveIdle(text string) error {
 	return NewServer(Options{
 		Directory: newBook(), LUNs: map[string]netip.AddrPort{"lun-east": f.Store},
 		PublicTLS: material.Public(), LinkTLS: material.ClientOfAny(), MaxSessions: 2 * idleSessions,
-		Deadline: time.Second, Log: slog.New(slog.DiscardHandler), Tally: &t,
+		Grace: time.Second, Log: slog.New(slog.DiscardHandler), Tally: &t,
 	}).Run(ctx, Listener{Listener: ln, TLS: true})
 }
 

@@ -49,7 +49,7 @@ type Options struct {
 	LinkTLS     *tls.Config
 	Throttle    Throttle // nil for none
 	MaxSessions int
-	Deadline    time.Duration // how long a session may take to end when the role does; 0 for 30 s
+	Grace       time.Duration // how long a session may take to end when the role does; 0 for 30 s
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
@@ -74,8 +74,8 @@ type Server struct {
 
 // NewServer makes a server.
 func NewServer(opt Options) *Server {
-	if opt.Deadline == 0 {
-		opt.Deadline = 30 * time.Second
+	if opt.Grace == 0 {
+		opt.Grace = 30 * time.Second
 	}
 	s := &Server{opt: opt, joined: map[*joined]struct{}{}}
 	s.bufs.New = func() any { return new([bigRoom]byte) }
@@ -83,7 +83,7 @@ func NewServer(opt Options) *Server {
 }
 
 // Run serves the listeners until ctx ends, and closes them. Sessions get BYE then: before login at once, after it when no
-// command is at work, or at the deadline between any two lines.
+// command is at work, or at the end of the grace between any two lines.
 func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -109,7 +109,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	}
 	s.end()
 	serving.Wait()
-	timer := time.AfterFunc(s.opt.Deadline, cut)
+	timer := time.AfterFunc(s.opt.Grace, cut)
 	defer timer.Stop()
 	s.open.Wait()
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *Server) end() {
 }
 
 // patience is how long a session may wait for the end of a command, so that the end of a line can be waited for too.
-func (s *Server) patience() time.Duration { return max(0, s.opt.Deadline-lineTime) }
+func (s *Server) patience() time.Duration { return max(0, s.opt.Grace-lineTime) }
 
 func (s *Server) accept(ctx, hard context.Context, ln Listener) error {
 	return accept.Loop(ctx, ln, func(conn net.Conn) {

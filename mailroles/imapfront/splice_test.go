@@ -226,7 +226,7 @@ func TestEndOfTheRole(t *testing.T) {
 
 // TestDeadlineOfTheRole has one command, and one literal, take for ever.
 func TestDeadlineOfTheRole(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Deadline = time.Second })
+	r := newRig(t, func(o *Options) { o.Grace = time.Second })
 	busy, busyStore := r.login("lun-east")
 	busy.write("a NOOP\r\n")
 	busyStore.expect("a NOOP\r\n")
