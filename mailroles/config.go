@@ -8,7 +8,9 @@ import (
 
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
+	"anycastle/mailroles/accept"
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/drain"
 	"anycastle/mailroles/milter"
 	"anycastle/mailroles/queue"
 	"anycastle/mailroles/submission"
@@ -40,13 +42,17 @@ type SMTPConfig struct {
 	MaxSize     int64               `yaml:"max_size"`     // largest message in bytes; default 52428800
 	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more get 421; default 1000
 	Milters     []milter.Config     `yaml:"milters"`      // filters that each message passes, in order; default none
+	Proxy       accept.Config       `yaml:",inline"`
+	Drain       drain.Config        `yaml:",inline"`
 }
 
-// IMAPConfig is the IMAP front end. Its end takes 5 s while clients are logged in, also when they are idle.
+// IMAPConfig is the IMAP front end.
 type IMAPConfig struct {
 	Listen      []config.ListenAddr `yaml:"listen"`       // with STARTTLS; default [":143"]
 	TLSListen   []config.ListenAddr `yaml:"tls_listen"`   // TLS from the first byte; default none
 	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more are closed; default 10000
+	Proxy       accept.Config       `yaml:",inline"`
+	Drain       drain.Config        `yaml:",inline"`
 }
 
 // StoreConfig is the store of one LUN.
@@ -59,6 +65,7 @@ type StoreConfig struct {
 	Queue       queue.Config      `yaml:"queue"`        // how the queue sends
 	MaxSize     int64             `yaml:"max_size"`     // largest message in bytes; default 52428800, as for smtp
 	MaxSessions int               `yaml:"max_sessions"` // LMTP sessions, and as many IMAP sessions; default 10000
+	Drain       drain.Config      `yaml:",inline"`
 }
 
 const (
@@ -77,11 +84,13 @@ func (c *Config) SetDefaults() {
 // SetDefaults implements config.Defaulter.
 func (c *SMTPConfig) SetDefaults() {
 	*c = SMTPConfig{Listen: []config.ListenAddr{config.AnyAddr(25)}, MaxSize: defaultMaxSize, MaxSessions: 1000}
+	c.Drain.SetDefaults()
 }
 
 // SetDefaults implements config.Defaulter.
 func (c *IMAPConfig) SetDefaults() {
 	*c = IMAPConfig{Listen: []config.ListenAddr{config.AnyAddr(143)}, MaxSessions: 10000}
+	c.Drain.SetDefaults()
 }
 
 // SetDefaults implements config.Defaulter.
@@ -89,6 +98,7 @@ func (c *StoreConfig) SetDefaults() {
 	*c = StoreConfig{LMTPListen: config.AnyAddr(2424), IMAPListen: config.AnyAddr(1993), MaxSize: defaultMaxSize, MaxSessions: 10000}
 	c.QueueListen = config.AnyAddr(2425)
 	c.Queue.SetDefaults()
+	c.Drain.SetDefaults()
 }
 
 // Validate reports what is wrong with the section, the files that it names and the mailboxes file.
@@ -106,6 +116,8 @@ func (c *Config) Validate(at config.Cursor) {
 		validateListen(at.Key("smtp").Key("listen"), c.SMTP.Listen)
 		validateLimits(at.Key("smtp"), c.SMTP.MaxSize, c.SMTP.MaxSessions)
 		milter.Validate(c.SMTP.Milters, at.Key("smtp").Key("milters"))
+		c.SMTP.Proxy.Validate(at.Key("smtp"))
+		c.SMTP.Drain.Validate(at.Key("smtp"))
 	}
 	if c.Submission != nil {
 		c.validateSubmission(at)
@@ -113,6 +125,8 @@ func (c *Config) Validate(at config.Cursor) {
 	if c.IMAP != nil {
 		validateListen(at.Key("imap").Key("listen"), append(c.IMAP.Listen[:len(c.IMAP.Listen):len(c.IMAP.Listen)], c.IMAP.TLSListen...))
 		validateLimits(at.Key("imap"), defaultMaxSize, c.IMAP.MaxSessions)
+		c.IMAP.Proxy.Validate(at.Key("imap"))
+		c.IMAP.Drain.Validate(at.Key("imap"))
 	}
 	if c.Store != nil {
 		c.validateStore(at.Key("store"))
@@ -169,6 +183,7 @@ func (c *Config) validateStore(at config.Cursor) {
 	}
 	c.Store.Queue.Validate(at.Key("queue"))
 	validateLimits(at, c.Store.MaxSize, c.Store.MaxSessions)
+	c.Store.Drain.Validate(at)
 }
 
 func validateListen(at config.Cursor, list []config.ListenAddr) {

@@ -1,11 +1,14 @@
 package mailroles
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 
 	"anycastle/internal/config"
+	"anycastle/mailroles/drain"
 	"anycastle/mailroles/imapfront"
 	"anycastle/mailroles/tally"
 )
@@ -34,7 +37,7 @@ func NewIMAP(c Config, opt Options) (*IMAP, error) {
 	if c.IMAP == nil {
 		return nil, errors.New("mailroles: config has no imap section")
 	}
-	b, err := newBase(c, opt)
+	b, err := newBase(c, c.IMAP.Drain, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -50,28 +53,43 @@ func NewIMAP(c Config, opt Options) (*IMAP, error) {
 // Run implements Role.
 func (r *IMAP) Run(ctx context.Context) error {
 	addrs := append(append([]config.ListenAddr{}, r.cfg.Listen...), r.cfg.TLSListen...)
-	sockets, err := r.listen(ctx, addrs...)
-	if err != nil {
-		return err
-	}
+	return r.reach.beside(ctx, func(ctx context.Context) error {
+		return r.drainer.Run(ctx, drain.Service{
+			Listen: func(ctx context.Context) ([]net.Listener, error) {
+				return r.listen(ctx, addrs...)
+			},
+			Serve: r.serve,
+			Farewell: func(i int) string {
+				if i >= len(r.cfg.Listen) {
+					return "" // TLS
+				}
+				return "* BYE [UNAVAILABLE] Server is going away, try another\r\n"
+			},
+			Healthy:  r.reach.healthy,
+			Sessions: func() int { return r.tally.Counts().Sessions },
+		})
+	})
+}
+
+func (r *IMAP) serve(ctx context.Context, sockets []net.Listener) error {
 	var listeners []imapfront.Listener
-	for i, ln := range sockets {
+	for i, ln := range r.behind(r.cfg.Proxy, &r.tally, sockets) {
 		listeners = append(listeners, imapfront.Listener{Listener: ln, TLS: i >= len(r.cfg.Listen)})
 	}
-	srv := imapfront.NewServer(imapfront.Options{
+	return imapfront.NewServer(imapfront.Options{
 		Directory:   r.dir,
 		LUNs:        r.stores,
 		PublicTLS:   r.tls.Public(),
 		LinkTLS:     r.tls.ClientOfAny(),
 		MaxSessions: r.cfg.MaxSessions,
+		Grace:       r.cfg.Drain.Deadline,
 		Log:         r.Log,
 		Tally:       &r.tally,
-	})
-	return r.reach.beside(ctx, func(ctx context.Context) error { return srv.Run(ctx, listeners...) })
+	}).Run(ctx, listeners...)
 }
 
 // Healthy implements Role.
-func (r *IMAP) Healthy() error { return r.reach.healthy() }
+func (r *IMAP) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reach.healthy()) }
 
 // Status implements Role.
 func (r *IMAP) Status() any {

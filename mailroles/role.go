@@ -6,18 +6,27 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
+	"anycastle/mailroles/accept"
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/drain"
+	"anycastle/mailroles/tally"
 )
 
 // Role is one mail role. Run is called once; the others may be called at any time, concurrently.
 type Role interface {
-	// Run serves until ctx ends, lets what is under way finish for a few seconds, and waits for all it started.
+	// Run serves until ctx ends, drains then, and waits for all it started.
 	Run(ctx context.Context) error
+	// Ready is closed when the role serves for the first time.
+	Ready() <-chan struct{}
+	// Drain tells whether the role serves; Handlers take orders about that, by pattern such as "POST /v1/drain".
+	Drain() drain.Status
+	Handlers() map[string]http.HandlerFunc
 	// Healthy is nil while the role does its job.
 	Healthy() error
 	// Status gives SMTPStatus, SubmissionStatus, IMAPStatus or StoreStatus.
@@ -42,12 +51,14 @@ var errStopped = errors.New("mailroles: not serving")
 // base is what all roles are made of.
 type base struct {
 	Options
-	tls *mtls.Material
-	dir *directory.Directory
+	tls     *mtls.Material
+	dir     *directory.Directory
+	drainer *drain.Drainer
 }
 
-// newBase checks the config once more, since it may have been built without a node file, and reads its files.
-func newBase(c Config, opt Options) (base, error) {
+// newBase checks the config once more, since it may have been built without a node file, and reads its files. dc is the
+// role's own.
+func newBase(c Config, dc drain.Config, opt Options) (base, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -65,7 +76,28 @@ func newBase(c Config, opt Options) (base, error) {
 	if err != nil {
 		return base{}, err
 	}
-	return base{Options: opt, tls: material, dir: dir}, nil
+	return base{Options: opt, tls: material, dir: dir, drainer: drain.New(dc, opt.Listen, opt.Log)}, nil
+}
+
+// Ready implements Role.
+func (b *base) Ready() <-chan struct{} { return b.drainer.Ready() }
+
+// Drain implements Role.
+func (b *base) Drain() drain.Status { return b.drainer.Status() }
+
+// Handlers implements Role.
+func (b *base) Handlers() map[string]http.HandlerFunc { return b.drainer.Handlers() }
+
+// behind gives the listeners of a front end that may have proxies before it. What they send is counted when it is no header.
+func (b *base) behind(proxies accept.Config, t *tally.Tally, listeners []net.Listener) []net.Listener {
+	list := make([]net.Listener, len(listeners))
+	for i, ln := range listeners {
+		list[i] = accept.Proxied(ln, proxies.ProxyFrom, func(peer net.Addr, err error) {
+			t.Reject("proxy-header")
+			b.Log.Debug("connection refused", "peer", peer.String(), "err", err)
+		})
+	}
+	return list
 }
 
 // Directory implements Role.

@@ -1,10 +1,13 @@
 package mailroles
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 
+	"anycastle/mailroles/drain"
 	"anycastle/mailroles/link"
 	"anycastle/mailroles/milter"
 	"anycastle/mailroles/smtpd"
@@ -39,7 +42,7 @@ func NewSMTP(c Config, opt Options) (*SMTP, error) {
 	if c.SMTP == nil {
 		return nil, errors.New("mailroles: config has no smtp section")
 	}
-	b, err := newBase(c, opt)
+	b, err := newBase(c, c.SMTP.Drain, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -57,13 +60,23 @@ func NewSMTP(c Config, opt Options) (*SMTP, error) {
 
 // Run implements Role.
 func (r *SMTP) Run(ctx context.Context) error {
-	listeners, err := r.listen(ctx, r.cfg.Listen...)
-	if err != nil {
-		return err
-	}
+	return r.reach.beside(ctx, func(ctx context.Context) error {
+		return r.drainer.Run(ctx, drain.Service{
+			Listen: func(ctx context.Context) ([]net.Listener, error) {
+				return r.listen(ctx, r.cfg.Listen...)
+			},
+			Serve:    r.serve,
+			Farewell: func(int) string { return "421 4.3.2 " + r.host + " is going away, try another\r\n" },
+			Healthy:  r.reach.healthy,
+			Sessions: func() int { return r.tally.Counts().Sessions },
+		})
+	})
+}
+
+func (r *SMTP) serve(ctx context.Context, listeners []net.Listener) error {
 	links := link.NewPool(r.host, r.tls.ClientOfAny(), r.Log)
 	defer links.Close()
-	srv := smtpd.NewServer(smtpd.Options{
+	return smtpd.NewServer(smtpd.Options{
 		Hostname:    r.host,
 		PublicTLS:   r.tls.Public(),
 		MaxSize:     r.cfg.MaxSize,
@@ -73,12 +86,11 @@ func (r *SMTP) Run(ctx context.Context) error {
 		DSN:         r.dsn,
 		Log:         r.Log,
 		Tally:       &r.tally,
-	})
-	return r.reach.beside(ctx, func(ctx context.Context) error { return srv.Run(ctx, listeners...) })
+	}).Run(ctx, r.behind(r.cfg.Proxy, &r.tally, listeners)...)
 }
 
 // Healthy implements Role.
-func (r *SMTP) Healthy() error { return r.reach.healthy() }
+func (r *SMTP) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reach.healthy()) }
 
 // Status implements Role.
 func (r *SMTP) Status() any {

@@ -1,14 +1,17 @@
 package mailroles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/drain"
 	"anycastle/mailroles/imapd"
 	"anycastle/mailroles/queue"
 	"anycastle/mailroles/smtpd"
@@ -54,7 +57,7 @@ func NewStore(c Config, opt Options) (*Store, error) {
 	if c.Store == nil {
 		return nil, errors.New("mailroles: config has no store section")
 	}
-	b, err := newBase(c, opt)
+	b, err := newBase(c, c.Store.Drain, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +90,18 @@ func (r *Store) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer r.queue.Store(nil)
-	listeners, err := r.listen(ctx, r.addrs()...)
-	if err != nil {
-		return err
-	}
+	return r.drainer.Run(ctx, drain.Service{
+		Listen: func(ctx context.Context) ([]net.Listener, error) {
+			return r.listen(ctx, r.addrs()...)
+		},
+		Serve:    func(ctx context.Context, listeners []net.Listener) error { return r.serve(ctx, mail, listeners) },
+		Farewell: func(int) string { return "" }, // TLS
+		Healthy:  r.Healthy,
+		Sessions: func() int { return r.lmtp.Counts().Sessions + r.imap.Counts().Sessions + r.queued.Counts().Sessions },
+	})
+}
+
+func (r *Store) serve(ctx context.Context, mail *store.Store, listeners []net.Listener) error {
 	handler := &smtpd.Store{LUN: r.cfg.LUN, Directory: r.dir, Mail: mail, Limit: limitOf, Log: r.Log}
 	if q := r.queue.Load(); q != nil {
 		handler.Notifier = q
@@ -130,7 +141,7 @@ func limitOf(m directory.Mailbox) store.Limit { return store.Limit(m.Quota) }
 // Healthy implements Role.
 func (r *Store) Healthy() error {
 	if !r.serving.Load() {
-		return errStopped
+		return cmp.Or(r.drainer.Healthy(), errStopped)
 	}
 	if mail := r.mail.Load(); mail != nil {
 		return mail.Err()

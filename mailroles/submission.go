@@ -1,11 +1,14 @@
 package mailroles
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"reflect"
 
+	"anycastle/mailroles/drain"
 	"anycastle/mailroles/link"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/submission"
@@ -28,6 +31,7 @@ type Submission struct {
 	pool    *link.Pool
 	handler *submission.Handler
 	tally   tally.Tally
+	logins  throttle.Logins // outlives drains
 	reach   *reach
 }
 
@@ -38,7 +42,7 @@ func NewSubmission(c Config, opt Options) (*Submission, error) {
 	if c.Submission == nil {
 		return nil, errors.New("mailroles: config has no submission section")
 	}
-	b, err := newBase(c, opt)
+	b, err := newBase(c, c.Submission.Drain, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -62,15 +66,32 @@ func NewSubmission(c Config, opt Options) (*Submission, error) {
 func (r *Submission) Run(ctx context.Context) error {
 	defer r.pool.Close()
 	c := r.cfg.Submission
-	listeners, err := r.listen(ctx, append(c.Listen[:len(c.Listen):len(c.Listen)], c.TLSListen...)...)
-	if err != nil {
-		return err
-	}
+	return r.reach.beside(ctx, func(ctx context.Context) error {
+		return r.drainer.Run(ctx, drain.Service{
+			Listen: func(ctx context.Context) ([]net.Listener, error) {
+				return r.listen(ctx, append(c.Listen[:len(c.Listen):len(c.Listen)], c.TLSListen...)...)
+			},
+			Serve: r.serve,
+			Farewell: func(i int) string {
+				if i >= len(c.Listen) {
+					return "" // TLS
+				}
+				return "421 4.3.2 " + r.cfg.Hostname + " is going away, try another\r\n"
+			},
+			Healthy:  r.reach.healthy,
+			Sessions: func() int { return r.tally.Counts().Sessions },
+		})
+	})
+}
+
+func (r *Submission) serve(ctx context.Context, listeners []net.Listener) error {
+	c := r.cfg.Submission
+	listeners = r.behind(c.Proxy, &r.tally, listeners)
 	for i := range c.TLSListen {
 		secure := &listeners[len(c.Listen)+i]
 		*secure = smtpd.ImplicitTLS(*secure)
 	}
-	srv := smtpd.NewServer(smtpd.Options{
+	return smtpd.NewServer(smtpd.Options{
 		Hostname:    r.cfg.Hostname,
 		PublicTLS:   r.tls.Public(),
 		MaxSize:     c.MaxSize,
@@ -78,12 +99,11 @@ func (r *Submission) Run(ctx context.Context) error {
 		MaxRcpts:    c.MaxRecipients,
 		Handler:     r.handler,
 		Judge:       r.handler,
-		Auth:        &submission.Login{Directory: r.dir, Throttle: &throttle.Logins{}, SCRAM: c.SCRAM},
+		Auth:        &submission.Login{Directory: r.dir, Throttle: &r.logins, SCRAM: c.SCRAM},
 		DSN:         true,
 		Log:         r.Log,
 		Tally:       &r.tally,
-	})
-	return r.reach.beside(ctx, func(ctx context.Context) error { return srv.Run(ctx, listeners...) })
+	}).Run(ctx, listeners...)
 }
 
 // Reload takes DKIM keys and the messages that an account may send in an hour from a config, and reads the keys' files again.
@@ -106,7 +126,7 @@ func fixed(c Config) Config {
 }
 
 // Healthy implements Role.
-func (r *Submission) Healthy() error { return r.reach.healthy() }
+func (r *Submission) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reach.healthy()) }
 
 // Status implements Role.
 func (r *Submission) Status() any {

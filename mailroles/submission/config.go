@@ -4,6 +4,8 @@ import (
 	"regexp"
 
 	"anycastle/internal/config"
+	"anycastle/mailroles/accept"
+	"anycastle/mailroles/drain"
 )
 
 // Config is the submission role's part of a node file.
@@ -16,6 +18,8 @@ type Config struct {
 	MessagesPerHour int                 `yaml:"messages_per_hour"` // messages of an account in an hour, more get 450; default 200
 	SCRAM           bool                `yaml:"scram"`             // offer SCRAM-SHA-256, where the directory has keys; default true
 	DKIM            DKIM                `yaml:"dkim"`              // default: no message is signed
+	Proxy           accept.Config       `yaml:",inline"`
+	Drain           drain.Config        `yaml:",inline"`
 }
 
 // DKIM says which messages are signed.
@@ -50,6 +54,7 @@ func (c *Config) SetDefaults() {
 		MessagesPerHour: 200,
 		SCRAM:           true,
 	}
+	c.Drain.SetDefaults()
 }
 
 // Validate reports what is wrong with what is this package's own, and with the files that it names.
@@ -60,6 +65,8 @@ func (c *Config) Validate(at config.Cursor) {
 	if c.MessagesPerHour < 1 || c.MessagesPerHour > 1_000_000 {
 		at.Key("messages_per_hour").Errorf("%d must be from 1 to 1000000", c.MessagesPerHour)
 	}
+	c.Proxy.Validate(at)
+	c.Drain.Validate(at)
 	at = at.Key("dkim")
 	if c.DKIM.Require && len(c.DKIM.Keys) == 0 {
 		at.Key("require").Errorf("no message could be sent; add keys, or remove it")
