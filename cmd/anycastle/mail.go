@@ -45,7 +45,7 @@ signed with the DKIM keys of the node file. A reload (SIGHUP) reads the keys and
 			}),
 		mailCommand(e, "imap", "Log IMAP clients in and join them to their mailbox's store",
 			`An IMAP front end. It speaks only until login, finds the store of the mailbox, and splices. When it
-is told to stop, sessions get up to 5 seconds to end.`,
+is told to stop, or the mailbox moves, a session ends with BYE as soon as no command is at work.`,
 			func(c *mailroles.Config) bool { return c.IMAP != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewIMAP(c, o) }),
 		mailCommand(e, "store", "Keep the mail of one LUN",
@@ -78,6 +78,7 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			r := &running{
 				status: map[string]func() any{
 					"/v1/mail":      func() any { return []any{role.Status()} },
+					"/v1/drain":     func() any { return role.Drain() },
 					"/v1/directory": func() any { return []directory.Status{dir.Status()} },
 				},
 				handlers: map[string]http.HandlerFunc{
@@ -95,6 +96,7 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 				r.status["/v1/lun"], r.status["/v1/queue"] = s.LUN, s.Queue
 				maps.Copy(r.handlers, s.QueueOrders())
 			}
+			maps.Copy(r.handlers, role.Handlers())
 			return r, nil
 		})
 }

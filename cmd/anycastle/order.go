@@ -45,9 +45,10 @@ another order takes the place of the drain, and when it is interrupted; the orde
 		newOrder(e, lb.KindActivate, "Undo a drain or a suspend of a real, an answer or a site", `Gives a real flows again, as soon as its probes pass.`),
 	}
 	drain, suspend, activate, suspendSite := newAnswerOrders(e)
-	list[0].AddCommand(newDrainSite(e), drain)
+	drainRole, activateRole := newMailOrders(e)
+	list[0].AddCommand(newDrainSite(e), drain, drainRole)
 	list[1].AddCommand(suspend, suspendSite)
-	list[2].AddCommand(newActivateSite(e), activate)
+	list[2].AddCommand(newActivateSite(e), activate, activateRole)
 	return append(list, newAnnounce(e), newWithdraw(e))
 }
 
