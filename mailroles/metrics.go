@@ -10,12 +10,12 @@ import (
 
 // collector turns a tally into metrics when they are asked for.
 type collector struct {
-	tally                   *tally.Tally
-	sessions, done, rejects *prometheus.Desc
+	tally                         *tally.Tally
+	sessions, done, rejects, legs *prometheus.Desc
 }
 
-// register offers the metrics of a tally: anycastle_ROLE_sessions, anycastle_ROLE_DONE_total and
-// anycastle_ROLE_rejects_total by reason.
+// register offers the metrics of a tally: anycastle_ROLE_sessions, anycastle_ROLE_DONE_total,
+// anycastle_ROLE_rejects_total by reason, and the histogram anycastle_ROLE_leg_seconds by leg.
 func register(reg prometheus.Registerer, role, done string, t *tally.Tally) error {
 	if reg == nil {
 		return nil
@@ -26,6 +26,7 @@ func register(reg prometheus.Registerer, role, done string, t *tally.Tally) erro
 		sessions: prometheus.NewDesc(name("sessions"), "Sessions open now.", nil, nil),
 		done:     prometheus.NewDesc(name(done+"_total"), "Since the start: "+done+".", nil, nil),
 		rejects:  prometheus.NewDesc(name("rejects_total"), "Refusals since the start, by reason.", []string{"reason"}, nil),
+		legs:     prometheus.NewDesc(name("leg_seconds"), "How long each leg of the work takes.", []string{"leg"}, nil),
 	})
 	if err != nil {
 		return fmt.Errorf("register metrics of %s: %w", role, err)
@@ -38,6 +39,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.sessions
 	ch <- c.done
 	ch <- c.rejects
+	ch <- c.legs
 }
 
 // Collect implements prometheus.Collector.
@@ -47,5 +49,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.done, prometheus.CounterValue, float64(counts.Done))
 	for reason, n := range counts.Rejects {
 		ch <- prometheus.MustNewConstMetric(c.rejects, prometheus.CounterValue, float64(n), reason)
+	}
+	for leg, s := range counts.Legs {
+		buckets := map[float64]uint64{}
+		for i, bound := range tally.Bounds {
+			buckets[bound] = s.Buckets[i]
+		}
+		ch <- prometheus.MustNewConstHistogram(c.legs, s.Count, s.Sum.Seconds(), buckets, leg)
 	}
 }

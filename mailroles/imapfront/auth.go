@@ -123,7 +123,9 @@ func (c *session) login(ctx context.Context, tag string, who credentials) (*stor
 		return nil, c.reply(tag, "NO [UNAVAILABLE] Too many wrong passwords, try again later")
 	}
 	c.noteSweeps()
+	start := time.Now()
 	m, err := c.server.opt.Directory.Authenticate(ctx, who.user, who.password)
+	c.server.opt.Tally.Observe("directory", time.Since(start))
 	c.settle(source, who.user, err)
 	switch {
 	case errors.Is(err, directory.ErrLogin):
@@ -206,7 +208,9 @@ func (c *session) unavailable(tag string, err error) error {
 func (c *session) open(ctx context.Context, tag string, m directory.Mailbox) (*storeConn, error) {
 	opt := &c.server.opt
 	l := link{addr: opt.LUNs[m.LUN], config: opt.LinkTLS, client: c.conn.RemoteAddr(), local: c.conn.LocalAddr()}
+	start := time.Now()
 	store, err := l.dial(ctx, m.Address)
+	opt.Tally.Observe("store", time.Since(start))
 	if err != nil {
 		return nil, c.unavailable(tag, fmt.Errorf("lun %s: %w", m.LUN, err))
 	}

@@ -2,7 +2,9 @@ package tally
 
 import (
 	"maps"
+	"slices"
 	"sync"
+	"time"
 )
 
 // Tally holds the counts of one role. The zero Tally is ready; it is safe for concurrent use.
@@ -16,6 +18,17 @@ type Counts struct {
 	Sessions int               // open now
 	Done     uint64            // messages delivered, or logins made, since the start
 	Rejects  map[string]uint64 // refusals since the start by reason; reasons are words of the code, never of a client
+	Legs     map[string]Spread // times since the start by leg of the work, which is a word of the code too
+}
+
+// Bounds are those of a Spread's buckets, in seconds.
+var Bounds = []float64{0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100}
+
+// Spread says how long something took, each time.
+type Spread struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets []uint64 // of each of Bounds: how often it took no longer
 }
 
 // Open counts a session in, unless limit sessions are open already. The caller calls Close once when it ends.
@@ -53,7 +66,28 @@ func (t *Tally) Reject(reason string) {
 	t.counts.Rejects[reason]++
 }
 
-// Counts reads the tally. The map is the caller's own and never nil.
+// Observe counts how long one leg of the work took, such as a filter's part in a delivery.
+func (t *Tally) Observe(leg string, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts.Legs == nil {
+		t.counts.Legs = map[string]Spread{}
+	}
+	s := t.counts.Legs[leg]
+	if s.Buckets == nil {
+		s.Buckets = make([]uint64, len(Bounds))
+	}
+	s.Count++
+	s.Sum += d
+	for i, bound := range Bounds {
+		if d.Seconds() <= bound {
+			s.Buckets[i]++
+		}
+	}
+	t.counts.Legs[leg] = s
+}
+
+// Counts reads the tally. The maps are the caller's own, and Rejects is never nil.
 func (t *Tally) Counts() Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,6 +95,11 @@ func (t *Tally) Counts() Counts {
 	c.Rejects = maps.Clone(c.Rejects)
 	if c.Rejects == nil {
 		c.Rejects = map[string]uint64{}
+	}
+	c.Legs = maps.Clone(c.Legs)
+	for leg, s := range c.Legs {
+		s.Buckets = slices.Clone(s.Buckets)
+		c.Legs[leg] = s
 	}
 	return c
 }
