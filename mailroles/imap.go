@@ -11,6 +11,7 @@ import (
 	"anycastle/mailroles/drain"
 	"anycastle/mailroles/imapfront"
 	"anycastle/mailroles/tally"
+	"anycastle/mailroles/throttle"
 )
 
 // IMAPStatus is the status of the imap role.
@@ -27,6 +28,7 @@ type IMAP struct {
 	cfg    IMAPConfig
 	stores map[string]netip.AddrPort // where the store of each LUN listens
 	tally  tally.Tally
+	logins throttle.Logins // outlives drains
 	reach  *reach
 }
 
@@ -81,6 +83,7 @@ func (r *IMAP) serve(ctx context.Context, sockets []net.Listener) error {
 		LUNs:        r.stores,
 		PublicTLS:   r.tls.Public(),
 		LinkTLS:     r.tls.ClientOfAny(),
+		Throttle:    &r.logins,
 		MaxSessions: r.cfg.MaxSessions,
 		Grace:       r.cfg.Drain.Deadline,
 		Log:         r.Log,
