@@ -2,7 +2,8 @@
 //
 // Run serves HTTP on the role's Unix socket (RUNDIR/ROLE.sock): the role's own handlers, /healthz and /metrics. It
 // starts the role's tasks, waits for all of them, and cancels the rest when one of them ends with an error or a
-// signal comes. SIGTERM and SIGINT end the process cleanly. The package knows no role.
+// signal comes. SIGTERM and SIGINT end the process cleanly. A service manager that asks to be notified (systemd's
+// Type=notify) is told when the role is ready, and when it ends. The package knows no role.
 package daemon
 
 import (
@@ -45,6 +46,9 @@ type Process struct {
 	// write deadline (http.ResponseController).
 	Handlers map[string]http.HandlerFunc
 
+	// Ready is closed when the role does its job for the first time. A service manager is told then. Nil: it does from the start.
+	Ready <-chan struct{}
+
 	// Healthy answers /healthz: nil means that the role does its job. Nil function: always healthy.
 	Healthy func() error
 
@@ -76,6 +80,7 @@ func Run(ctx context.Context, p Process, tasks ...Task) error {
 		defer signal.Stop(hup)
 		g.Go(func() error { r.onSignal(ctx, hup); return nil })
 	}
+	g.Go(func() error { p.tell(ctx); return nil })
 	for _, t := range tasks {
 		g.Go(func() error { return t(ctx) })
 	}
@@ -87,6 +92,27 @@ func Run(ctx context.Context, p Process, tasks ...Task) error {
 	}
 	p.Log.Info("stopped")
 	return nil
+}
+
+// tell keeps a service manager informed until ctx is done.
+func (p Process) tell(ctx context.Context) {
+	if p.Ready != nil {
+		select {
+		case <-p.Ready:
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() == nil {
+		p.notify("READY=1")
+		<-ctx.Done()
+	}
+	p.notify("STOPPING=1")
+}
+
+func (p Process) notify(state string) {
+	if err := notify(state); err != nil {
+		p.Log.Warn("notify", "err", err)
+	}
 }
 
 // SocketPath gives the path of a role's status socket.
