@@ -89,6 +89,7 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 					},
 				},
 				healthy: role.Healthy,
+				ready:   role.Ready(),
 				reload:  reloadMail(role, *node.Mail),
 				tasks:   []daemon.Task{withDirectory(role)},
 			}

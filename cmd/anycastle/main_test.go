@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"anycastle": main})
+	testscript.Main(m, map[string]func(){"anycastle": main, "boxed": boxed})
 }
 
 func TestScripts(t *testing.T) {

@@ -48,6 +48,7 @@ type running struct {
 	reload   func(context.Context, *nodeFile) error // nil: it cannot
 	reloaded func(daemon.Reload)                    // nil: it does not want to know
 	healthy  func() error
+	ready    <-chan struct{} // nil: from the start
 	tasks    []daemon.Task
 }
 
@@ -75,7 +76,7 @@ func roleCommand(e env, role, use, short, long string, build func(*nodeFile, *sl
 				return usageError{fmt.Errorf("%s has no section for %s; its roles: %s", f.config, role, node.describe())}
 			}
 			p := daemon.Process{Role: role, RunDir: f.runDir, Log: log, Registry: reg, Status: r.status, Healthy: r.healthy}
-			p.Handlers, p.Reloaded = r.handlers, r.reloaded
+			p.Handlers, p.Reloaded, p.Ready = r.handlers, r.reloaded, r.ready
 			if r.reload != nil {
 				p.Reload = func(ctx context.Context) error {
 					node, err := loadNode(f.config)

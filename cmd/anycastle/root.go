@@ -47,7 +47,7 @@ func newRoot(e env) *cobra.Command {
 		c.GroupID = "run"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newShow(e), newExplain(e), newCapture(e), newCheck(e)} {
+	for _, c := range []*cobra.Command{newShow(e), newExplain(e), newCapture(e), newCheck(e), newSystemd(e)} {
 		c.GroupID = "see"
 		root.AddCommand(c)
 	}
