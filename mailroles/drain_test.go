@@ -1,6 +1,7 @@
 package mailroles_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -149,4 +151,38 @@ func TestDrainOfAStore(t *testing.T) {
 	waitFor(t, "the store to serve", func() bool { return store.Drain().State == drain.Serving })
 	k.write("b LOGIN " + alice + " " + quoted(password) + "\r\n")
 	k.expect("b OK")
+}
+
+// TestSessionFollowsItsMailbox moves a mailbox to another LUN, by the mailboxes file, while its user is logged in.
+func TestSessionFollowsItsMailbox(t *testing.T) {
+	s := newSite(t)
+	east, _ := s.runStore("lun-east")
+	west, _ := s.runStore("lun-west")
+	front, _ := s.runIMAP()
+	k := s.loggedIn()
+	k.write("a SELECT INBOX\r\nb IDLE\r\n")
+	k.expect("+")
+	text, err := os.ReadFile(s.base.Directory.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(text, []byte("lun-east"), []byte("lun-west"))
+	if err := os.WriteFile(s.base.Directory.File, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []mailroles.Role{east, west, front} { // the front end last: by then the store knows
+		if err := role.Directory().Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if line := k.expect("* BYE"); line != "* BYE [UNAVAILABLE] Mailbox has moved, log in again" {
+		t.Errorf("the session ends with %q", line)
+	}
+	k.ended()
+	k = s.loggedIn()
+	k.write("a NOOP\r\n")
+	k.expect("a OK")
+	if on := west.Status().(mailroles.StoreStatus).IMAP.Sessions; on != 1 {
+		t.Errorf("%d sessions at the store that has the mailbox now, want 1", on)
+	}
 }

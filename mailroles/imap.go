@@ -80,6 +80,7 @@ func (r *IMAP) serve(ctx context.Context, sockets []net.Listener) error {
 	}
 	return imapfront.NewServer(imapfront.Options{
 		Directory:   r.dir,
+		Changed:     r.dir.Changed,
 		LUNs:        r.stores,
 		PublicTLS:   r.tls.Public(),
 		LinkTLS:     r.tls.ClientOfAny(),
