@@ -81,6 +81,7 @@ func (r *SMTP) serve(ctx context.Context, listeners []net.Listener) error {
 		PublicTLS:   r.tls.Public(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
+		Grace:       r.cfg.Drain.Deadline,
 		Handler:     &smtpd.Front{Hostname: r.host, Directory: r.dir, LUNs: r.stores, Links: links, Log: r.Log},
 		Filters:     r.milters,
 		DSN:         r.dsn,

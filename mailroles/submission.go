@@ -96,6 +96,7 @@ func (r *Submission) serve(ctx context.Context, listeners []net.Listener) error 
 		PublicTLS:   r.tls.Public(),
 		MaxSize:     c.MaxSize,
 		MaxSessions: c.MaxSessions,
+		Grace:       c.Drain.Deadline,
 		MaxRcpts:    c.MaxRecipients,
 		Handler:     r.handler,
 		Judge:       r.handler,
