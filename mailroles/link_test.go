@@ -178,7 +178,8 @@ func TestGroupHasTheMessageOnceInSpiteOfRetries(t *testing.T) {
 }
 
 func TestSenderIsToldOfTheDelivery(t *testing.T) {
-	s := newSite(t)
+	s := newSubmissionSite(t)
+	s.base.LUNs[1].Queue, s.base.Submission = netip.AddrPort{}, nil
 	s.runQueue("127.0.0.1:1")
 	s.runIMAP()
 	_, stop := s.runSMTP()
