@@ -11,8 +11,11 @@ import (
 	"anycastle/mailroles/accept"
 	"anycastle/mailroles/directory"
 	"anycastle/mailroles/drain"
+	"anycastle/mailroles/judge"
 	"anycastle/mailroles/milter"
+	"anycastle/mailroles/mtasts"
 	"anycastle/mailroles/queue"
+	"anycastle/mailroles/screen"
 	"anycastle/mailroles/submission"
 )
 
@@ -41,7 +44,10 @@ type SMTPConfig struct {
 	Listen      []config.ListenAddr `yaml:"listen"`       // default [":25"]
 	MaxSize     int64               `yaml:"max_size"`     // largest message in bytes; default 52428800
 	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more get 421; default 1000
+	Screen      *screen.Config      `yaml:"screen"`       // who is let in at all; default everybody
+	Judge       *judge.Config       `yaml:"judge"`        // SPF, DKIM and DMARC; default none of them
 	Milters     []milter.Config     `yaml:"milters"`      // filters that each message passes, in order; default none
+	MTASTS      *mtasts.ServeConfig `yaml:"mta_sts"`      // policies that are served for our domains; default none
 	Proxy       accept.Config       `yaml:",inline"`
 	Drain       drain.Config        `yaml:",inline"`
 }
@@ -115,7 +121,7 @@ func (c *Config) Validate(at config.Cursor) {
 	if c.SMTP != nil {
 		validateListen(at.Key("smtp").Key("listen"), c.SMTP.Listen)
 		validateLimits(at.Key("smtp"), c.SMTP.MaxSize, c.SMTP.MaxSessions)
-		milter.Validate(c.SMTP.Milters, at.Key("smtp").Key("milters"))
+		c.SMTP.validateFilters(at.Key("smtp"))
 		c.SMTP.Proxy.Validate(at.Key("smtp"))
 		c.SMTP.Drain.Validate(at.Key("smtp"))
 	}
@@ -130,6 +136,20 @@ func (c *Config) Validate(at config.Cursor) {
 	}
 	if c.Store != nil {
 		c.validateStore(at.Key("store"))
+	}
+}
+
+// validateFilters looks at what stands before the mailboxes.
+func (c *SMTPConfig) validateFilters(at config.Cursor) {
+	milter.Validate(c.Milters, at.Key("milters"))
+	if c.Screen != nil {
+		c.Screen.Validate(at.Key("screen"))
+	}
+	if c.Judge != nil {
+		c.Judge.Validate(at.Key("judge"))
+	}
+	if c.MTASTS != nil {
+		c.MTASTS.Validate(at.Key("mta_sts"))
 	}
 }
 

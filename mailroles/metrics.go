@@ -58,3 +58,31 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstHistogram(c.legs, s.Count, s.Sum.Seconds(), buckets, leg)
 	}
 }
+
+// counts turns a map of counts into a metric when it is asked for.
+type counts struct {
+	desc *prometheus.Desc
+	read func() map[string]uint64
+}
+
+// registerCounts offers the metric anycastle_NAME_total by a label.
+func registerCounts(reg prometheus.Registerer, name, help, label string, read func() map[string]uint64) error {
+	if reg == nil {
+		return nil
+	}
+	name = "anycastle_" + name + "_total"
+	if err := reg.Register(&counts{desc: prometheus.NewDesc(name, help, []string{label}, nil), read: read}); err != nil {
+		return fmt.Errorf("register %s: %w", name, err)
+	}
+	return nil
+}
+
+// Describe implements prometheus.Collector.
+func (c *counts) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *counts) Collect(ch chan<- prometheus.Metric) {
+	for value, n := range c.read() {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, float64(n), value)
+	}
+}

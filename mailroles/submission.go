@@ -10,6 +10,7 @@ import (
 
 	"anycastle/mailroles/drain"
 	"anycastle/mailroles/link"
+	"anycastle/mailroles/milter"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/submission"
 	"anycastle/mailroles/tally"
@@ -22,6 +23,7 @@ type SubmissionStatus struct {
 	Deliveries uint64            `json:"deliveries"` // messages that were answered with 250
 	Rejects    map[string]uint64 `json:"rejects"`    // refusals by reason
 	LUNs       []LUNStatus       `json:"luns"`
+	Milters    []milter.Status   `json:"milters"` // in order
 }
 
 // Submission takes mail from users who log in.
@@ -33,6 +35,7 @@ type Submission struct {
 	tally   tally.Tally
 	logins  throttle.Logins // outlives drains
 	reach   *reach
+	milters *milter.Chain
 }
 
 var _ Role = (*Submission)(nil)
@@ -59,7 +62,13 @@ func NewSubmission(c Config, opt Options) (*Submission, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r, register(b.Registry, "submission", "deliveries", &r.tally)
+	r.milters = milter.New(c.Submission.Milters, milter.Options{
+		Hostname: c.Hostname, Daemon: "submission", MaxSize: c.Submission.MaxSize, Log: b.Log,
+	})
+	return r, errors.Join(
+		register(b.Registry, "submission", "deliveries", &r.tally),
+		r.milters.Register(b.Registry, "submission"),
+	)
 }
 
 // Run implements Role.
@@ -100,6 +109,7 @@ func (r *Submission) serve(ctx context.Context, listeners []net.Listener) error 
 		MaxRcpts:    c.MaxRecipients,
 		Handler:     r.handler,
 		Judge:       r.handler,
+		Filters:     r.milters,
 		Auth:        &submission.Login{Directory: r.dir, Throttle: &r.logins, SCRAM: c.SCRAM},
 		DSN:         true,
 		Log:         r.Log,
@@ -132,5 +142,5 @@ func (r *Submission) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reac
 // Status implements Role.
 func (r *Submission) Status() any {
 	c := r.tally.Counts()
-	return SubmissionStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status()}
+	return SubmissionStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status(), Milters: r.milters.Status()}
 }

@@ -18,7 +18,9 @@ func (s *Server) admit(ctx context.Context, g *guard) (release func(), ok bool) 
 	if s.opt.Screen == nil {
 		return func() {}, true
 	}
+	start := time.Now()
 	release, err := s.opt.Screen.Admit(ctx, remoteAddr(g), g.early)
+	s.opt.Tally.Observe("screen", time.Since(start))
 	if err == nil {
 		return release, true
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -105,7 +106,7 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 func (s *session) deliver() (map[string]error, error) {
 	ctx := s.server.deliver
 	if s.server.link {
-		return s.tx.Deliver(ctx), nil
+		return s.store(), nil
 	}
 	h, err := scanHeader(s.env.Body.Reader(), s.server.opt.Hostname)
 	if err != nil {
@@ -118,7 +119,7 @@ func (s *session) deliver() (map[string]error, error) {
 		s.env.Tx = transactionID(s.env)
 	}
 	if j := s.server.opt.Judge; j != nil {
-		if err := j.Judge(ctx, s.env); err != nil {
+		if err := s.timed("judge", func() error { return j.Judge(ctx, s.env) }); err != nil {
 			return nil, err
 		}
 	}
@@ -128,14 +129,28 @@ func (s *session) deliver() (map[string]error, error) {
 	}
 	if s.filters != nil {
 		before := slices.Clone(s.env.To)
-		if err := s.filters.Message(ctx, s.env); err != nil {
+		if err := s.timed("filters", func() error { return s.filters.Message(ctx, s.env) }); err != nil {
 			return nil, err
 		}
 		if err := s.takeAdded(ctx, before); err != nil {
 			return nil, err
 		}
 	}
-	return s.tx.Deliver(ctx), nil
+	return s.store(), nil
+}
+
+// timed does one leg of the work, and counts how long it took.
+func (s *session) timed(leg string, work func() error) error {
+	start := time.Now()
+	defer func() { s.server.opt.Tally.Observe(leg, time.Since(start)) }()
+	return work()
+}
+
+// store has the message stored for its recipients, the last leg.
+func (s *session) store() map[string]error {
+	start := time.Now()
+	defer func() { s.server.opt.Tally.Observe("store", time.Since(start)) }()
+	return s.tx.Deliver(s.server.deliver)
 }
 
 // takeAdded tells the transaction of the recipients that filters have added. One that is refused for good is left out:

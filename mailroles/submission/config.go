@@ -6,6 +6,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/mailroles/accept"
 	"anycastle/mailroles/drain"
+	"anycastle/mailroles/milter"
 )
 
 // Config is the submission role's part of a node file.
@@ -17,6 +18,7 @@ type Config struct {
 	MaxRecipients   int                 `yaml:"max_recipients"`    // recipients of a message, more get 452; default 100
 	MessagesPerHour int                 `yaml:"messages_per_hour"` // messages of an account in an hour, more get 450; default 200
 	SCRAM           bool                `yaml:"scram"`             // offer SCRAM-SHA-256, where the directory has keys; default true
+	Milters         []milter.Config     `yaml:"milters"`           // filters that each message passes, in order; default none
 	DKIM            DKIM                `yaml:"dkim"`              // default: no message is signed
 	Proxy           accept.Config       `yaml:",inline"`
 	Drain           drain.Config        `yaml:",inline"`
@@ -62,6 +64,7 @@ func (c *Config) Validate(at config.Cursor) {
 	if c.MaxRecipients < 1 || c.MaxRecipients > mostRecipients {
 		at.Key("max_recipients").Errorf("%d must be from 1 to %d", c.MaxRecipients, mostRecipients)
 	}
+	milter.Validate(c.Milters, at.Key("milters"))
 	if c.MessagesPerHour < 1 || c.MessagesPerHour > 1_000_000 {
 		at.Key("messages_per_hour").Errorf("%d must be from 1 to 1000000", c.MessagesPerHour)
 	}
