@@ -76,7 +76,7 @@ bench-gss: ## CPU for a DNS query beside other servers, and how fast resolvers f
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-gss.txt >"$(REPORT)/bench-gss.json"; }
 	@rm -f .bench-gss.txt
 
-bench-mail: ## mail taken, and IMAP's work, beside Postfix and Dovecot on the same file system (root); REPORT=DIR writes DIR/bench-mail.json
+bench-mail: ## mail taken, and IMAP's work, beside Postfix and Dovecot on the same file system; memory of idle sessions (root); REPORT=DIR writes DIR/bench-mail.json
 	@.ci/packages postfix dovecot-imapd dovecot-lmtpd
 	@go test -run '^$$' -bench '^BenchmarkMail' -benchtime 1x -timeout 1h ./lab/mailtest >.bench-mail.txt; status=$$?; cat .bench-mail.txt; exit $$status
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-mail.txt >"$(REPORT)/bench-mail.json"; }
