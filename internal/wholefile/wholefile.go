@@ -1,5 +1,6 @@
 // Package wholefile replaces files as a whole: who reads one, also after a crash or without power, finds the text of before or
-// the new one, never a part. The new text is first written beside the file, as PATH.new, in the same directory.
+// the new one, never a part. The new text is first written beside the file, as PATH.new, in the same directory: of two processes
+// that replace one file, one would take away what the other is writing, so a process that keeps state in a file holds it.
 package wholefile
 
 import (
