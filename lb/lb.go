@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"anycastle/internal/mtls"
 	"anycastle/internal/nexthop"
 	"anycastle/internal/probe"
+	"anycastle/internal/wholefile"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -76,6 +78,7 @@ type LB struct {
 	taps   captures
 	events chan event
 	ended  chan struct{} // closed when Run takes no more events
+	taken  chan struct{} // closed when no other process has our state or our maps
 
 	questions chan func(*loop) // answered between changes, never in one
 
@@ -92,7 +95,7 @@ type LB struct {
 // New makes an LB of a config that Validate found nothing wrong with.
 func New(cfg Config, opts Options) (*LB, error) {
 	l := &LB{cfg: &cfg, opts: opts, log: opts.Log, events: make(chan event), ended: make(chan struct{}),
-		questions: make(chan func(*loop))}
+		taken: make(chan struct{}), questions: make(chan func(*loop))}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -128,9 +131,11 @@ const stateFile = "state"
 // packets that routers still send find their reals. It may be called once.
 func (l *LB) Run(ctx context.Context) (err error) {
 	cfg := l.config()
-	if err := l.loadState(cfg.StateDir); err != nil {
+	held, err := l.openState(cfg.StateDir)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, held.Close()) }() // after the last Save
 	agents, err := l.openAgents(cfg)
 	if err != nil {
 		return err
@@ -144,6 +149,7 @@ func (l *LB) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	close(l.taken)
 	l.taps.open(plane.lb)
 	defer func() {
 		l.taps.close()
@@ -175,6 +181,10 @@ func (l *LB) Run(ctx context.Context) (err error) {
 	defer l.setRunning(false)
 	return g.Wait()
 }
+
+// Taken is closed when Run has the state and the maps for itself: before, another process on this machine may be the balancer, and
+// routers are not to hear of this one.
+func (l *LB) Taken() <-chan struct{} { return l.taken }
 
 // watch starts what the loop is told by.
 func (l *LB) watch(ctx context.Context, g *errgroup.Group, lo *loop, uplinks []bpf.Uplink, agents *agents) {
@@ -215,20 +225,31 @@ func newLoop(l *LB, plane dataplane, have tables) *loop {
 		counts: map[string]counted{}, probing: map[realID]bool{}, waiting: map[realID]time.Time{}}
 }
 
-// loadState reads the orders and states of the process before.
-func (l *LB) loadState(dir string) error {
+// openState reads the orders and states of the process before, and has no other process do so until what it gives is closed: a
+// second one would undo what the first has written since.
+func (l *LB) openState(dir string) (held io.Closer, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of orders and states: %w; give another with lb.state_dir", err)
+		return nil, fmt.Errorf("make the directory of orders and states: %w; give another with lb.state_dir", err)
 	}
+	const mend = "let this user write there, or give another directory with lb.state_dir"
 	path := filepath.Join(dir, stateFile)
-	if err := l.data.Load(path); err != nil {
-		return err
+	held, err = wholefile.Hold(path)
+	if errors.Is(err, wholefile.ErrHeld) {
+		return nil, fmt.Errorf("%w; stop that one, or give this one another directory with lb.state_dir", err)
 	}
-	// it would fail soon after, with the program attached
-	if err := l.data.Save(path); err != nil {
-		return fmt.Errorf("write orders and states: %w; let this user write there, or give another directory with lb.state_dir", err)
+	if err != nil {
+		return nil, fmt.Errorf("write orders and states: %w; %s", err, mend)
 	}
-	return nil
+	if err = l.data.Load(path); err == nil {
+		// it would fail soon after, with the program attached
+		if err = l.data.Save(path); err != nil {
+			err = fmt.Errorf("write orders and states: %w; %s", err, mend)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, held.Close())
+	}
+	return held, nil
 }
 
 // openAgents gives what reads the reals' agents, or nil if no farm can have one.

@@ -13,6 +13,7 @@ import (
 
 	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
+	"anycastle/internal/wholefile"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -237,16 +238,51 @@ func TestDamagedStateFile(t *testing.T) {
 	dir := t.TempDir()
 	lb, err := New(*mustParse(t, valid), Options{})
 	check(t, err)
-	check(t, lb.loadState(filepath.Join(dir, "lb"))) // a first start
+	held, err := lb.openState(filepath.Join(dir, "lb")) // a first start
+	check(t, err)
+	check(t, held.Close())
 	check(t, os.WriteFile(filepath.Join(dir, stateFile), []byte("{}"), 0o600))
-	err = lb.loadState(dir)
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, stateFile)+" is damaged") || !strings.Contains(err.Error(), "remove it") {
-		t.Errorf("error %v, want the file and the mend", err)
+	for range 2 { // what is refused is not held
+		_, err = lb.openState(dir)
+		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, stateFile)+" is damaged") || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("error %v, want the file and the mend", err)
+		}
 	}
-	err = lb.loadState("/proc/nowhere")
+	_, err = lb.openState("/proc/nowhere")
 	if err == nil || !strings.Contains(err.Error(), "lb.state_dir") {
 		t.Errorf("error %v, want the key to change", err)
 	}
+}
+
+// TestStateOfAnotherProcess starts a balancer with the state of one that runs.
+func TestStateOfAnotherProcess(t *testing.T) {
+	cfg := mustParse(t, valid)
+	cfg.StateDir = t.TempDir()
+	path := filepath.Join(cfg.StateDir, stateFile)
+	first, err := New(*cfg, Options{})
+	check(t, err)
+	held, err := first.openState(cfg.StateDir)
+	check(t, err)
+	before, err := os.Stat(path)
+	check(t, err)
+	second, err := New(*cfg, Options{PinDir: t.TempDir()}) // where it can pin nothing
+	check(t, err)
+	err = second.Run(t.Context())
+	if !errors.Is(err, wholefile.ErrHeld) || !strings.Contains(err.Error(), "stop that one, or give this one another directory with lb.state_dir") {
+		t.Errorf("the second ends with %v", err)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the second has replaced the state of the first: %v", err)
+	}
+	select {
+	case <-second.Taken():
+		t.Error("the second says that it has them")
+	default:
+	}
+	check(t, held.Close())
+	held, err = second.openState(cfg.StateDir)
+	check(t, err)
+	check(t, held.Close())
 }
 
 func TestReload(t *testing.T) {

@@ -138,7 +138,7 @@ func buildLB(node *nodeFile, log *slog.Logger, reg *prometheus.Registry) (*runni
 		addRHIStatus(r.status, routes.speaker)
 		maps.Copy(r.status, routes.injector.Status())
 		maps.Copy(r.handlers, routes.injector.Handlers())
-		r.tasks = []daemon.Task{beside(routes.Run, balancer.Run)}
+		r.tasks = []daemon.Task{beside(balancer.Taken(), routes.Run, balancer.Run)}
 	}
 	return r, nil
 }
@@ -254,8 +254,9 @@ func while(answering <-chan struct{}, speaker, selector daemon.Task) daemon.Task
 }
 
 // beside runs a speaker as long as the balancer whose VIPs it announces, and a little longer: the balancer withdraws
-// them when it is told to stop. If the speaker fails, the balancer stops too.
-func beside(speaker, balancer daemon.Task) daemon.Task {
+// them when it is told to stop. The speaker begins when the balancer has what is its own, so that routers hear nothing of a
+// second process. If the speaker fails, the balancer stops too.
+func beside(taken <-chan struct{}, speaker, balancer daemon.Task) daemon.Task {
 	return func(ctx context.Context) error {
 		ctx, stopBalancer := context.WithCancel(ctx)
 		defer stopBalancer()
@@ -263,8 +264,13 @@ func beside(speaker, balancer daemon.Task) daemon.Task {
 		defer stopSpeaker()
 		spoken := make(chan error, 1)
 		go func() {
-			spoken <- speaker(speaking)
-			stopBalancer()
+			defer stopBalancer()
+			select {
+			case <-speaking.Done():
+				spoken <- nil
+			case <-taken:
+				spoken <- speaker(speaking)
+			}
 		}()
 		err := balancer(ctx)
 		stopSpeaker()

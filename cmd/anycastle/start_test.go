@@ -279,7 +279,7 @@ func TestAgentPortInUse(t *testing.T) {
 	}
 }
 
-// TestRoleTwice starts a second process with the status socket of the first, and one with the pinned maps of the first.
+// TestRoleTwice starts a second process with the status socket of the first, one with its state and one with its pinned maps.
 func TestRoleTwice(t *testing.T) {
 	netnstest.Root(t)
 	for role, text := range map[string]string{"lb": startLB, "real": startReal} {
@@ -288,6 +288,10 @@ func TestRoleTwice(t *testing.T) {
 			first := h.start(role, "", "", "run", nil)
 			first.said(t, "program attached")
 			h.start(role, "", "", "run", first).gaveUp(t, 1, "another "+role+" answers on ", "stop it, or give this one its own --run-dir")
+			if role == "lb" {
+				h.start(role, "", "", "run2", first).gaveUp(t, 1, "another process has it", "stop that one, or give this one another directory with lb.state_dir")
+				h.edit("DIR/state", "DIR/state2")
+			}
 			h.start(role, "", "", "run2", first).gaveUp(t, 1, "another process has it", "stop that one, or run this one where another bpf file system is mounted")
 			h.do(first.Process.Signal(syscall.SIGTERM))
 			if err := <-first.ended; err != nil {
