@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // DefaultRunDir is where the status sockets are unless a process is told otherwise.
@@ -31,6 +32,9 @@ const DefaultRunDir = "/run/anycastle"
 
 // socketTime bounds one request on the status socket.
 const socketTime = 5 * time.Second
+
+// lockTime bounds the wait for other roles of a run directory that start at the same time.
+const lockTime = 10 * time.Second
 
 // Process describes one role process.
 type Process struct {
@@ -130,11 +134,17 @@ func (p Process) runDir() string {
 	return p.RunDir
 }
 
-// listen takes over the socket path. A live process of the same role is an error; a socket left by a dead one is not.
-func listen(runDir, role string) (net.Listener, error) {
+// listen takes over the socket path. A live process of the same role is an error; a socket left by a dead one is not. Processes that
+// start at the same time do so one after the other: a second one would take the first's new socket for one that was left.
+func listen(runDir, role string) (ln net.Listener, err error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run directory: %w; give another with --run-dir", err)
 	}
+	lock, err := lockDir(runDir)
+	if err != nil {
+		return nil, fmt.Errorf("lock the run directory: %w; give another with --run-dir", err)
+	}
+	defer lock.Close() // it was only read
 	path := SocketPath(runDir, role)
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
@@ -147,7 +157,7 @@ func listen(runDir, role string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove stale socket: %w; give another folder with --run-dir", err)
 	}
-	ln, err := net.Listen("unix", path)
+	ln, err = net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on status socket: %w; give another folder with --run-dir", err)
 	}
@@ -156,6 +166,25 @@ func listen(runDir, role string) (net.Listener, error) {
 		return nil, fmt.Errorf("set mode of status socket: %w", err)
 	}
 	return ln, nil
+}
+
+// lockDir waits until no other process has a directory locked. The lock is given back by Close.
+func lockDir(path string) (*os.File, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lockTime); ; <-tick.C {
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return nil, errors.Join(err, dir.Close())
+		}
+	}
 }
 
 // nobody says whether dialling a socket failed because no process listens on it.

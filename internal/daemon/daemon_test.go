@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -91,6 +92,46 @@ func TestSecondProcessOfARoleIsRefused(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTwoStartsAtOnce starts many processes of a role at the same moment, where a dead one has left its socket. One runs.
+func TestTwoStartsAtOnce(t *testing.T) {
+	for range 50 {
+		dir := t.TempDir()
+		left, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketPath(dir, "lb"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left.SetUnlinkOnClose(false)
+		left.Close()
+		var running, refused atomic.Int32
+		var g sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		const many = 8
+		for range many {
+			g.Go(func() {
+				err := Run(ctx, Process{Role: "lb", RunDir: dir, Log: slog.New(slog.DiscardHandler)}, func(ctx context.Context) error {
+					running.Add(1)
+					<-ctx.Done()
+					return nil
+				})
+				if err != nil {
+					refused.Add(1)
+				}
+			})
+		}
+		eventually(t, func() error {
+			if running.Load()+refused.Load() < many {
+				return errors.New("not all have started or given up")
+			}
+			return nil
+		})
+		if n := running.Load(); n != 1 {
+			t.Errorf("%d processes run", n)
+		}
+		cancel()
+		g.Wait()
 	}
 }
 
