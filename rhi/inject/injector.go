@@ -134,7 +134,12 @@ func (i *Injector) told(from, text string) {
 
 // Run decides and tells the others until ctx is done. It does not withdraw anything then: whoever ends the balancer gives
 // Set nothing, or ends the speaker.
-func (i *Injector) Run(ctx context.Context) error {
+func (i *Injector) Run(ctx context.Context) (err error) {
+	held, err := i.hold()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Close()) }() // after the last save
 	if err := i.load(); err != nil {
 		return err
 	}
@@ -146,7 +151,7 @@ func (i *Injector) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return i.data.Keep(ctx, filepath.Join(i.cfg.StateDir, ordersFile)) })
 	g.Go(func() error { i.loop(ctx, orders); return nil })
-	err := g.Wait()
+	err = g.Wait()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.ended = true

@@ -2,13 +2,16 @@ package inject
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"anycastle/internal/wholefile"
 	"anycastle/rhi"
 	"anycastle/rhi/decide"
 )
@@ -186,5 +189,35 @@ func TestNoStateDir(t *testing.T) {
 	defer cancel()
 	if err := i.Run(ctx); err == nil || !strings.Contains(err.Error(), "give another with rhi.state_dir") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// One of another process that has the same files reads and writes none of them.
+func TestStateOfAnotherProcess(t *testing.T) {
+	o := balancerOptions{name: "lb1", site: "east", role: "primary", dir: t.TempDir()}
+	first, err := New(parse(t, o), &fakeSpeaker{}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := first.hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := New(parse(t, o), &fakeSpeaker{}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := second.Run(ctx); !errors.Is(err, wholefile.ErrHeld) || !strings.Contains(err.Error(), "another directory with rhi.state_dir") {
+		t.Errorf("the second ends with %v", err)
+	}
+	for _, name := range []string{ordersFile, stateFile} {
+		if _, err := os.Stat(filepath.Join(o.dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := held.Close(); err != nil {
+		t.Error(err)
 	}
 }

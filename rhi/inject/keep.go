@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -48,12 +49,24 @@ func (i *Injector) records() decide.State {
 	return all
 }
 
+// hold makes the directory and has no other process use it, until what it gives is closed.
+func (i *Injector) hold() (io.Closer, error) {
+	if err := os.MkdirAll(i.cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of orders and decisions: %w; give another with rhi.state_dir", err)
+	}
+	held, err := wholefile.Hold(filepath.Join(i.cfg.StateDir, stateFile))
+	if errors.Is(err, wholefile.ErrHeld) {
+		return nil, fmt.Errorf("%w; stop that one, or give this one another directory with rhi.state_dir", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write decisions: %w; let this user write there, or give another directory with rhi.state_dir", err)
+	}
+	return held, nil
+}
+
 // load reads what the process before has left.
 func (i *Injector) load() error {
 	dir := i.cfg.StateDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of orders and decisions: %w; give another with rhi.state_dir", err)
-	}
 	if err := i.data.Load(filepath.Join(dir, ordersFile)); err != nil {
 		return err
 	}
