@@ -111,8 +111,13 @@ func New(cfg Config, o Options) (*GSS, error) {
 //
 // The sockets are opened after the first round of probes, or when that takes too long: until then a resolver finds this server
 // silent and asks another, which is better than an address that may be dead.
-func (g *GSS) Run(ctx context.Context) error {
+func (g *GSS) Run(ctx context.Context) (err error) {
 	cfg := g.engine.serving().config
+	held, err := hold(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Close()) }() // after all is written
 	if err := g.engine.load(cfg.StateDir); err != nil {
 		return err
 	}

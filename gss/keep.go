@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,11 +46,21 @@ type around struct {
 // recent is how long what the process before agreed on is worth more than one probe.
 const recent = 24 * time.Hour
 
+// hold makes the directory and has no other process use it, until what it gives is closed: a second one would write what it has
+// read over what the first has changed since.
+func hold(dir string) (io.Closer, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, stateError("make the directory of orders and decisions", err)
+	}
+	held, err := wholefile.Hold(filepath.Join(dir, stateFile))
+	if errors.Is(err, wholefile.ErrHeld) {
+		return nil, fmt.Errorf("%w; stop that one, or give this one another directory with gss.state_dir", err)
+	}
+	return held, stateError("write decisions", err)
+}
+
 // load reads what the process before has left.
 func (e *engine) load(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return stateError("make the directory of orders and decisions", err)
-	}
 	if err := e.data.Load(filepath.Join(dir, ordersFile)); err != nil {
 		return stateError("read orders", err)
 	}

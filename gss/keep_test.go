@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"anycastle/gss/decide"
 	"anycastle/internal/mesh"
 	"anycastle/internal/probe"
+	"anycastle/internal/wholefile"
 )
 
 // views are what the probes of an answer say here, and what the others are told.
@@ -230,4 +232,29 @@ func TestWhenDecisionsAreWritten(t *testing.T) {
 			t.Errorf("at the end there are\n%s\nwant\n%s", text, want)
 		}
 	})
+}
+
+// A second process with the directory of one that runs writes nothing there, and says how it is mended.
+func TestStateOfAnotherProcess(t *testing.T) {
+	cfg := mustDecode(t, nodeFile)
+	held, err := hold(cfg.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := New(cfg, Options{Probe: (&sites{}).probe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = g.Run(ctx)
+	if !errors.Is(err, wholefile.ErrHeld) || !strings.HasSuffix(err.Error(), "stop that one, or give this one another directory with gss.state_dir") {
+		t.Errorf("it ends with %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, ordersFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("orders: %v", err)
+	}
+	if err := held.Close(); err != nil {
+		t.Error(err)
+	}
 }
