@@ -99,22 +99,25 @@ func TestReportsOverTLS(t *testing.T) {
 	if r, err := stream.Next(); err != nil || !r.Whole || len(r.VIPs) > 0 {
 		t.Fatalf("at first: %+v, %v", r, err)
 	}
-	worst := time.Duration(0)
+	worst, atOnce := time.Duration(0), 0
 	for i := range 20 {
 		sent := time.Now()
 		a.stands(vipreport.VIP{State: vipreport.Active, InService: i, Reals: 20})
 		for {
 			r, err := stream.Next()
 			check(t, err)
-			if len(r.VIPs) == 1 && r.VIPs[0].InService == i {
-				break // a sign of life with what was before may come between
+			if len(r.VIPs) == 1 && r.VIPs[0].InService == i { // a sign of life with what was before may come between
+				if !r.Whole {
+					atOnce++
+				}
+				break
 			}
 		}
 		worst = max(worst, time.Since(sent))
 	}
 	t.Logf("a change was heard after %v at most", worst)
-	if worst > 100*time.Millisecond {
-		t.Errorf("a change was heard after %v", worst)
+	if atOnce <= 10 { // a beat may be due at the same moment as a change
+		t.Errorf("%d of 20 changes were told as such, and not with the next beat", atOnce)
 	}
 	if s := a.lb.Selectors(); len(s) != 1 || s[0].Name != "gss-east" || s[0].Reports < 20 || s[0].Address.String() != conn.LocalAddr().String() {
 		t.Errorf("site selectors %+v", s)

