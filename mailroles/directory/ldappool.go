@@ -188,10 +188,13 @@ func (p *pool) open(ctx context.Context, server string) (*ldap.Conn, error) {
 	secure := raw
 	if u.Scheme == "ldaps" && err == nil {
 		c := tls.Client(raw, tlsConfig)
-		secure, err = c, c.HandshakeContext(ctx)
+		if secure, err = c, c.HandshakeContext(ctx); err != nil {
+			err = fmt.Errorf("begin TLS: %w", err)
+		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, raw.Close())
+		_ = raw.Close() // a handshake that took too long has closed it, and why it is not used is told
+		return nil, err
 	}
 	conn := ldap.NewConn(secure, u.Scheme == "ldaps")
 	conn.SetTimeout(p.cfg.Timeout)
@@ -206,7 +209,8 @@ func (p *pool) open(ctx context.Context, server string) (*ldap.Conn, error) {
 		err = raw.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		_ = conn.Close() // as above: the library closes what it cannot read from
+		return nil, err
 	}
 	return conn, nil
 }

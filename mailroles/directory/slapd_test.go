@@ -259,7 +259,8 @@ func (s *slapd) stop() {
 	}
 }
 
-// freeze has the server stand still, as one whose machine is gone.
+// freeze has the server stand still, as one whose machine is gone. On a busy machine some of its threads may go on for a while after
+// the signal, so it waits for all.
 func (s *slapd) freeze(on bool) {
 	s.t.Helper()
 	sig := syscall.SIGCONT
@@ -269,6 +270,25 @@ func (s *slapd) freeze(on bool) {
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatal(err)
 	}
+	if on {
+		waitFor(s.t, "slapd stands still", s.still)
+	}
+}
+
+// still says whether all threads of the server are stopped (proc_pid_stat(5)).
+func (s *slapd) still() bool {
+	s.t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.HasPrefix(text[bytes.LastIndexByte(text, ')')+1:], []byte(" T ")) {
+			return false // or it has just ended
+		}
+	}
+	return len(threads) > 0
 }
 
 // config is that of a directory that asks the server at the URLs.
