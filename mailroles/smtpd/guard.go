@@ -75,6 +75,12 @@ func (g *guard) Write(p []byte) (int, error) {
 	return g.Conn.Write(p)
 }
 
+// SetWriteDeadline implements net.Conn. The library calls it before each reply; the time itself is for Write to set.
+func (g *guard) SetWriteDeadline(time.Time) error {
+	g.wire.replying.Store(true)
+	return nil
+}
+
 // early waits for as long as it is told, and reports whether the client spoke meanwhile. It keeps what the client said
 // for Read, and ends with ctx. With TLS it is for the client to speak first.
 func (g *guard) early(ctx context.Context, wait time.Duration) bool {

@@ -177,6 +177,7 @@ func (s *Server) library(g *guard) *smtp.Server {
 	lib.EnableDSN = s.opt.DSN || s.link // on the link ENVID carries more
 	lib.ErrorLog = slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug)
 	lib.Debug = &g.wire
+	lib.WriteTimeout = idleTime // see guard.SetWriteDeadline
 	if s.link {
 		lib.LMTP = true
 		lib.MaxMessageBytes += linkRoom

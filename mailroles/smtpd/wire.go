@@ -17,16 +17,19 @@ const (
 // ".\r" at the start of a line that goes on after it, and what it gives then no longer shows that bytes are missing. Nor
 // does the library count the commands that it refuses.
 //
-// The library has one hook for both directions (smtp.Server.Debug). While a body is read nothing is written; else the
-// guard has just written what the hook is shown. Only the rest of a refused LMTP body is read while replies are written, and
-// may be taken for one another then: neither matters.
+// The library has one hook for both directions (smtp.Server.Debug), so a client that speaks like a server must not be taken for
+// one. The library sets the time of a write before each reply, and then the guard writes before the hook is shown what: both
+// must have been, since TLS writes by itself too. Only the rest of a refused LMTP body is read while replies are written, and may
+// be taken for one another then: neither matters.
 type wire struct {
 	tooMany func() // called when there were too many errors; nil when nobody minds
 	chunk   func() // called before another command is read after a chunk of BDAT
 
-	written atomic.Bool // the guard has written, and the hook has not been shown what
+	replying atomic.Bool // the library is about to write a reply, or has not written its last line
+	written  atomic.Bool // the guard has written, and the hook has not been shown what
 
 	mu       sync.Mutex
+	line     []byte // the first of what has been written of a line of a reply
 	body     bool   // DATA is being read
 	tail     []byte // the last of what came before it
 	cr       bool   // the last byte of the body was CR
@@ -35,11 +38,10 @@ type wire struct {
 	nonsense int
 }
 
-// tailRoom is enough for a DATA command with a few spaces behind it.
-const tailRoom = 64
+// tailRoom is enough for a DATA command with a few spaces behind it, and lineRoom for what is looked for in a reply.
+const tailRoom, lineRoom = 64, 64
 
 var (
-	replyForm    = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\n]*\r\n$`)
 	chunkForm    = regexp.MustCompile(`^250 2\.0\.0 Continue\r\n$`)
 	nonsenseForm = regexp.MustCompile(`^50(0|1 5\.5\.2 Bad command)`)
 	dataForm     = regexp.MustCompile(`(?i)(^|\n)data[ \t]*\r?\n$`)
@@ -47,11 +49,14 @@ var (
 
 // Write implements io.Writer.
 func (w *wire) Write(p []byte) (int, error) {
-	written := w.written.Swap(false)
-	if written && chunkForm.Match(p) {
+	if w.see(p, w.written.Swap(false) && w.replying.Load()) {
 		w.chunk()
-		return len(p), nil
 	}
+	return len(p), nil
+}
+
+// see takes a look at what was written, or read. It is true after the reply to a chunk of BDAT that is not the last.
+func (w *wire) see(p []byte, written bool) (chunk bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -60,18 +65,34 @@ func (w *wire) Write(p []byte) (int, error) {
 			w.bareCR = w.bareCR || w.cr && c != '\n'
 			w.cr = c == '\r'
 		}
-	case written && replyForm.Match(p):
-		w.count(p)
+	case written:
+		return w.reply(p)
 	default:
 		w.tail = append(w.tail, p...)
 		w.tail = w.tail[max(0, len(w.tail)-tailRoom):]
 	}
-	return len(p), nil
+	return false
 }
 
-// count counts a line of a reply when it is the last of a definite refusal.
+// reply goes on with a line of a reply.
+func (w *wire) reply(p []byte) (chunk bool) {
+	w.line = append(w.line, p[:min(len(p), lineRoom-len(w.line))]...)
+	if p[len(p)-1] != '\n' {
+		return false
+	}
+	line := w.line
+	w.line = nil
+	if len(line) < 4 || line[3] != ' ' {
+		return false
+	}
+	w.replying.Store(false)
+	w.count(line)
+	return chunkForm.Match(line)
+}
+
+// count counts the last line of a reply when it is a definite refusal.
 func (w *wire) count(line []byte) {
-	if line[0] != '5' || line[3] != ' ' {
+	if line[0] != '5' {
 		return
 	}
 	w.errors++
