@@ -17,7 +17,7 @@ import (
 
 // Data implements smtp.Session: one reply for all recipients, so 250 only when all of them have the message.
 func (s *session) Data(r io.Reader) error {
-	defer s.lock()()
+	defer s.lock(r)()
 	results, err := s.receive(r)
 	if errors.Is(err, ErrDiscard) {
 		s.server.opt.Tally.Reject("discarded")
@@ -40,7 +40,7 @@ func (s *session) Data(r io.Reader) error {
 
 // LMTPData implements smtp.LMTPSession: a reply for each recipient.
 func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	defer s.lock()()
+	defer s.lock(r)()
 	results, err := s.receive(r)
 	if err != nil {
 		return s.refuse(err)
@@ -57,9 +57,12 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	return nil
 }
 
-// lock keeps the transaction as it is until the returned function is called.
-func (s *session) lock() (unlock func()) {
+// lock keeps the transaction, whose body it is, as it is until the returned function is called.
+func (s *session) lock(body io.Reader) (unlock func()) {
 	s.mu.Lock()
+	if pipe, bdat := body.(*io.PipeReader); bdat { // only BDAT comes through a pipe
+		s.pipe.Store(pipe)
+	}
 	close(s.begun)
 	return s.mu.Unlock
 }
@@ -79,8 +82,7 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 	defer s.server.open.Done()
 	defer s.guard.done()
 	body := &bodyReader{r: r, sum: sha256.New()}
-	var bdat bool
-	s.pipe, bdat = r.(*io.PipeReader) // only BDAT comes through a pipe
+	bdat := s.pipe.Load() != nil
 	if !bdat && !s.guard.wire.begin() {
 		return nil, errEarly
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/emersion/go-smtp"
 
@@ -34,9 +35,10 @@ type session struct {
 	mu    sync.Mutex // held while a body is received, and while what is below is given up
 	env   *Envelope  // nil outside a transaction
 	tx    Transaction
-	raw   []string       // recipients as the client wrote them, as often as it did
-	begun chan struct{}  // closed when the body of the transaction is being received
-	pipe  *io.PipeReader // the body, when it comes by BDAT
+	raw   []string      // recipients as the client wrote them, as often as it did
+	begun chan struct{} // closed when the body of the transaction is being received
+
+	pipe atomic.Pointer[io.PipeReader] // the body, when it comes by BDAT; set before begun is closed
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -67,10 +69,10 @@ func (s *session) Reset() {
 	if s.filters != nil && s.env != nil {
 		s.filters.Reset()
 	}
-	if s.pipe != nil {
-		awaitClose(s.pipe)
+	if pipe := s.pipe.Swap(nil); pipe != nil {
+		awaitClose(pipe)
 	}
-	s.env, s.tx, s.raw, s.pipe = nil, nil, nil, nil
+	s.env, s.tx, s.raw = nil, nil, nil
 }
 
 // awaitClose waits until the library's other goroutine is done with a BDAT body, the writing end of which is closed. The
@@ -85,8 +87,12 @@ func awaitClose(r *io.PipeReader) {
 	}
 }
 
-// Logout implements smtp.Session.
+// Logout implements smtp.Session. At STARTTLS the library comes here in the middle of a BDAT body, which nobody would end.
 func (s *session) Logout() error {
+	if pipe := s.pipe.Load(); pipe != nil {
+		s.guard.end()
+		pipe.CloseWithError(smtp.ErrDataReset) // never an error
+	}
 	s.Reset()
 	if s.filters != nil {
 		s.filters.Close()

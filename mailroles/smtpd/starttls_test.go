@@ -58,3 +58,21 @@ func TestClientThatSpeaksLikeAServer(t *testing.T) {
 		})
 	}
 }
+
+func TestSTARTTLSWithinABody(t *testing.T) {
+	s := newTLSServer(t)
+	c := s.dialTCP(t)
+	c.expect(220)
+	c.say(250, "EHLO client.example.org")
+	c.envelope("a@example.org")
+	c.say(250, "BDAT 14\r\nSubject: x\r\n")
+	c.say(220, "STARTTLS")
+	c.secure()
+	if err := c.raw.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(421)
+	c.gone()
+	s.open.Wait()
+	s.expectMail(t)
+}
