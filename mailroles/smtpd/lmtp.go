@@ -54,16 +54,18 @@ func (s *Store) Begin(_ context.Context, env *Envelope) (Transaction, error) {
 	return &storeTx{Store: s, env: env, boxes: map[string]string{}}, nil
 }
 
-// Rcpt implements Transaction. That a mailbox is on another LUN is a temporary matter: the front end's directory and this
-// one are not of the same time.
+// Rcpt implements Transaction. That a mailbox is unknown, or on another LUN, is a temporary matter: the front end knows it to be
+// here, so its directory and this one are not of the same time.
 func (t *storeTx) Rcpt(ctx context.Context, to Recipient) error {
 	m, err := t.Directory.Mailbox(ctx, to.Address)
 	switch {
 	case errors.Is(err, directory.ErrUnknown):
-		return errUnknown
+		t.Log.Warn("front end has a mailbox here that this node's directory does not know", "mailbox", to.Address)
+		return errNotYet
 	case err != nil:
 		return err
 	case m.LUN != t.LUN:
+		t.Log.Warn("front end has a mailbox here that this node's directory has elsewhere", "mailbox", to.Address, "lun", m.LUN)
 		return errMoved
 	}
 	t.boxes[to.Address] = m.Address

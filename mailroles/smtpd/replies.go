@@ -27,6 +27,7 @@ var (
 	errAway   = reply(451, 4, 4, 1, "Mailbox is not reached now, try again later")
 	errMember = reply(451, 4, 2, 4, "Not every mailbox behind the address takes mail now, try again later")
 	errMoved  = reply(451, 4, 4, 4, "Mailbox is on another LUN, try again later")
+	errNotYet = reply(451, 4, 4, 4, "Mailbox is not known to its LUN now, try again later")
 	errFull   = reply(452, 4, 2, 2, "Mailbox is full")
 )
 
