@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -57,14 +58,15 @@ func isTransactionID(s string) bool {
 	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// mailLine writes the MAIL command of a message.
-func mailLine(m Message) (string, error) {
+// mailLine writes the MAIL command of a message. It asks for SMTPUTF8 also when only a mailbox needs it: an alias that does not
+// may lead there.
+func mailLine(m Message, to []Recipient) (string, error) {
 	var b strings.Builder
 	if m.From != "" && !IsPath(m.From) {
 		return "", errSyntax
 	}
 	fmt.Fprintf(&b, "MAIL FROM:<%s> BODY=8BITMIME", Path(m.From))
-	if m.Options.UTF8 || !IsASCII(m.From) {
+	if m.Options.UTF8 || !IsASCII(m.From) || slices.ContainsFunc(to, func(r Recipient) bool { return !IsASCII(r.Address) }) {
 		b.WriteString(" SMTPUTF8")
 	}
 	if m.Options.Size > 0 {
@@ -77,7 +79,7 @@ func mailLine(m Message) (string, error) {
 		b.WriteString(" ENVID=" + xtext(id))
 	}
 	if m.User != "" {
-		b.WriteString(" AUTH=" + xtext(m.User))
+		b.WriteString(" AUTH=" + userText(m.User))
 	}
 	return b.String(), nil
 }
@@ -111,6 +113,19 @@ func originalRecipient(o smtp.RcptOptions) string {
 
 // xtext writes text so that it holds no space and no sign with a meaning (RFC 3461 section 4).
 func xtext(s string) string { return escape(s, "+=", "+%02X") }
+
+// userText is xtext that leaves UTF-8 as it is, which xtext has no form for.
+func userText(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r > 0x7f {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(xtext(string(r)))
+		}
+	}
+	return b.String()
+}
 
 // escape writes special characters, and those that are not printable ASCII, in a form.
 func escape(s, special, form string) string {

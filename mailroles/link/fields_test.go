@@ -86,6 +86,20 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+func TestCommandsOfMailboxesThatAreNotASCII(t *testing.T) {
+	m := Message{From: "x@example.org", User: "grüße+a=b@example.org"}
+	for _, tc := range []struct{ to, mail string }{
+		{"bob@example.org", "MAIL FROM:<x@example.org> BODY=8BITMIME AUTH=grüße+2Ba+3Db@example.org"},
+		// an alias of ASCII may lead here
+		{"tür@example.org", "MAIL FROM:<x@example.org> BODY=8BITMIME SMTPUTF8 AUTH=grüße+2Ba+3Db@example.org"},
+	} {
+		lines, err := commands(m, []Recipient{{Address: tc.to}}, "DATA")
+		if err != nil || lines[0] != tc.mail {
+			t.Errorf("for %s the command is %q, %v, want %q", tc.to, lines, err, tc.mail)
+		}
+	}
+}
+
 func TestDotWriter(t *testing.T) {
 	for _, tc := range []struct{ body, want string }{
 		{"", ".\r\n"},

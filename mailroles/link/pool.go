@@ -159,7 +159,7 @@ func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to [
 
 // commands gives the lines of a transaction; the last of them ends or goes on with it.
 func commands(m Message, to []Recipient, last string) ([]string, error) {
-	mail, err := mailLine(m)
+	mail, err := mailLine(m, to)
 	if err != nil {
 		return nil, err
 	}
