@@ -117,7 +117,7 @@ func (s *session) deliver() (map[string]error, error) {
 	if h.hops > maxHops {
 		return nil, errLoop
 	}
-	if h.named {
+	if h.named || h.hops > 0 {
 		s.env.Tx = transactionID(s.env)
 	}
 	if j := s.server.opt.Judge; j != nil {
@@ -243,9 +243,10 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// transactionID names what is delivered: the sender and the content. A message without Message-ID gets none, because
-// two of them may be alike and both meant. Neither this server nor the recipient is part of it: a retry may come over
-// another MX, and the store keeps ids by mailbox, so that a retry to some of the recipients is recognised too.
+// transactionID names what is delivered: the sender and the content. A message without Message-ID, and without the trace of a
+// server that would send it again, gets none, because two of them may be alike and both meant. Neither this server nor the
+// recipient is part of it: a retry may come over another MX, and the store keeps ids by mailbox, so that a retry to some of
+// the recipients is recognised too.
 func transactionID(env *Envelope) string {
 	sum := sha256.Sum256(append(env.sum[:], env.From...))
 	return hex.EncodeToString(sum[:16])

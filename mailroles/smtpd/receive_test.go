@@ -208,6 +208,27 @@ func TestJudgeThenFilters(t *testing.T) {
 	}
 }
 
+func TestRetriesAreKnownByWhatMakesAMessageUnique(t *testing.T) {
+	for _, tc := range []struct {
+		name, text string
+		known      bool
+	}{
+		{"Message-ID", plain, true},
+		{"trace of a server before us", "Received: from a by b id 1; now\r\nSubject: x\r\n\r\n", true},
+		{"neither", "Subject: x\r\n\r\n", false},
+	} {
+		s := newTestServer(nil)
+		c, _ := s.hello(t)
+		for range 2 {
+			c.envelope("a@example.org")
+			c.data(250, tc.text)
+		}
+		if a, b := s.envs[0].Tx, s.envs[1].Tx; a != b || (a != "") != tc.known {
+			t.Errorf("%s: transaction ids are %q and %q", tc.name, a, b)
+		}
+	}
+}
+
 func TestFiltersDecide(t *testing.T) {
 	var verdict error
 	drop := false
