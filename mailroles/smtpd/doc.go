@@ -25,5 +25,8 @@
 // With Options.Auth clients may log in, by PLAIN, LOGIN or SCRAM-SHA-256, and over TLS only. The Handler is told who did, and
 // decides what that is good for. After three failed logins a session ends.
 //
+// The log has every refusal of mail with its reason, and every message that the MX handed on, with the id in its Received
+// field.
+//
 // Run serves until its context ends, then lets running transactions finish for a few seconds. It does not queue.
 package smtpd

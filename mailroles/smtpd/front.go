@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -77,26 +78,31 @@ func (t *frontTx) Rcpt(ctx context.Context, to Recipient) error {
 // Close implements Transaction.
 func (t *frontTx) Close() {}
 
-// Deliver implements Transaction. Stores are served at the same time. The message gets a Received field on top.
+// Deliver implements Transaction. Stores are served at the same time. The message gets a Received field on top, and the log
+// has the id that is in it.
 func (t *frontTx) Deliver(ctx context.Context) map[string]error {
 	byLUN := parcels{}
 	for _, to := range t.env.To {
 		byLUN.add(to, t.to[to.Address])
 	}
+	id := rand.Text()[:16]
 	m := link.Message{
 		From: t.env.From, Options: t.env.Options, User: t.env.User, Tx: t.env.Tx, Hold: t.env.Hold != "",
-		Head: t.received(t.env, time.Now()) + heldField(t.env.Hold) + t.env.Head,
+		Head: t.received(t.env, id, time.Now()) + heldField(t.env.Hold) + t.env.Head,
 		Body: t.env.Body.Reader,
 	}
 	m.Options.Size = int64(len(m.Head)) + t.env.Body.Size() // so that a store without room says so before the body
 	got := byLUN.each(func(lun string, to []link.Recipient) []error { return t.Links.Deliver(ctx, t.LUNs[lun], m, to) })
 	t.complain("store did not take a message", got)
-	results := map[string]error{}
+	results, taken := map[string]error{}, true
 	for _, to := range t.env.To {
 		if boxes := t.to[to.Address]; len(boxes) > 0 { // without any nobody has it
 			results[to.Address] = combine(got.of(boxes))
+			taken = taken && results[to.Address] == nil
 		}
 	}
+	t.Log.Info("message handed on", "id", id, "peer", t.env.Client.Addr, "sender", t.env.From, "recipients", addresses(t.env.To),
+		"tx", m.Tx, "bytes", m.Options.Size, "held", m.Hold, "taken", taken)
 	return results
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -194,6 +195,22 @@ func TestWhatStoresSayAfterTheBody(t *testing.T) {
 				t.Errorf("mailboxes have %q, want %q", got, tc.has)
 			}
 		})
+	}
+}
+
+func TestLogTellsWhereMailWent(t *testing.T) {
+	log := &logBuffer{}
+	s, site := newFront(func(o *Options) { o.Handler.(*Front).Log = slog.New(slog.NewTextHandler(log, nil)) })
+	c, _ := s.hello(t)
+	c.envelope("alias@example.org")
+	c.data(250, plain)
+	m := site.stored["b@example.org"][0]
+	_, id, _ := strings.Cut(m.Head, " id ")
+	id, _, _ = strings.Cut(id, ";")
+	want := "id=" + id + " peer=\"\" sender=x@example.org recipients=[alias@example.org] tx=" + m.Tx + " bytes=" +
+		strconv.FormatInt(m.Options.Size, 10) + " held=false taken=true"
+	if !strings.Contains(log.String(), want) {
+		t.Errorf("the log does not say %s:\n%s", want, log)
 	}
 }
 

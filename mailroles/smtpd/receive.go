@@ -24,14 +24,14 @@ func (s *session) Data(r io.Reader) error {
 		return nil
 	}
 	if err != nil {
-		return s.refuse(err)
+		return s.refuseBody(err)
 	}
 	list := make([]error, len(s.env.To))
 	for i, to := range s.env.To {
 		list[i] = resultOf(results, to.Address)
 	}
 	if err := combine(list); err != nil {
-		return s.refuse(err)
+		return s.refuseBody(err)
 	}
 	s.server.opt.Tally.Done()
 	s.guard.wire.forgive()
@@ -43,12 +43,12 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	defer s.lock(r)()
 	results, err := s.receive(r)
 	if err != nil {
-		return s.refuse(err)
+		return s.refuseBody(err)
 	}
 	for _, raw := range s.raw {
 		err := resultOf(results, raw)
 		if err != nil {
-			err = s.refuse(err)
+			err = s.refuse(err, "sender", s.env.From, "recipients", []string{raw})
 		} else {
 			s.server.opt.Tally.Done()
 		}

@@ -265,6 +265,30 @@ func TestFiltersDecide(t *testing.T) {
 	c.gone()
 }
 
+func TestLogTellsWhyMailIsRefused(t *testing.T) {
+	s := newTestServer(nil)
+	s.rcpt = func(to Recipient) error {
+		if to.Address == "no@example.org" {
+			return errUnknown
+		}
+		return nil
+	}
+	s.recorder.deliver = func(*Envelope) map[string]error { return map[string]error{"a@example.org": errors.New("disk on fire")} }
+	c, _ := s.hello(t)
+	c.envelope()
+	c.say(550, "RCPT TO:<no@example.org>")
+	c.say(250, "RCPT TO:<a@example.org>")
+	c.data(451, plain)
+	for _, want := range []string{
+		`msg="mail refused" peer="" sender=x@example.org recipients=[no@example.org] code=550 reply="No such mailbox here"`,
+		`sender=x@example.org recipients=[a@example.org] code=451 reply="Not stored, try again later" err="disk on fire"`,
+	} {
+		if log := s.log.String(); !strings.Contains(log, want) {
+			t.Errorf("the log does not say %s:\n%s", want, log)
+		}
+	}
+}
+
 func TestLogHoldsNoSecrets(t *testing.T) {
 	s := newTestServer(nil)
 	c, _ := s.hello(t)

@@ -53,17 +53,44 @@ func reason(r *smtp.SMTPError) string {
 	}
 }
 
-// refuse counts a refusal and makes sure that it is a reply: any other error is a matter of this server, so temporary.
-func (s *session) refuse(err error) error {
+// refuse counts a refusal and makes sure that it is a reply: any other error is a matter of this server, so temporary. The log
+// has what was refused, and why.
+func (s *session) refuse(err error, what ...any) error {
 	var r *smtp.SMTPError
 	if !errors.As(err, &r) {
 		r = errTemporary
 	}
 	s.server.opt.Tally.Reject(reason(r))
+	what = append([]any{"peer", s.client.Addr}, what...)
+	if s.user != "" {
+		what = append(what, "user", s.user)
+	}
+	what = append(what, "code", r.Code, "reply", r.Message)
+	if err != error(r) {
+		what = append(what, "err", err)
+	}
+	s.server.opt.Log.Info("mail refused", what...)
 	if r.Code == 421 {
 		s.guard.end() // which is what it says
 	}
 	return r
+}
+
+// refuseBody refuses a message after its body, for all recipients. There is no envelope any more when the connection has failed
+// before a BDAT body began.
+func (s *session) refuseBody(err error) error {
+	if s.env == nil {
+		return s.refuse(err)
+	}
+	return s.refuse(err, "sender", s.env.From, "recipients", addresses(s.env.To))
+}
+
+func addresses(to []Recipient) []string {
+	list := make([]string, len(to))
+	for i, r := range to {
+		list[i] = r.Address
+	}
+	return list
 }
 
 // isSettled reports whether it is known that a message is not stored, and would not be next time either: the refusal is

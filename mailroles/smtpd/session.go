@@ -103,27 +103,27 @@ func (s *session) Logout() error {
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	if s.env != nil { // the library would go on with the recipients of the message before
-		return s.refuse(errNested)
+		return s.refuse(errNested, "sender", from)
 	}
 	if err := checkAddress(from, opts.UTF8); from != "" && err != nil {
-		return s.refuse(err)
+		return s.refuse(err, "sender", from)
 	}
 	env := &Envelope{Client: s.client, User: s.user, From: from, Options: *opts}
 	env.Helo = s.conn.Hostname() // a later EHLO may have named another
 	if s.server.link {
 		if err := env.takeFields(); err != nil {
-			return s.refuse(errors.Join(errEnvelope, err))
+			return s.refuse(errors.Join(errEnvelope, err), "sender", from)
 		}
 	}
 	tx, err := s.server.opt.Handler.Begin(s.server.deliver, env)
 	if err != nil {
-		return s.refuse(err)
+		return s.refuse(err, "sender", from)
 	}
 	s.env, s.tx, s.begun = env, tx, make(chan struct{})
 	if s.filters != nil {
 		if err := s.filters.Mail(s.server.deliver, env); err != nil {
 			s.Reset()
-			return s.refuse(err)
+			return s.refuse(err, "sender", from)
 		}
 	}
 	return nil
@@ -159,18 +159,18 @@ func checkAddress(address string, utf8 bool) error {
 // Rcpt implements smtp.Session.
 func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if err := checkAddress(to, s.env.Options.UTF8); err != nil {
-		return s.refuse(err)
+		return s.refuse(err, "sender", s.env.From, "recipients", []string{to})
 	}
 	rcpt := Recipient{Address: to}
 	if opts != nil {
 		rcpt.Options = *opts
 	}
 	if err := s.tx.Rcpt(s.server.deliver, rcpt); err != nil {
-		return s.refuse(err)
+		return s.refuse(err, "sender", s.env.From, "recipients", []string{to})
 	}
 	if s.filters != nil {
 		if err := s.filters.Rcpt(s.server.deliver, s.env, rcpt); err != nil {
-			return s.refuse(err)
+			return s.refuse(err, "sender", s.env.From, "recipients", []string{to})
 		}
 	}
 	s.raw = append(s.raw, to)

@@ -1,14 +1,13 @@
 package smtpd
 
 import (
-	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
 )
 
-// received writes the trace field (RFC 5321 section 4.4, RFC 6531 section 4.3).
-func (f *Front) received(env *Envelope, at time.Time) string {
+// received writes the trace field with an id (RFC 5321 section 4.4, RFC 6531 section 4.3).
+func (f *Front) received(env *Envelope, id string, at time.Time) string {
 	literal := env.Client.Addr.String()
 	if env.Client.Addr.Is6() {
 		literal = "IPv6:" + literal
@@ -21,7 +20,7 @@ func (f *Front) received(env *Envelope, at time.Time) string {
 		with += "S"
 	}
 	return fmt.Sprintf("Received: from %s ([%s])\r\n\tby %s with %s id %s;\r\n\t%s\r\n",
-		cleanHelo(env.Helo), literal, f.Hostname, with, rand.Text()[:16], at.Format("Mon, 02 Jan 2006 15:04:05 -0700"))
+		cleanHelo(env.Helo), literal, f.Hostname, with, id, at.Format("Mon, 02 Jan 2006 15:04:05 -0700"))
 }
 
 // cleanHelo keeps a client from writing more than a name into the trace.
