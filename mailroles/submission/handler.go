@@ -50,6 +50,7 @@ var (
 	errNoLogin  = refusal(530, 7, 0, "Log in first, over TLS")
 	errNotYours = refusal(553, 7, 1, "Sender is not an address of the user")
 	errRate     = refusal(450, 7, 1, "Too many messages in an hour, try again later")
+	errNotFrom  = refusal(550, 7, 1, "Group takes no mail from the user")
 	errUnknown  = refusal(550, 1, 1, "No such mailbox here")
 )
 
@@ -150,6 +151,9 @@ func (t *transaction) Rcpt(ctx context.Context, to smtpd.Recipient) error {
 		return nil
 	}
 	boxes, err := dir.ResolveFrom(ctx, t.box.Address, to.Address)
+	if errors.Is(err, directory.ErrSender) {
+		return errNotFrom
+	}
 	if errors.Is(err, directory.ErrUnknown) {
 		return errUnknown
 	}

@@ -243,6 +243,7 @@ func TestRecipients(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "unknown", c.Rcpt("nobody@Example.ORG", nil), 550, smtp.EnhancedCode{5, 1, 1})
+	expect(t, "not from her", c.Rcpt(board, nil), 550, smtp.EnhancedCode{5, 7, 1})
 	s.store.say = func(netip.AddrPort, link.Recipient) error {
 		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 2, 2}, Message: "Mailbox is full"}
 	}

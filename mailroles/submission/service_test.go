@@ -31,6 +31,7 @@ const (
 	alice    = "alice@example.org" // on lun-east
 	bob      = "bob@example.org"   // on lun-west
 	staff    = "staff@example.org" // an alias of both
+	board    = "board@example.org" // a group that takes no mail from either
 	password = "correct horse \"battery\" \u00bd staple"
 	// asciiPassword is as good, for clients that know no other letters
 	asciiPassword = "correct horse battery staple"
@@ -92,6 +93,9 @@ func (p *people) Mailbox(_ context.Context, address string) (directory.Mailbox, 
 }
 
 func (p *people) ResolveFrom(ctx context.Context, _, address string) ([]directory.Mailbox, error) {
+	if address == board {
+		return nil, directory.ErrSender
+	}
 	if address != staff {
 		m, err := p.Mailbox(ctx, address)
 		return []directory.Mailbox{m}, err
