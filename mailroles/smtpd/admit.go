@@ -56,10 +56,11 @@ func (s *Server) turnAway(conn net.Conn, secure bool, r *smtp.SMTPError) (told b
 
 // linger waits a moment for the client to end. What it sent and nobody read would have the kernel take the refusal back.
 func linger(conn net.Conn) {
-	half, ok := conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(bannerTime)) != nil {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}
-	// whatever ends it is the end
-	_, _ = io.CopyN(io.Discard, conn, maxLine)
+	if conn.SetReadDeadline(time.Now().Add(bannerTime)) == nil {
+		// whatever ends it is the end
+		_, _ = io.CopyN(io.Discard, conn, maxLine)
+	}
 }

@@ -93,7 +93,25 @@ func TestEndWakesTheScreen(t *testing.T) {
 	})
 }
 
+// wrapped is a listener whose connections are of a type of its own, as those behind a proxy are.
+type wrapped struct{ net.Listener }
+
+func (w wrapped) Accept() (net.Conn, error) {
+	conn, err := w.Listener.Accept()
+	return struct{ net.Conn }{conn}, err
+}
+
 func TestRefusalOutlivesWhatWasSentAhead(t *testing.T) {
+	for name, wrap := range map[string]func(net.Listener) net.Listener{
+		"direct":         func(ln net.Listener) net.Listener { return ln },
+		"behind a proxy": func(ln net.Listener) net.Listener { return wrapped{ln} },
+	} {
+		t.Run(name, func(t *testing.T) { refusalOutlives(t, wrap) })
+	}
+}
+
+func refusalOutlives(t *testing.T, wrap func(net.Listener) net.Listener) {
+	t.Helper()
 	s := newTestServer(func(o *Options) { o.Screen = &fakeScreen{wait: time.Minute, refuse: reply(554, 5, 7, 1, "You spoke")} })
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -101,7 +119,7 @@ func TestRefusalOutlivesWhatWasSentAhead(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx, ln) }()
+	go func() { ended <- s.Run(ctx, wrap(ln)) }()
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
