@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"anycastle/mailroles/link"
 )
@@ -50,8 +53,9 @@ func (t *transaction) Deliver(ctx context.Context) map[string]error {
 		})
 	}
 	passing.Wait()
+	refused := refusedByAll(parts)
 	for _, to := range t.env.To {
-		results[to.Address] = t.result(to.Address, parts)
+		results[to.Address] = cmp.Or(refused, t.result(to.Address, parts))
 	}
 	t.passed = errors.Join(values(results)...) == nil
 	t.opt.Log.Info("message handed on", "id", id, "user", t.box.Address, "peer", t.env.Client.Addr,
@@ -116,6 +120,25 @@ func queueTx(tx string, to []link.Recipient) string {
 	slices.Sort(names)
 	sum := sha256.Sum256([]byte(tx + "\n" + strings.Join(names, "\n")))
 	return hex.EncodeToString(sum[:16])
+}
+
+// refusedByAll gives a refusal of the message when nobody has it, and nobody would take it the next time either.
+func refusedByAll(parts map[string]*part) error {
+	var refused *smtp.SMTPError
+	for _, p := range parts {
+		if len(p.results) < len(p.to) {
+			return nil
+		}
+		for _, err := range p.results {
+			if !errors.As(err, &refused) || refused.Temporary() {
+				return nil
+			}
+		}
+	}
+	if refused == nil {
+		return nil
+	}
+	return refused
 }
 
 // result says whether a recipient has the message: all his mailboxes, or the queue.

@@ -5,7 +5,8 @@
 // empty, as a receipt's is. Recipients in domains of ours are resolved, and the stores are asked, before RCPT is answered;
 // their mail goes to their stores at once. For all others the message goes to the queue on the sender's LUN. Only when all
 // of these have it on disk is it answered with 250. When one does not, it is 451 for all: a client repeats the message, and
-// those who have it know it by its transaction id. A message without Message-ID has none, so some may get it twice.
+// those who have it know it by its transaction id. It is refused for good only when all of these do so. A message without
+// Message-ID has no id, so some may get it twice.
 //
 // A message gets Date and Message-ID when it has none, and loses Bcc and Return-Path. The Received field on top says that a
 // user who had logged in sent it over TLS, and not from where: who reads a message need not know where its sender sits. The

@@ -2,6 +2,7 @@ package submission
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -157,6 +158,46 @@ func TestNothingIsAcknowledgedUnlessAllHaveIt(t *testing.T) {
 				t.Errorf("the queue cannot know it: %q and then %q", queued.Tx, again.Tx)
 			}
 		}
+	}
+}
+
+func TestMessageThatNobodyWillEverTakeIsRefused(t *testing.T) {
+	large := &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "Max message size exceeded"}
+	full := &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 2, 2}, Message: "Mailbox is full"}
+	away := errors.New("connection lost")
+	for _, tc := range []struct {
+		name         string
+		store, queue error
+		code         int
+		enhanced     smtp.EnhancedCode
+	}{
+		{"too large for both", large, large, 552, smtp.EnhancedCode{5, 3, 4}},
+		{"too large for one", large, nil, 451, smtp.EnhancedCode{4, 3, 0}},
+		{"too large for one, and who knows", large, away, 451, smtp.EnhancedCode{4, 3, 0}},
+		{"too large for one, and later for the other", large, full, 451, smtp.EnhancedCode{4, 3, 0}},
+	} {
+		s := newService(t, nil)
+		c := s.as(alice)
+		err := errors.Join(c.Mail(alice, nil), c.Rcpt(bob, nil), c.Rcpt("x@example.com", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.store.mu.Lock()
+		s.store.say = func(addr netip.AddrPort, _ link.Recipient) error {
+			if addr == luns["lun-west"].LMTP {
+				return tc.store
+			}
+			return tc.queue
+		}
+		s.store.mu.Unlock()
+		w, err := c.Data()
+		if err == nil {
+			_, err = io.WriteString(w, greeting)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, tc.name, w.Close(), tc.code, tc.enhanced)
 	}
 }
 
