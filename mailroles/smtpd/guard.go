@@ -30,6 +30,7 @@ type guard struct {
 	ending   bool // no further command
 	probing  bool // Read only tells whether the peer has ended
 	eof      bool // the peer has ended
+	failed   bool // a Read of the library has
 	closed   bool
 	idleTime time.Duration
 	cut      context.CancelFunc // of what is to end with the last command; nil when there is nothing
@@ -46,12 +47,21 @@ func (g *guard) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := g.Conn.Read(p)
-	if err == io.EOF {
+	if err != nil {
 		g.mu.Lock()
-		g.eof = true
+		g.eof = g.eof || err == io.EOF
+		g.failed = true
 		g.mu.Unlock()
 	}
 	return n, err
+}
+
+// hasFailed reports whether a Read has. The library takes the part of a line that came before the error for a command, so what
+// follows is no message.
+func (g *guard) hasFailed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failed
 }
 
 func (g *guard) beforeRead() error {
@@ -60,7 +70,10 @@ func (g *guard) beforeRead() error {
 	switch {
 	case g.probing && g.eof:
 		return io.EOF
-	case g.probing, g.ending && !g.busy:
+	case g.probing:
+		return os.ErrDeadlineExceeded
+	case g.ending && !g.busy:
+		g.failed = true
 		return os.ErrDeadlineExceeded
 	}
 	return g.Conn.SetReadDeadline(time.Now().Add(g.idleTime))

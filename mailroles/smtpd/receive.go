@@ -82,6 +82,10 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 	defer s.server.open.Done()
 	defer s.guard.done()
 	body := &bodyReader{r: r, sum: sha256.New()}
+	if s.guard.hasFailed() {
+		s.guard.end()
+		return nil, errCutOff
+	}
 	bdat := s.pipe.Load() != nil
 	if !bdat && !s.guard.wire.begin() {
 		return nil, errEarly
@@ -95,7 +99,7 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 		return nil, errors.Join(errBareLine, kept.Close())
 	}
 	// the library ends a BDAT body that is cut off like a whole one
-	if bdat && s.guard.peerEnded(s.conn.Conn()) {
+	if bdat && (s.guard.hasFailed() || s.guard.peerEnded(s.conn.Conn())) {
 		return nil, errors.Join(errCutOff, kept.Close())
 	}
 	s.env.Body = kept

@@ -56,3 +56,25 @@ func TestNoCommandIsReadFromABodyThatCameTooLate(t *testing.T) {
 		s.expectMail(t)
 	})
 }
+
+func TestCommandThatIsCutOffIsNone(t *testing.T) {
+	for _, command := range []string{"BDAT 0 LAST", "DATA"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newTestServer(nil)
+			c, _ := s.hello(t)
+			c.envelope("a@example.org")
+			c.write(command) // its end is on the way when the server's end comes
+			synctest.Wait()
+			s.end()
+			if command == "DATA" {
+				c.expect(354)
+				c.write("\r\n" + plain + ".\r\n")
+			}
+			c.expect(451)
+			c.expect(421)
+			c.gone()
+			s.open.Wait()
+			s.expectMail(t)
+		})
+	}
+}
