@@ -80,6 +80,7 @@ type lockstep struct {
 	lmtp  bool
 	taken int  // recipients of the transaction
 	data  bool // within DATA
+	early int  // replies within DATA: on LMTP a refusal may come before the body's end
 }
 
 // chunk gives the size of a BDAT command that is followed by a chunk.
@@ -106,12 +107,15 @@ func (s *lockstep) step(text string) (rest string, ok bool) {
 	switch {
 	case s.data && line != ".":
 		least, most = 0, 0
+		if s.lmtp {
+			most = s.taken - s.early
+		}
 	case s.data:
 		s.data = false
 		if s.lmtp {
-			least, most = s.taken, s.taken
+			least, most = s.taken-s.early, s.taken-s.early
 		}
-		s.taken = 0
+		s.taken, s.early = 0, 0
 	case chunked:
 		if size > len(rest) {
 			s.say(full + rest)
@@ -133,7 +137,9 @@ func (s *lockstep) step(text string) (rest string, ok bool) {
 	if len(codes) < least || len(codes) > most {
 		s.t.Fatalf("%d replies to %q, want %d to %d; the server said %q", len(codes), full, least, most, s.heard.String())
 	}
-	if least == 1 && !s.data {
+	if s.data {
+		s.early += len(codes)
+	} else if least == 1 {
 		s.follow(strings.ToUpper(line), codes[0], chunked)
 	}
 	return rest, codes == nil || codes[0] != 221
@@ -259,6 +265,8 @@ var seeds = []string{
 	"START\nBDAT 3\na\nbBDAT 5000 LAST\n" + strings.Repeat("x", 5000),
 	"VRFY a\nEXPN b\nHELP\nSTARTTLS\nAUTH PLAIN =\nNONSENSE\n\nGET / HTTP/1.0\n",
 	"START\nDATA\n" + strings.Repeat("line\n", 1000) + ".\nNOOP\n",
+	"START\nDATA\na\rb\n" + strings.Repeat("line\n", 1000) + ".\nNOOP\n",
+	"START\nNONSENSE\nNONSENSE\nNONSENSE\nBDAT 0 LAST",
 }
 
 func fuzzConversation(f *testing.F, lmtp bool) {
