@@ -73,7 +73,7 @@ func (l *UIDList) parseHeader(line string) error {
 		case 'N':
 			l.Next, err = parseUint32(f[1:])
 		case 'G':
-			l.GUID = f[1:]
+			l.GUID = strings.Clone(f[1:]) // else it would keep the whole text
 		}
 		if err != nil {
 			return fmt.Errorf("%w: header: %w", ErrUIDList, err)

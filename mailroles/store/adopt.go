@@ -134,6 +134,9 @@ func (m *Mailbox) takeMessages(guid string, list []candidate, do carrier) error 
 		return o, nil
 	})
 	if err == nil {
+		m.mu.Lock()
+		m.adopting = nil
+		m.mu.Unlock()
 		m.store.note(func(r *Report) { r.Adopted += len(list) })
 	}
 	return err

@@ -80,6 +80,7 @@ func (m *Mailbox) finish(p *proposal) error {
 		first := m.queue[0]
 		var index uint64
 		if index, err = first.wait(); err == nil { // at once, as it came before p
+			m.queue[0] = nil // else its batch would stay in memory
 			m.queue = m.queue[1:]
 			m.land(index, first)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"anycastle/mailroles/maildir"
 )
@@ -149,7 +150,8 @@ func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 	return st, letters, nil
 }
 
-// remember learns the transaction ids of deliveries from the names of messages.
+// remember learns the transaction ids of deliveries from the names of messages. It passes over those that are too old
+// beside the newest.
 func (st *state) remember() {
 	type delivery struct {
 		at int64
@@ -165,7 +167,9 @@ func (st *state) remember() {
 	}
 	slices.SortFunc(list, func(a, b delivery) int { return int(a.at - b.at) })
 	for _, d := range list {
-		st.recent.add(d.tx, d.at)
+		if d.at >= list[len(list)-1].at-int64(txMemory/time.Second) {
+			st.recent.add(strings.Clone(d.tx), d.at)
+		}
 	}
 }
 
