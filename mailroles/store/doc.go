@@ -24,7 +24,7 @@
 // ErrStopped and must be opened again. A full disk is an error of the one operation; the log keeps room for operations
 // that free space. The file system must keep the order of renames and removals, as ext4, XFS and btrfs do.
 //
-// UIDs and UIDVALIDITY are in dovecot-uidlist. UIDVALIDITY counts up within a mailbox, from the clock at first, and is
+// UIDs and UIDVALIDITY are in dovecot-uidlist. UIDVALIDITY counts up within a mailbox, is never behind the clock, and is
 // never used twice. A list that is lost or damaged is rebuilt under a new UIDVALIDITY. A folder has at most 26 keywords,
 // those that have a letter in Maildir; dovecot-keywords names them. anycastle-index saves looking at each message's file,
 // and can be removed at any time.

@@ -114,17 +114,14 @@ func (m *Mailbox) Create(name string) error {
 	})
 }
 
-// creation makes a folder's operation. UIDVALIDITY counts up within a mailbox, and from the clock at first: also a
-// mailbox of the name before this one may have used any small value.
+// creation makes a folder's operation. UIDVALIDITY counts up within a mailbox, and is never behind the clock: a mailbox of
+// the name before this one, or this one before it was put back to what it had been, may have used what is less.
 func (m *Mailbox) creation(name string) (*op, error) {
 	guid := make([]byte, 16)
 	if _, err := rand.Read(guid); err != nil {
 		return nil, fmt.Errorf("make folder id: %w", err)
 	}
-	last := m.state.counter
-	if last == 0 {
-		last = uint32(m.store.now().Unix())
-	}
+	last := max(m.state.counter, uint32(m.store.now().Unix()))
 	return &op{Kind: opCreate, Folder: hex.EncodeToString(guid), Name: name, Validity: last + 1}, nil
 }
 
