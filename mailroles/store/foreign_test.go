@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"anycastle/mailroles/maildir"
 )
@@ -264,6 +265,43 @@ func TestInTheWay(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(root, "no mailbox")); err != nil || len(left) > 0 || s.report.Mailboxes != 1 {
 		t.Errorf("a directory that is no mailbox has %v, %v; %d mailboxes", left, err, s.report.Mailboxes)
+	}
+}
+
+// TestUnreadableFolder has a folder of which nobody can tell whether it is one.
+func TestUnreadableFolder(t *testing.T) {
+	for _, sub := range []string{"", ".Work"} {
+		root := tempRoot(t)
+		s := openAt(t, root, nil)
+		m := box(t, s)
+		deliver(t, m, "one")
+		if err := m.Create("Work"); err != nil {
+			t.Fatal(err)
+		}
+		want := dump(t, m)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cur := filepath.Join(root, user, sub, "cur")
+		if err := os.Rename(cur, cur+".kept"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("cur", cur); err != nil {
+			t.Fatal(err)
+		}
+		s = openAt(t, root, nil)
+		if _, err := s.Mailbox(user); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("%q: mailbox: %v, want ELOOP", sub, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Remove(cur), os.Rename(cur+".kept", cur)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, dump(t, box(t, openAt(t, root, nil)))); diff != "" {
+			t.Errorf("%q: once it can be read again: %s", sub, diff)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"anycastle/mailroles/maildir"
 )
 
@@ -68,7 +70,11 @@ func (s *Store) readTree(address string) (*tree, error) {
 		}
 	}
 	for name, dir := range dirs {
-		if st, err := os.Stat(s.files.at(filepath.Join(dir, "cur"))); err != nil || !st.IsDir() {
+		is, err := s.isFolder(dir)
+		if err != nil {
+			return nil, err
+		}
+		if !is {
 			continue
 		}
 		delete(t.others, dir)
@@ -82,6 +88,19 @@ func (s *Store) readTree(address string) (*tree, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// isFolder reports whether a directory is a folder. What cannot be told is an error: a folder that is taken for missing
+// would be made anew, with another UID list.
+func (s *Store) isFolder(dir string) (bool, error) {
+	st, err := os.Stat(s.files.at(filepath.Join(dir, "cur")))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for folder: %w", err)
+	}
+	return st.IsDir(), nil
 }
 
 // readBox reads the files of a mailbox that belong to none of its folders.
