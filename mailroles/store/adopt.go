@@ -15,7 +15,12 @@ const adoptAtOnce = 1000
 
 // takeIn does the operations that a tree asks for which others changed: folders and messages that nobody knows get a
 // GUID and UIDs, a mailbox without INBOX gets one, and messages whose files are lost go.
-func (m *Mailbox) takeIn(p plan, t *tree, do carrier) error {
+func (m *Mailbox) takeIn(p plan, t *tree, do carrier) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("adopt mail of %s: %w", m.address, err)
+		}
+	}()
 	for _, f := range p.bare {
 		if err := m.found(f, &p, do); err != nil {
 			return err

@@ -58,6 +58,40 @@ func TestKeywordsOutliveARestart(t *testing.T) {
 	}
 }
 
+// TestLettersWithoutKeywords has messages whose letters no list explains, and a new keyword before a crash.
+func TestLettersWithoutKeywords(t *testing.T) {
+	for _, damaged := range []string{"", "x\n"} {
+		root := tempRoot(t)
+		s := openAt(t, root, nil)
+		m := box(t, s)
+		deliver(t, m, "one")
+		deliver(t, m, "two")
+		if err := flag(m, "INBOX", 1, 0, "Red", "Blue"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(root, user), maildir.KeywordsFile, damaged)
+		s = openAt(t, root, nil)
+		m = box(t, s)
+		if err := flag(m, "INBOX", 2, 0, "Green"); err != nil {
+			t.Fatal(err)
+		}
+		want := dump(t, m)
+		if !strings.Contains(want, `["unknown-0" "unknown-1"] "one"`) || !strings.Contains(want, `["Green"] "two"`) {
+			t.Errorf("there is\n%s", want)
+		}
+		for range 2 {
+			die(t, s)
+			s = openAt(t, root, nil)
+			if diff := cmp.Diff(want, dump(t, box(t, s))); diff != "" {
+				t.Errorf("after a crash: %s", diff)
+			}
+		}
+	}
+}
+
 func TestKeywordsRunOut(t *testing.T) {
 	m := box(t, open(t, tempRoot(t)))
 	deliver(t, m, "one")

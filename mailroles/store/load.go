@@ -44,20 +44,19 @@ func (m *Mailbox) load(ops []logged) error {
 		st.recent.lose(r.Tx)
 	}
 	dead := replay(st, ops)
-	for _, c := range st.folders {
-		for _, msg := range c.messages {
-			if l, ok := letters[msg]; ok {
-				msg.Marks = c.read(l)
-			}
-		}
-	}
+	named := st.read(letters)
 	for _, o := range st.odd {
 		m.store.note(func(r *Report) { r.Odd++ })
 		m.log.Error("log does not fit the mailbox", "what", o.text)
 	}
 	m.adopt(st)
 	m.dead = dead
-	if err := m.fit(t, m.operateAlone); err != nil {
+	p, err := m.repair(t)
+	if err != nil {
+		return err
+	}
+	m.keepKeywords(named)
+	if err := m.takeIn(p, t, m.operateAlone); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -67,6 +66,39 @@ func (m *Mailbox) load(ops []logged) error {
 	}
 	m.loaded = true
 	return nil
+}
+
+// read gives messages the marks that their letters stand for, and tells which folders got names for letters that had
+// none.
+func (st *state) read(letters map[*Message]maildir.Flags) (named []*contents) {
+	for _, c := range st.folders {
+		before := slices.Clone(c.keywords)
+		for _, msg := range c.messages {
+			if l, ok := letters[msg]; ok {
+				msg.Marks = c.read(l)
+			}
+		}
+		if !slices.Equal(before, c.keywords) {
+			named = append(named, c)
+		}
+	}
+	return named
+}
+
+// keepKeywords writes the keywords of folders down before an operation speaks of others: the log does not tell which
+// letters had no keyword, and after a crash a new one would get the same. On a full disk the next checkpoint has to do.
+func (m *Mailbox) keepKeywords(named []*contents) {
+	for _, c := range named {
+		err := m.store.files.put(filepath.Join(c.dir(m.address), maildir.KeywordsFile), maildir.KeywordsBytes(c.keywords))
+		if err != nil {
+			m.log.Warn("keywords of a folder are not kept yet", "folder", c.name, "err", err)
+		}
+	}
+	if len(named) > 0 {
+		m.mu.Lock()
+		m.outdate()
+		m.mu.Unlock()
+	}
 }
 
 // outdate has the next checkpoint write all lists.
@@ -188,24 +220,29 @@ func replay(st *state, ops []logged) map[deadFile]bool {
 // carrier carries out one operation.
 type carrier func(relief bool, build func() (*op, error)) error
 
-// fit makes the tree fit the state, and adopts or quarantines what nobody knows. The caller holds loading, or the
-// store's gate.
+// fit makes the tree fit the state, and takes in what nobody knows. The caller holds the store's gate.
 func (m *Mailbox) fit(t *tree, do carrier) error {
+	p, err := m.repair(t)
+	if err != nil {
+		return err
+	}
+	return m.takeIn(p, t, do)
+}
+
+// repair makes the tree fit the state. The caller holds loading, or the store's gate.
+func (m *Mailbox) repair(t *tree) (plan, error) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	p := makePlan(m.address, m.state, t, m.dead)
 	err := m.run(p)
 	m.behind = err != nil
 	if len(p.steps) > 0 {
 		m.outdate()
 	}
-	m.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("make mailbox %s fit: %w", m.address, err)
+		return p, fmt.Errorf("make mailbox %s fit: %w", m.address, err)
 	}
-	if err := m.takeIn(p, t, do); err != nil {
-		return fmt.Errorf("adopt mail of %s: %w", m.address, err)
-	}
-	return nil
+	return p, nil
 }
 
 func (m *Mailbox) run(p plan) error {
