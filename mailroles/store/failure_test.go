@@ -65,6 +65,40 @@ func TestTransactionOutlivesItsMessage(t *testing.T) {
 	}
 }
 
+// TestTransactionOfLostFolder has the log deliver into a folder of before the checkpoint, that is gone by now.
+func TestTransactionOfLostFolder(t *testing.T) {
+	root := tempRoot(t)
+	s := openAt(t, root, nil)
+	m := box(t, s)
+	if err := m.Create("Quarantine"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	send := func(m *Mailbox, want bool) {
+		t.Helper()
+		in := incoming("text")
+		in.Tx, in.Folder = strings.Repeat("1a", 16), "Quarantine"
+		if again, err := m.Deliver(in); err != nil || again != want {
+			t.Errorf("delivery: again %v, %v; want %v", again, err, want)
+		}
+	}
+	send(m, false)
+	if err := m.Delete("Quarantine"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		die(t, s)
+		s = openAt(t, root, nil)
+		m = box(t, s)
+		if err := m.Create("Quarantine"); err != nil && !errors.Is(err, ErrExists) {
+			t.Fatal(err)
+		}
+		send(m, true)
+	}
+}
+
 // TestDiskFailsUnderTheLog has the log's fsync fail. Nothing more is done by this store; the next one has what was
 // acknowledged.
 func TestDiskFailsUnderTheLog(t *testing.T) {

@@ -80,6 +80,10 @@ func (st *state) apply(index uint64, o *op) outcome {
 		if target == nil {
 			text := fmt.Sprintf("operation %d: %s in a folder that there is not", index, o.Kind)
 			st.odd = append(st.odd, oddity{cmp.Or(o.To, o.Folder), text})
+			if at, tx, ok := o.delivery(); ok {
+				st.recent.add(tx, at)
+				st.recent.lose(tx)
+			}
 		} else {
 			st.arrive(target, o, &out)
 		}
