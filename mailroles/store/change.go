@@ -77,19 +77,19 @@ type Pair struct{ From, To uint32 }
 // Copy copies messages into a folder of the same mailbox: all of them, or none when there is an error. UIDs that are
 // not there are passed over. Errors are those of Mailbox.Folder, ErrQuota and ErrKeywords.
 func (f *Folder) Copy(uids []uint32, dest string) (validity uint32, pairs []Pair, err error) {
-	return f.transfer(opCopy, uids, dest)
+	return f.transfer(opCopy, uids, dest, f.box.operate)
 }
 
 // Move moves messages as Copy copies them.
 func (f *Folder) Move(uids []uint32, dest string) (validity uint32, pairs []Pair, err error) {
-	return f.transfer(opMove, uids, dest)
+	return f.transfer(opMove, uids, dest, f.box.operate)
 }
 
 // transfer gives the messages' files second names in the incoming directory, as their bytes never change, and from
 // there on does as with messages that come.
-func (f *Folder) transfer(k kind, uids []uint32, dest string) (uint32, []Pair, error) {
+func (f *Folder) transfer(k kind, uids []uint32, dest string, do carrier) (uint32, []Pair, error) {
 	var t transfer
-	err := f.box.operate(k == opMove, func() (*op, error) {
+	err := do(k == opMove, func() (*op, error) {
 		to, err := f.box.find(dest)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -104,8 +105,10 @@ func (m *Mailbox) Folders() ([]string, error) {
 }
 
 // Create makes a folder.
-func (m *Mailbox) Create(name string) error {
-	return m.operateAlone(false, func() (*op, error) {
+func (m *Mailbox) Create(name string) error { return m.create(name, m.operateAlone) }
+
+func (m *Mailbox) create(name string, do carrier) error {
+	return do(false, func() (*op, error) {
 		name := maildir.CleanFolder(name)
 		if err := m.free(name); err != nil {
 			return nil, err
@@ -137,9 +140,11 @@ func (m *Mailbox) free(name string) error {
 }
 
 // Delete removes a folder with its messages; folders below it stay. Open sessions find it empty and gone.
-func (m *Mailbox) Delete(name string) error {
+func (m *Mailbox) Delete(name string) error { return m.remove(name, m.operateAlone) }
+
+func (m *Mailbox) remove(name string, do carrier) error {
 	var guid string
-	err := m.operateAlone(true, func() (*op, error) {
+	err := do(true, func() (*op, error) {
 		f, err := m.find(name)
 		if err != nil {
 			return nil, err
@@ -159,13 +164,14 @@ func (m *Mailbox) Delete(name string) error {
 	return nil
 }
 
-// Rename renames a folder and those below it. Each keeps its messages, UIDs and UIDVALIDITY.
+// Rename renames a folder and those below it. Each keeps its messages, UIDs and UIDVALIDITY. INBOX stays, and so do
+// those below it: its messages move to a new folder (RFC 3501 section 6.3.5).
 func (m *Mailbox) Rename(from, to string) error {
+	from, to = maildir.CleanFolder(from), maildir.CleanFolder(to)
+	if from == maildir.Inbox {
+		return m.renameInbox(to)
+	}
 	return m.operateAlone(true, func() (*op, error) {
-		from, to := maildir.CleanFolder(from), maildir.CleanFolder(to)
-		if from == maildir.Inbox {
-			return nil, ErrInbox
-		}
 		if _, err := m.find(from); err != nil {
 			return nil, err
 		}
@@ -186,6 +192,29 @@ func (m *Mailbox) Rename(from, to string) error {
 		slices.SortFunc(o.Renames, func(a, b renaming) int { return strings.Compare(a.Name, b.Name) })
 		return o, nil
 	})
+}
+
+// renameInbox moves what is in INBOX. A crash in its midst leaves the new folder, and nothing in it.
+func (m *Mailbox) renameInbox(to string) error {
+	m.store.gate.RLock()
+	defer m.store.gate.RUnlock()
+	m.order.Lock()
+	defer m.order.Unlock()
+	if err := m.create(to, m.carry); err != nil {
+		return err
+	}
+	inbox, err := m.Folder(maildir.Inbox)
+	if err != nil {
+		return err
+	}
+	var uids []uint32
+	for _, msg := range inbox.Snapshot().Messages {
+		uids = append(uids, msg.UID)
+	}
+	if _, _, err := inbox.transfer(opMove, uids, to, m.carry); err != nil {
+		return errors.Join(err, m.remove(to, m.carry))
+	}
+	return nil
 }
 
 // Subscriptions lists the folders that the user subscribed to, which need not exist.

@@ -22,7 +22,7 @@ import (
 var (
 	ErrNoFolder  = errors.New("store: no such folder")
 	ErrExists    = errors.New("store: folder exists")
-	ErrInbox     = errors.New("store: INBOX cannot be deleted or renamed")
+	ErrInbox     = errors.New("store: INBOX cannot be deleted")
 	ErrNoMessage = errors.New("store: no such message")
 	ErrTruncated = errors.New("store: body ended before its announced size")
 	ErrInUse     = errors.New("store: another process has the LUN open")
