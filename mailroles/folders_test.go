@@ -56,6 +56,13 @@ func TestFolders(t *testing.T) {
 	if sel.NumMessages != 1 {
 		t.Errorf("moved-to folder holds %d", sel.NumMessages)
 	}
+	must(s.send("x@example.org", []string{alice}, greeting+"again\r\n"))
+	must(c.Rename("inbox", "Archive", nil).Wait())
+	for name, want := range map[string]uint32{"INBOX": 0, "Archive": 1} {
+		if sel, err = c.Select(name, nil).Wait(); err != nil || sel.NumMessages != want {
+			t.Errorf("after INBOX was renamed %s is %+v, %v", name, sel, err)
+		}
+	}
 }
 
 func TestSearch(t *testing.T) {

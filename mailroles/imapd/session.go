@@ -49,7 +49,7 @@ func (s *session) reply(err error) error {
 	case errors.Is(err, store.ErrExists):
 		return no(imap.ResponseCodeAlreadyExists, "Folder exists")
 	case errors.Is(err, store.ErrInbox):
-		return no(imap.ResponseCodeCannot, "INBOX cannot be deleted or renamed")
+		return no(imap.ResponseCodeCannot, "INBOX cannot be deleted")
 	case errors.Is(err, maildir.ErrFolderName):
 		return no(imap.ResponseCodeCannot, "No name for a folder")
 	}
