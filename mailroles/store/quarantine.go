@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -69,28 +70,55 @@ func (s *Store) list(q Quarantined) error {
 	if err := s.files.ask("write", quarantineList); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(s.files.at(quarantineList), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(s.files.at(quarantineList), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("list quarantine: %w", err)
 	}
-	_, err = f.Write(append(line, '\n'))
+	_, err = f.Write(append(slices.Concat(lineEnd(f), line), '\n'))
 	return errors.Join(err, f.Close())
 }
 
-// Quarantine lists what is in quarantine.
+// lineEnd gives what ends a line that a crash tore.
+func lineEnd(f *os.File) []byte {
+	st, err := f.Stat()
+	last := make([]byte, 1)
+	if err == nil && st.Size() > 0 {
+		_, err = f.ReadAt(last, st.Size()-1)
+	}
+	if err != nil || st.Size() == 0 || last[0] == '\n' {
+		return nil
+	}
+	return []byte("\n")
+}
+
+// unlisted is the reason of a file whose own is lost.
+const unlisted = "is not in the list of what is in quarantine, after a crash"
+
+// Quarantine lists what is in quarantine: as it was put there, and then what the list does not name.
 func (s *Store) Quarantine() ([]Quarantined, error) {
 	text, err := s.readFile(quarantineList)
 	if err != nil {
 		return nil, fmt.Errorf("read quarantine: %w", err)
 	}
+	entries, err := os.ReadDir(s.files.at(quarantineDir))
+	if err != nil {
+		return nil, fmt.Errorf("read quarantine: %w", err)
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		there[e.Name()] = e.Name() != filepath.Base(quarantineList)
+	}
 	list := []Quarantined{}
 	for line := range strings.Lines(string(text)) {
 		var q Quarantined
-		if err := json.Unmarshal([]byte(line), &q); err != nil {
-			continue // a crash tore it, and its file was not moved
-		}
-		if _, err := os.Lstat(s.files.at(filepath.Join(quarantineDir, q.File))); err == nil {
+		if err := json.Unmarshal([]byte(line), &q); err == nil && there[q.File] { // else a crash came before the file
 			list = append(list, q)
+			there[q.File] = false
+		}
+	}
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && there[e.Name()] {
+			list = append(list, Quarantined{Time: st.ModTime(), File: e.Name(), Reason: unlisted, Bytes: st.Size()})
 		}
 	}
 	return list, nil

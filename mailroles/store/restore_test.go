@@ -3,8 +3,11 @@ package store
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestUIDValidityOfRestoredMailbox puts a mailbox back to what it was, and makes a folder again that it had since then.
@@ -43,6 +46,34 @@ func TestUIDValidityOfRestoredMailbox(t *testing.T) {
 	for i, v := range validity[1:] {
 		if v <= validity[i] {
 			t.Errorf("UIDVALIDITY goes %v", validity)
+		}
+	}
+}
+
+// TestQuarantineTellsAll has a crash tear the list, and then lose it. What is in quarantine is told all the same.
+func TestQuarantineTellsAll(t *testing.T) {
+	root := tempRoot(t)
+	s := openAt(t, root, nil)
+	list := filepath.Join(quarantineDir, "list")
+	write(t, root, list, `{"time":"2023-11-14T2`)
+	for _, name := range []string{"odd0", "odd1"} {
+		write(t, root, name, "text")
+		if err := s.quarantine(name, "is odd"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{"odd0": "is odd", "odd1": "is odd"}
+	if diff := cmp.Diff(want, reasons(t, s)); diff != "" {
+		t.Errorf("after a torn line: %s", diff)
+	}
+	remove(t, root, list)
+	all, err := s.Quarantine()
+	if err != nil || len(all) != 2 {
+		t.Fatalf("without its list the quarantine is %+v, %v", all, err)
+	}
+	for _, q := range all {
+		if q.Bytes != 4 || q.Reason != unlisted || !strings.Contains(q.File, "-odd") {
+			t.Errorf("without its list: %+v", q)
 		}
 	}
 }
