@@ -22,12 +22,7 @@ func (r *Store) LUN() any {
 	if mail == nil {
 		return list
 	}
-	status, err := mail.Status()
-	if err != nil {
-		r.Log.Error("status of the LUN is not known", "err", err)
-		return list
-	}
-	return append(list, LUNState{Name: r.cfg.LUN, Path: r.cfg.Path, Status: status})
+	return append(list, LUNState{Name: r.cfg.LUN, Path: r.cfg.Path, Status: mail.Status()})
 }
 
 // logMetrics are the metrics of a store's log.

@@ -26,11 +26,17 @@ func lunRows(l mailroles.LUNState) [][]string {
 	if l.Stopped != "" {
 		row("stopped", "%s", l.Stopped)
 	}
+	if l.Unread != "" {
+		row("not known", "%s", l.Unread)
+	}
 	row("mailboxes", "%d of at most 1000", l.Mailboxes)
 	row("messages", "%d", l.Messages)
 	row("bytes", "%d", l.Bytes)
 	row("last operation", "%d", l.Index)
 	row("checkpoint", "operation %d, %s ago", l.Checkpoint, ago(l.SavedAt))
+	if l.Unsaved != "" {
+		row("no checkpoint", "%s", l.Unsaved)
+	}
 	c := l.Check
 	if c.Ended.IsZero() {
 		row("check", "%d mailboxes so far, %d failed, begun %s ago", c.Mailboxes, c.Failed, ago(c.Begun))
@@ -44,6 +50,9 @@ func lunRows(l mailroles.LUNState) [][]string {
 	}
 	if c.Odd > 0 {
 		row("log odd", "%d records or operations that do not fit", c.Odd)
+	}
+	for _, f := range c.Failures {
+		row("failed", "%s: %s", f.Mailbox, f.Why)
 	}
 	for _, d := range c.Damage {
 		row("log damaged", "%s at byte %d, operations %d to %d are lost", d.Segment, d.Offset, d.From, d.To)

@@ -58,6 +58,14 @@ func (s *Store) due() bool {
 func (s *Store) Checkpoint() error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
+	err := s.checkpoint()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsaved = err
+	return err
+}
+
+func (s *Store) checkpoint() error {
 	s.savedLast = s.now()
 	if err := s.Err(); err != nil {
 		return err

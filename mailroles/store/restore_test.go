@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // TestUIDValidityOfRestoredMailbox puts a mailbox back to what it was, and makes a folder again that it had since then.
@@ -75,5 +76,43 @@ func TestQuarantineTellsAll(t *testing.T) {
 		if q.Bytes != 4 || q.Reason != unlisted || !strings.Contains(q.File, "-odd") {
 			t.Errorf("without its list: %+v", q)
 		}
+	}
+}
+
+// TestStatusTellsWhy has a mailbox that cannot be read, a checkpoint that fails, and a quarantine that is gone.
+func TestStatusTellsWhy(t *testing.T) {
+	root, full := tempRoot(t), false
+	if err := os.MkdirAll(filepath.Join(root, "odd@example.org"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("cur", filepath.Join(root, "odd@example.org", "cur")); err != nil {
+		t.Fatal(err)
+	}
+	s := openAt(t, root, func(step, _ string) error {
+		if full && step == "put" {
+			return unix.ENOSPC
+		}
+		return nil
+	})
+	box(t, s)
+	s.Check(t.Context())
+	full = true
+	if err := s.Checkpoint(); err == nil {
+		t.Error("a checkpoint without room is made")
+	}
+	if err := os.RemoveAll(filepath.Join(root, quarantineDir)); err != nil {
+		t.Fatal(err)
+	}
+	st := s.Status()
+	if len(st.Check.Failures) != 1 || st.Check.Failed != 1 || st.Check.Failures[0].Mailbox != "odd@example.org" ||
+		!strings.Contains(st.Check.Failures[0].Why, "too many levels of symbolic links") {
+		t.Errorf("failures are %+v", st.Check)
+	}
+	if !strings.Contains(st.Unsaved, "no space left") || !strings.Contains(st.Unread, "read quarantine") || st.Mailboxes != 2 || st.Index == 0 {
+		t.Errorf("status is %+v", st)
+	}
+	full = false
+	if err := s.Checkpoint(); err != nil || s.Status().Unsaved != "" {
+		t.Errorf("with room: %v, %+v", err, s.Status())
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -12,6 +13,7 @@ type Report struct {
 	Ended       time.Time `json:"ended"`       // zero while mailboxes are still to be checked
 	Mailboxes   int       `json:"mailboxes"`   // checked
 	Failed      int       `json:"failed"`      // mailboxes that could not be read
+	Failures    []Failure `json:"failures"`    // the first 100 of them
 	Replayed    int       `json:"replayed"`    // operations of the log since the last checkpoint
 	Torn        int64     `json:"torn"`        // bytes of a batch that a crash tore, and that nobody was told of
 	Damage      []Damage  `json:"damage"`      // of the log
@@ -20,6 +22,12 @@ type Report struct {
 	Quarantined int       `json:"quarantined"` // files put aside
 	Missing     []Missing `json:"missing"`     // the first 100
 	Lost        int       `json:"lost"`        // messages that have no file, all of them
+}
+
+// Failure is a mailbox that could not be read, and why.
+type Failure struct {
+	Mailbox string `json:"mailbox"`
+	Why     string `json:"why"`
 }
 
 // Damage is a place of the log that cannot be read.
@@ -44,6 +52,12 @@ func (r *Report) miss(m Missing) {
 	}
 }
 
+func (r *Report) fail(f Failure) {
+	if r.Failed++; len(r.Failures) < 100 {
+		r.Failures = append(r.Failures, f)
+	}
+}
+
 // note writes into the report.
 func (s *Store) note(write func(*Report)) {
 	s.mu.Lock()
@@ -62,23 +76,27 @@ type Status struct {
 	Quarantine []Quarantined `json:"quarantine"`
 	Check      Report        `json:"check"`
 	Stopped    string        `json:"stopped,omitempty"` // why the store stopped
+	Unsaved    string        `json:"unsaved,omitempty"` // why the last try of a checkpoint failed
+	Unread     string        `json:"unread,omitempty"`  // why some of this is not known
 }
 
-// Status tells how the LUN is.
-func (s *Store) Status() (Status, error) {
+// Status tells how the LUN is. It tells what is known when the rest cannot be read.
+func (s *Store) Status() Status {
 	addresses, err := s.addresses()
-	if err != nil {
-		return Status{}, err
-	}
-	st := Status{Mailboxes: len(addresses)}
-	if st.Quarantine, err = s.Quarantine(); err != nil {
-		return Status{}, err
+	quarantined, qerr := s.Quarantine()
+	st := Status{Mailboxes: len(addresses), Quarantine: quarantined}
+	if err := errors.Join(err, qerr); err != nil {
+		st.Unread = err.Error()
 	}
 	st.Index, _ = s.ops.Size()
 	s.mu.Lock()
 	st.Checkpoint, st.SavedAt, st.Check = s.saved.Index, s.saved.Time, s.report
 	st.Check.Damage = append([]Damage{}, s.report.Damage...)
 	st.Check.Missing = append([]Missing{}, s.report.Missing...)
+	st.Check.Failures = append([]Failure{}, s.report.Failures...)
+	if s.unsaved != nil {
+		st.Unsaved = s.unsaved.Error()
+	}
 	if s.failure != nil {
 		st.Stopped = s.failure.Error()
 	}
@@ -98,7 +116,7 @@ func (s *Store) Status() (Status, error) {
 		st.Bytes += u.Bytes
 		st.Messages += u.Messages
 	}
-	return st, nil
+	return st
 }
 
 // Check reads each mailbox that has not been read since the start, so that what is wrong is found before somebody asks
@@ -115,7 +133,7 @@ func (s *Store) Check(ctx context.Context) {
 		}
 		if err := s.checkBox(address); err != nil {
 			s.log.Error("mailbox cannot be read", "mailbox", address, "err", err)
-			s.note(func(r *Report) { r.Failed++ })
+			s.note(func(r *Report) { r.fail(Failure{Mailbox: address, Why: err.Error()}) })
 		}
 		s.note(func(r *Report) { r.Mailboxes++ })
 	}

@@ -90,6 +90,7 @@ type Store struct {
 	lost    map[string][]recentTx // of mailboxes that are not loaded: deliveries whose messages are gone
 	usage   map[string]Usage      // of mailboxes that the check has let go again
 	report  Report
+	unsaved error // of the last try of a checkpoint
 	failure error
 	failed  chan struct{} // closed with failure
 }
