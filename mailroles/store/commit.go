@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 
 	"anycastle/mailroles/maildir"
 )
@@ -58,7 +59,7 @@ func (m *Mailbox) propose(o *op, relief bool) (*proposal, error) {
 	if err := o.check(); err != nil { // else the log would hold what cannot be read back
 		return nil, fmt.Errorf("%w: %w", errOp, err)
 	}
-	wait, err := m.store.ops.Append(record, relief)
+	wait, err := m.store.ops.Append(record, relief && o.relieves())
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", o.Kind, err)
 	}
@@ -157,6 +158,13 @@ func (m *Mailbox) foresee(p *proposal) {
 	if _, tx, ok := o.delivery(); ok {
 		m.txAhead[tx] = p
 	}
+}
+
+// relieves reports whether an operation may help to free space. Marks do when they are the first step of a removal;
+// others would use up the room that is kept for that.
+func (o *op) relieves() bool {
+	deleted := func(k marking) bool { return k.Flags&maildir.Deleted != 0 }
+	return o.Kind != opSubscribe && (o.Kind != opFlags || slices.ContainsFunc(o.Markings, deleted))
 }
 
 // expect notes keywords that the folder will know. Who proposed them has seen to it that there is room.

@@ -76,3 +76,31 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d messages of %d, the last is %+v", len(snap.Messages), stored, snap.Messages[len(snap.Messages)-1])
 	}
 }
+
+// TestFullDiskKeepsRoomForRemoval marks messages on a full disk for as long as that goes. They can be removed all the same.
+func TestFullDiskKeepsRoomForRemoval(t *testing.T) {
+	root := smallDisk(t, 600<<10)
+	m := box(t, open(t, root))
+	deliver(t, m, "0")
+	deliver(t, m, "1")
+	if err := os.WriteFile(filepath.Join(root, "rest"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	inbox := folder(t, m, "INBOX")
+	var err error
+	for i := 0; i < 2000 && err == nil; i++ {
+		err = inbox.SetFlags([]uint32{1}, func(Marks) Marks { return Marks{Flags: maildir.Flags((i+1)%2) * maildir.Seen} })
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("marks on a full disk end with %v", err)
+	}
+	if err := inbox.SetFlags([]uint32{1}, add(maildir.Deleted)); err != nil {
+		t.Errorf("flag for removal: %v", err)
+	}
+	if err := inbox.Expunge(all); err != nil {
+		t.Errorf("removal: %v", err)
+	}
+	if got := show(t, inbox); got != "2  1\n" {
+		t.Errorf("INBOX is\n%s", got)
+	}
+}
