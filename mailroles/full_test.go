@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-smtp"
 	"golang.org/x/sys/unix"
 
@@ -73,4 +74,47 @@ func TestFullDiskIsTemporary(t *testing.T) {
 		t.Errorf("there is room again: %v", err)
 	}
 	checkMail(t, medium, s.mailIn(alice))
+}
+
+// TestFullDiskCanBeRead marks messages until the disk has no room for more. They can be read and removed all the same.
+func TestFullDiskCanBeRead(t *testing.T) {
+	s := newSite(t)
+	lun := filepath.Join(s.dir, "lun-east")
+	mount(t, lun, 512<<10)
+	s.runAll()
+	for _, text := range []string{"one", "two"} {
+		if err := s.send("x@example.org", []string{alice}, "Subject: "+text+"\r\n\r\ntext\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ballast := filepath.Join(lun, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk has no end")
+	}
+	c := s.login(alice, nil)
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for i := 0; i < 2000 && err == nil; i++ {
+		op := []imap.StoreFlagsOp{imap.StoreFlagsAdd, imap.StoreFlagsDel}[i%2]
+		err = c.Store(imap.SeqSetNum(2), &imap.StoreFlags{Op: op, Silent: true, Flags: []imap.Flag{imap.FlagFlagged}}, nil).Close()
+	}
+	if err == nil {
+		t.Fatal("there is room for all marks")
+	}
+	got, err := c.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{{}}}).Collect()
+	if err != nil || len(got) != 1 || !strings.Contains(string(got[0].FindBodySection(&imap.FetchItemBodySection{})), "Subject: one") {
+		t.Errorf("reading gives %+v, %v", got, err)
+	}
+	removed := &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}
+	if err := c.Store(imap.SeqSetNum(1), removed, nil).Close(); err != nil {
+		t.Error(err)
+	}
+	if gone, err := c.Expunge().Collect(); err != nil || len(gone) != 1 {
+		t.Errorf("removal gives %v, %v", gone, err)
+	}
+	if err := os.Remove(ballast); err != nil { // the store's last checkpoint wants room
+		t.Fatal(err)
+	}
 }

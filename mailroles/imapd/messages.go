@@ -128,13 +128,12 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 	if marksSeen(options) && !s.view.readOnly {
 		unseen := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool { return s.view.messages[i].Flags&maildir.Seen != 0 })
 		if len(unseen) > 0 {
-			showFlags = true
 			seen := func(m store.Marks) store.Marks {
 				m.Flags |= maildir.Seen
 				return m
 			}
-			if err := s.setFlags(unseen, seen); err != nil {
-				return err
+			if err := s.setFlags(unseen, seen); err == nil { // else, as on a full disk, they can be read all the same
+				showFlags = true
 			}
 		}
 	}
