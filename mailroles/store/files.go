@@ -20,9 +20,11 @@ const (
 	logDir        = ".oplog"
 )
 
-// files changes the LUN's tree. Paths are below its root. fault, of tests, is asked before each change and may fail it.
+// files changes the LUN's tree. Paths are below its root. lock is a file there that stays open. fault, of tests, is asked
+// before each change and may fail it.
 type files struct {
 	root  string
+	lock  *os.File
 	fault func(step, path string) error
 }
 
@@ -116,19 +118,16 @@ func (d files) syncDir(path string) error {
 	return wholefile.SyncDir(d.at(path))
 }
 
-// syncAll makes everything on the LUN's file system durable.
-func (d files) syncAll() (err error) {
+// syncAll makes everything on the LUN's file system durable. The kernel tells a descriptor of each write that failed since
+// it was opened. To one that is opened now it would not tell what another program's sync has been told before.
+func (d files) syncAll() error {
 	if err := d.ask("syncfs", ""); err != nil {
 		return err
 	}
-	dir, err := os.Open(d.root)
-	if err != nil {
-		return err
+	if err := unix.Syncfs(int(d.lock.Fd())); err != nil {
+		return fmt.Errorf("sync file system: %w", err)
 	}
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return errors.Join(fmt.Errorf("sync file system: %w", err), dir.Close())
-	}
-	return dir.Close()
+	return nil
 }
 
 // makeFolder makes what is missing of a folder. It counts as one once cur is there, which comes last.

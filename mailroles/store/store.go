@@ -124,7 +124,7 @@ func OpenWith(opt Options) (*Store, error) {
 	}
 	s := &Store{
 		root: opt.Root, log: opt.Log, lock: lock, host: host, now: opt.now,
-		files: files{root: opt.Root, fault: opt.fault},
+		files: files{root: opt.Root, lock: lock, fault: opt.fault},
 		boxes: map[string]*Mailbox{}, lost: map[string][]recentTx{}, usage: map[string]Usage{}, failed: make(chan struct{}),
 	}
 	if err := s.start(opt); err != nil {
