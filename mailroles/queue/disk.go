@@ -112,15 +112,25 @@ func (d *disk) drop(id string) error {
 	return nil
 }
 
-// finish puts the envelope of an entry that is done away, and removes its body. remember keeps the envelope for doneTime.
+// finish puts the envelope of an entry that is done away, and removes its body. remember keeps the envelope for doneTime. What
+// failed half way goes on where it ended.
 func (d *disk) finish(id string, remember bool) error {
-	if err := d.do("finish", func() error { return os.Rename(d.path(entryDir, id), d.path(doneDir, id)) }); err != nil {
+	err := d.do("finish", func() error { return os.Rename(d.path(entryDir, id), d.path(doneDir, id)) })
+	if errors.Is(err, os.ErrNotExist) {
+		_, err = os.Lstat(d.path(doneDir, id))
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.do("remove body", func() error { return removeIfThere(d.path(bodyDir, id)) }); err != nil || remember {
 		return err
 	}
 	return d.do("forget", func() error { return removeIfThere(d.path(doneDir, id)) })
+}
+
+// syncEntries waits until the disk has the names of all envelopes.
+func (d *disk) syncEntries() error {
+	return d.do("sync envelopes", func() error { return wholefile.SyncDir(d.path(entryDir, "")) })
 }
 
 // openBody opens the body of an entry, which must have its size.

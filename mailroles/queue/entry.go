@@ -44,11 +44,11 @@ type entry struct {
 	Return   string    `json:"return,omitempty"`    // RET of MAIL
 	EnvID    string    `json:"env_id,omitempty"`    // ENVID of MAIL, as the client wrote it before xtext
 	Held     string    `json:"held,omitempty"`      // why nobody tries it; empty: it is not held
+	Deleted  bool      `json:"deleted,omitempty"`   // an order said so; it goes when nobody works on it
 	Legs     []*leg    `json:"legs"`
 
-	saving  sync.Mutex // held while the files of the entry are changed, before the queue's lock
-	dirty   bool       // the envelope on disk is older
-	deleted bool       // an order said so
+	saving sync.Mutex // held while the files of the entry are changed, before the queue's lock
+	dirty  bool       // the envelope on disk is older
 }
 
 // leg is the part of an entry that goes to one destination.
@@ -173,6 +173,9 @@ func (l *leg) done() bool {
 func (e *entry) done() bool {
 	return !slices.ContainsFunc(e.Legs, func(l *leg) bool { return !l.done() })
 }
+
+// over says that an entry is to be removed.
+func (e *entry) over() bool { return e.Deleted || e.done() }
 
 // count gives the number of recipients.
 func (e *entry) count() int {

@@ -152,7 +152,7 @@ func (d *disk) loadEntry(id string) (*entry, error) {
 		return nil, errors.New("an envelope half written: its message was not taken, or the one of before stands")
 	}
 	e, _, err := d.readEntry(entryDir, id)
-	if err != nil || e.done() { // the body may be gone already
+	if err != nil || e.over() { // the body may be gone already
 		return e, err
 	}
 	f, err := d.openBody(e)

@@ -91,7 +91,7 @@ func (q *Queue) flush(e *entry) (bool, error) {
 func (q *Queue) hold(by string) func(*entry) (bool, error) {
 	return func(e *entry) (bool, error) {
 		q.mu.Lock()
-		if e.Held != "" || e.deleted || q.entries[e.ID] == nil {
+		if e.Held != "" || e.Deleted || q.entries[e.ID] == nil {
 			q.mu.Unlock()
 			return false, nil
 		}
@@ -108,7 +108,7 @@ func (q *Queue) hold(by string) func(*entry) (bool, error) {
 // release undoes hold, also what a filter wanted held. The entry is tried at once.
 func (q *Queue) release(e *entry) (bool, error) {
 	q.mu.Lock()
-	if e.Held == "" || e.deleted || q.entries[e.ID] == nil {
+	if e.Held == "" || e.Deleted || q.entries[e.ID] == nil {
 		q.mu.Unlock()
 		return false, nil
 	}
@@ -129,26 +129,28 @@ func (q *Queue) remover(e *entry) (bool, error) {
 	e.saving.Lock()
 	defer e.saving.Unlock()
 	q.mu.Lock()
-	gone := q.entries[e.ID] == nil || e.deleted
+	gone := q.entries[e.ID] == nil || e.Deleted
 	busy := slices.ContainsFunc(e.Legs, func(l *leg) bool { return l.busy })
 	if !gone {
-		e.deleted = true
+		e.Deleted = true
 		q.unplan(e)
 	}
 	q.mu.Unlock()
-	if gone || busy { // who is busy ends it
-		return !gone, nil
+	switch {
+	case gone:
+		return false, nil
+	case busy: // who is busy ends it; if nobody comes to that, the next start does
+		return true, q.write(e)
 	}
 	err := q.disk.finish(e.ID, e.Tx != "")
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil {
-		e.deleted = false
-		for _, l := range e.Legs {
-			q.plan(l)
-		}
-		return false, err
+	if err != nil { // Run tries again
+		l := e.Legs[0]
+		l.Next = time.Now().Add(q.backoff(1))
+		q.plan(l)
+		return true, err
 	}
 	q.remove(e)
-	return true, nil
+	return true, q.disk.syncEntries()
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,4 +107,62 @@ func TestDeleteWhileRunning(t *testing.T) {
 	}
 	close(out)
 	empty(t, q)
+}
+
+// What an order changed is on disk when it has been carried out, also while somebody works on the entry.
+func TestDeletionOutlivesACrash(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1", "b.example. A 192.0.2.2")
+	in, out := make(chan struct{}), make(chan struct{})
+	h := w.serve("192.0.2.1:25", func(h *host) {
+		h.rcpt = func(string) error { in <- struct{}{}; <-out; return reply(450, smtp.EnhancedCode{4, 2, 0}, "Later") }
+	})
+	w.change = func(o *Options) { o.Config.RetryMin, o.Config.RetryMax = time.Hour, time.Hour }
+	q, stop := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example", "y@b.example")})
+	<-in
+	waitFor(t, "an attempt for the other", func() bool { return q.Status()[0].Recipients[1].Attempts == 1 })
+	if got, err := q.Give(Order{Order: "delete", ID: "all"}); err != nil || got.Entries != 1 {
+		t.Errorf("delete: %+v, %v", got, err)
+	}
+	crashed := t.TempDir() // what the disk has while the attempt is under way
+	if err := os.CopyFS(crashed, os.DirFS(w.dir)); err != nil {
+		t.Fatal(err)
+	}
+	close(out)
+	empty(t, q)
+	stop()
+	w.dir = crashed
+	q, _ = w.run()
+	empty(t, q)
+	if n := w.dialed("192.0.2.1:25"); n != 1 || len(h.got()) != 0 || len(w.reports()) != 0 {
+		t.Errorf("dialled %d times, delivered %d, %d reports", n, len(h.got()), len(w.reports()))
+	}
+	if left := append(w.files(bodyDir), append(w.files(entryDir), w.files(asideDir)...)...); len(left) != 0 {
+		t.Errorf("left on disk: %v", left)
+	}
+}
+
+// The files of an entry that is deleted go even when the disk fails in between.
+func TestDeletionIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	var broken atomic.Bool
+	broken.Store(true)
+	w.change = func(o *Options) {
+		o.step = func(what string) error {
+			if what == "remove body" && broken.Load() {
+				return errCrash
+			}
+			return nil
+		}
+	}
+	q, _ := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example"), hold: "GTUBE"})
+	if _, err := q.Give(Order{Order: "delete", ID: "all"}); err == nil {
+		t.Error("nobody is told that the disk failed")
+	}
+	broken.Store(false)
+	empty(t, q)
+	if left := append(w.files(bodyDir), w.files(entryDir)...); len(left) != 0 {
+		t.Errorf("left on disk: %v", left)
+	}
 }

@@ -196,16 +196,16 @@ func (q *Queue) add(e *entry) {
 	q.memory.learn(e)
 	for _, l := range e.Legs {
 		l.entry, l.index, l.parked = e, -1, true
+		if e.Deleted {
+			l.Next = e.Arrived
+		}
 		q.plan(l)
 	}
 }
 
 // plan puts a leg into the timetable, unless nobody may try it or nothing is left to do. The caller holds the lock.
 func (q *Queue) plan(l *leg) {
-	if l.busy || !l.parked || l.entry.Held != "" && !l.entry.deleted {
-		return
-	}
-	if l.done() && !l.entry.done() && !l.entry.deleted {
+	if l.busy || !l.parked || l.entry.Held != "" && !l.entry.Deleted || l.done() && !l.entry.over() {
 		return
 	}
 	l.parked = false
@@ -259,6 +259,11 @@ func (e *entry) addresses() []string {
 func (q *Queue) save(e *entry) error {
 	e.saving.Lock()
 	defer e.saving.Unlock()
+	return q.write(e)
+}
+
+// write is save for who has e.saving.
+func (q *Queue) write(e *entry) error {
 	q.mu.Lock()
 	_, there := q.entries[e.ID]
 	text, err := e.encode()

@@ -82,19 +82,22 @@ func (q *Queue) work(ctx context.Context, l *leg) {
 	}
 	switch _, there := q.entries[e.ID]; {
 	case !there || ctx.Err() != nil:
-	case e.done() || e.deleted:
-		q.planEnd(e)
+	case e.over():
+		if err == nil {
+			l.Next = time.Now()
+		}
+		q.planEnd(l)
 	default:
 		q.plan(l)
 	}
 	q.poke()
 }
 
-// planEnd plans one leg of an entry that is done or deleted, so that it is removed, unless another leg is under way, which then
-// comes here itself. The caller holds the lock.
-func (q *Queue) planEnd(e *entry) {
-	if !slices.ContainsFunc(e.Legs, func(l *leg) bool { return !l.parked }) {
-		q.plan(e.Legs[0])
+// planEnd plans a leg of an entry that is over, so that it is removed, unless another leg is under way, which then comes here
+// itself. The caller holds the lock.
+func (q *Queue) planEnd(l *leg) {
+	if !slices.ContainsFunc(l.entry.Legs, func(l *leg) bool { return !l.parked }) {
+		q.plan(l)
 	}
 }
 
@@ -102,9 +105,9 @@ func (q *Queue) planEnd(e *entry) {
 func (q *Queue) advance(ctx context.Context, l *leg) error {
 	e := l.entry
 	q.mu.Lock()
-	waiting, deleted, held, dirty := l.waiting(), e.deleted, e.Held != "", e.dirty
+	waiting, deleted, held, dirty := l.waiting(), e.Deleted, e.Held != "" && !e.Deleted, e.dirty
 	q.mu.Unlock()
-	if !deleted && held {
+	if held {
 		return nil // since it became due
 	}
 	if len(waiting) > 0 && !deleted {
@@ -124,13 +127,13 @@ func (q *Queue) advance(ctx context.Context, l *leg) error {
 	return q.finish(e, l)
 }
 
-// finish removes an entry that is done or deleted, once nobody else works on it.
+// finish removes an entry that is over, once nobody else works on it.
 func (q *Queue) finish(e *entry, mine *leg) error {
 	e.saving.Lock()
 	defer e.saving.Unlock()
 	q.mu.Lock()
 	others := slices.ContainsFunc(e.Legs, func(l *leg) bool { return l != mine && l.busy })
-	finished := (e.done() || e.deleted) && !others && q.entries[e.ID] == e
+	finished := e.over() && !others && q.entries[e.ID] == e
 	q.mu.Unlock()
 	if !finished {
 		return nil
