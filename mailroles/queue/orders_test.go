@@ -142,6 +142,24 @@ func TestDeletionOutlivesACrash(t *testing.T) {
 	}
 }
 
+// An entry that was held while its last attempt was under way goes when that is done, after a restart too.
+func TestHeldEntryThatIsDoneGoes(t *testing.T) {
+	w := newWorld(t)
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, q, message{from: alice, to: to("x@a.example"), hold: "GTUBE"})
+	for _, e := range q.entries {
+		e.Legs[0].Recipients[0].State, e.Legs[0].Recipients[0].Told = Delivered, true
+		if err := q.save(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, _ = w.run()
+	empty(t, q)
+}
+
 // The files of an entry that is deleted go even when the disk fails in between.
 func TestDeletionIsTriedAgain(t *testing.T) {
 	w := newWorld(t)

@@ -205,7 +205,7 @@ func (q *Queue) add(e *entry) {
 
 // plan puts a leg into the timetable, unless nobody may try it or nothing is left to do. The caller holds the lock.
 func (q *Queue) plan(l *leg) {
-	if l.busy || !l.parked || l.entry.Held != "" && !l.entry.Deleted || l.done() && !l.entry.over() {
+	if l.busy || !l.parked || (l.entry.Held != "" || l.done()) && !l.entry.over() {
 		return
 	}
 	l.parked = false

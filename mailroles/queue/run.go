@@ -105,7 +105,7 @@ func (q *Queue) planEnd(l *leg) {
 func (q *Queue) advance(ctx context.Context, l *leg) error {
 	e := l.entry
 	q.mu.Lock()
-	waiting, deleted, held, dirty := l.waiting(), e.Deleted, e.Held != "" && !e.Deleted, e.dirty
+	waiting, deleted, held, dirty := l.waiting(), e.Deleted, e.Held != "" && !e.over(), e.dirty
 	q.mu.Unlock()
 	if held {
 		return nil // since it became due
