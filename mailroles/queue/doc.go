@@ -8,9 +8,9 @@
 //
 // A queue is a folder. body/ID is a message, written and fsynced first; entry/ID its envelope: the message is ours from when
 // that is durable, and each change of it replaces the file as a whole. When all is done the envelope moves to done/ID, where
-// it is kept for some hours to recognise a repeated transaction by its id, and the body goes. On opening, what is damaged,
-// and what a crash left of messages that were not taken, moves to set-aside/, is logged, and holds nothing up. Nothing there
-// is deleted.
+// it is kept for some hours to recognise by its id a transaction that is repeated to those who have it, and the body goes. On
+// opening, what is damaged, and what a crash left of messages that were not taken, moves to set-aside/, is logged, and holds
+// nothing up. Nothing there is deleted.
 //
 // A host that takes a message and loses the connection before it says so gets the message again: SMTP cannot tell (RFC 5321
 // section 6.1), and a copy too many is better than none. The same holds for a process that dies between the host's reply and

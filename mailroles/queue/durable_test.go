@@ -270,6 +270,50 @@ func TestRepetitionsAreRecognised(t *testing.T) {
 	}
 }
 
+// Who sends a message again to somebody who did not get it means that: after a failure, and after an order deleted it.
+func TestWhatFailedMayBeSentAgain(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	var refuses atomic.Bool
+	refuses.Store(true)
+	h := w.serve("192.0.2.1:25", func(h *host) {
+		h.rcpt = func(to string) error {
+			if to == "x@a.example" && refuses.Load() {
+				return reply(550, smtp.EnhancedCode{5, 1, 1}, "No such user")
+			}
+			return nil
+		}
+	})
+	q, stop := w.run()
+	m := message{from: alice, tx: strings.Repeat("1", 32), to: to("x@a.example", "y@a.example")}
+	mustPut(t, q, m)
+	empty(t, q)
+	mustPut(t, q, m)
+	empty(t, q)
+	if len(h.got()) != 1 || len(w.reports()) != 2 {
+		t.Errorf("%d delivered, %d reports; want 1 and 2", len(h.got()), len(w.reports()))
+	}
+	stop()
+	refuses.Store(false)
+	q, _ = w.run() // the failure is remembered as one
+	mustPut(t, q, m)
+	empty(t, q)
+	if got := h.got(); len(got) != 2 || got[1].to != "x@a.example" {
+		t.Errorf("delivered %+v; want y and then x", got)
+	}
+
+	deleted := message{from: alice, tx: strings.Repeat("2", 32), to: to("x@a.example"), hold: "GTUBE"}
+	mustPut(t, q, deleted)
+	if _, err := q.Give(Order{Order: "delete", ID: "all"}); err != nil {
+		t.Error(err)
+	}
+	deleted.hold = ""
+	mustPut(t, q, deleted)
+	empty(t, q)
+	if len(h.got()) != 3 {
+		t.Errorf("delivered %d times, want 3", len(h.got()))
+	}
+}
+
 // While a message is written its repetition is neither taken nor said to be taken.
 func TestRepetitionWaitsForTheFirst(t *testing.T) {
 	w := newWorld(t)

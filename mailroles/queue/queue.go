@@ -116,7 +116,7 @@ func Open(opt Options) (*Queue, error) {
 		q.add(e)
 	}
 	for _, e := range f.records {
-		q.memory.learn(e)
+		q.memory.learn(e, true)
 		q.records = append(q.records, record{entry: e, since: f.done[e.ID]})
 	}
 	slices.SortFunc(q.records, func(a, b record) int { return a.since.Compare(b.since) })
@@ -193,7 +193,7 @@ func ownAddrs() ([]netip.Addr, error) {
 func (q *Queue) add(e *entry) {
 	q.entries[e.ID] = e
 	q.waiting += e.count()
-	q.memory.learn(e)
+	q.memory.learn(e, false)
 	for _, l := range e.Legs {
 		l.entry, l.index, l.parked = e, -1, true
 		if e.Deleted {

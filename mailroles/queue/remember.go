@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// memory knows which recipients have a transaction already. The caller holds the queue's lock.
+// memory knows which recipients have a transaction already, or are about to. The caller holds the queue's lock.
 type memory map[memoryKey]memorised
 
 type memoryKey [16]byte
@@ -23,19 +23,22 @@ func keyOf(tx, address string) memoryKey {
 	return memoryKey(sum[:16])
 }
 
-// learn remembers all recipients of an entry.
-func (m memory) learn(e *entry) {
+// learn remembers recipients of an entry: all of one in the queue, and of one that is over those who got the message. Who sends
+// it again to one of the others means that.
+func (m memory) learn(e *entry, over bool) {
 	if e.Tx == "" {
 		return
 	}
 	for _, l := range e.Legs {
 		for _, r := range l.Recipients {
-			m[keyOf(e.Tx, r.Address)] = memorised{e.ID}
+			if !over || r.State == Delivered || r.State == Relayed {
+				m[keyOf(e.Tx, r.Address)] = memorised{e.ID}
+			}
 		}
 	}
 }
 
-// forget is the opposite. A recipient that another entry has too stays.
+// forget is the opposite, for all recipients. One that another entry has too stays.
 func (m memory) forget(e *entry) {
 	if e.Tx == "" {
 		return

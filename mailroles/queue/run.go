@@ -153,6 +153,8 @@ func (q *Queue) remove(e *entry) {
 	delete(q.entries, e.ID)
 	q.waiting -= e.count()
 	if e.Tx != "" {
+		q.memory.forget(e)
+		q.memory.learn(e, true)
 		q.records = append(q.records, record{entry: e, since: time.Now()})
 	}
 }
