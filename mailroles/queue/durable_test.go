@@ -270,6 +270,42 @@ func TestRepetitionsAreRecognised(t *testing.T) {
 	}
 }
 
+// A queue may run again after it has been stopped, as a store does that was drained. What was cut off then is sent.
+func TestQueueRunsAgain(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	in, out := make(chan struct{}, 1), make(chan struct{})
+	h := w.serve("192.0.2.1:25", func(h *host) {
+		h.rcpt = func(string) error {
+			select {
+			case in <- struct{}{}:
+			default:
+			}
+			<-out
+			return nil
+		}
+	})
+	w.change = func(o *Options) { o.Times.Command = time.Hour }
+	q, stop := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example")})
+	<-in
+	stop()
+	close(out)
+	if r := only(t, q); r.Attempts != 0 || r.Running {
+		t.Errorf("after an attempt that was cut off: %+v", r)
+	}
+	ctx, cancel := contextOf(t)
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx) }()
+	empty(t, q)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(h.got()) != 1 {
+		t.Errorf("delivered %d times, want once", len(h.got()))
+	}
+}
+
 // Who sends a message again to somebody who did not get it means that: after a failure, and after an order deleted it.
 func TestWhatFailedMayBeSentAgain(t *testing.T) {
 	w := newWorld(t, "a.example. A 192.0.2.1")

@@ -18,7 +18,7 @@ const (
 )
 
 // Run sends what is due until ctx is done, and lets attempts that are under way go on for some seconds. What an attempt that is
-// cut off came to is not counted.
+// cut off came to is not counted. It may be called again after it has returned.
 func (q *Queue) Run(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -81,7 +81,7 @@ func (q *Queue) work(ctx context.Context, l *leg) {
 		l.Next = time.Now().Add(q.backoff(max(l.Attempts, 1)))
 	}
 	switch _, there := q.entries[e.ID]; {
-	case !there || ctx.Err() != nil:
+	case !there:
 	case e.over():
 		if err == nil {
 			l.Next = time.Now()
