@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/daemon"
 	"anycastle/mailroles/directory"
+	"anycastle/mailroles/link"
 	"anycastle/mailroles/queue"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/store"
@@ -29,11 +31,13 @@ type QueueStat struct {
 	Server SessionStat `json:"server"` // done: recipients taken
 }
 
-// home is the mailboxes of a store's LUN, for reports to senders.
+// home is the mailboxes of all LUNs, for reports to senders.
 type home struct {
-	lun  string
-	dir  *directory.Directory
-	mail *store.Store
+	lun    string // that the store has itself
+	dir    *directory.Directory
+	mail   *store.Store
+	stores map[string]netip.AddrPort // where each LUN's store takes LMTP
+	links  *link.Pool
 }
 
 // Deliver implements queue.Home.
@@ -45,17 +49,30 @@ func (h home) Deliver(ctx context.Context, address, tx string, size int64, body 
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", address, err)
 	}
+	var errs []error
 	for _, m := range boxes {
-		if m.LUN != h.lun {
-			return queue.ErrElsewhere
+		if m.LUN == h.lun {
+			err = h.deliver(m.Address, tx, size, body)
+		} else {
+			err = h.pass(ctx, m, tx, size, body)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("deliver to %s: %w", m.Address, err))
 		}
 	}
-	for _, m := range boxes {
-		if err := h.deliver(m.Address, tx, size, body); err != nil {
-			return fmt.Errorf("deliver to %s: %w", m.Address, err)
-		}
+	return errors.Join(errs...)
+}
+
+// pass hands a report to the store of another LUN.
+func (h home) pass(ctx context.Context, m directory.Mailbox, tx string, size int64, body func() (io.ReadCloser, error)) error {
+	r, err := body()
+	if err != nil {
+		return err
 	}
-	return nil
+	msg := link.Message{Tx: tx, Body: func() io.Reader { return r }} // it is asked for once, as there is one recipient
+	msg.Options.Size, msg.Options.UTF8 = size, !link.IsASCII(m.Address)
+	results := h.links.Deliver(ctx, h.stores[m.LUN], msg, []link.Recipient{{Address: m.Address}})
+	return errors.Join(append(results, r.Close())...)
 }
 
 func (h home) deliver(address, tx string, size int64, body func() (io.ReadCloser, error)) error {
@@ -101,7 +118,7 @@ func (r *Store) openQueue(mail *store.Store) error {
 	}
 	q, err := queue.Open(queue.Options{
 		Dir: filepath.Join(r.cfg.Path, queueDir), Hostname: r.host, Config: r.cfg.Queue, Log: r.Log,
-		Home: home{lun: r.cfg.LUN, dir: r.dir, mail: mail},
+		Home: home{lun: r.cfg.LUN, dir: r.dir, mail: mail, stores: r.stores, links: r.links},
 	})
 	if err != nil {
 		return fmt.Errorf("open queue: %w", err)

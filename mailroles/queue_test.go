@@ -177,6 +177,21 @@ anycastle_queue_entries{state="waiting"} 0
 	}
 }
 
+// A report finds its way to a mailbox of another LUN, not to what other sites would call our MX.
+func TestReportGoesToTheSendersLUN(t *testing.T) {
+	s := newSubmissionSite(t)
+	r, addr := s.runRelay()
+	role, _ := s.runQueue(addr)
+	s.runStore("lun-west")
+	s.runIMAP()
+	s.queueMail(bob, []string{"nobody@elsewhere.example"}, greeting)
+	waitFor(t, "an empty queue", func() bool { return len(role.Queue().([]queue.Status)) == 0 })
+	mail := s.mailIn(bob)
+	if len(mail) != 1 || !strings.HasPrefix(mail[0], "Return-Path: <>\r\nFrom: Mail Delivery System") || r.got() != 0 {
+		t.Errorf("bob has %q, the relay %d", mail, r.got())
+	}
+}
+
 // What a user submits for another site goes by way of the queue of his LUN.
 func TestSubmittedMailLeaves(t *testing.T) {
 	s := newSubmissionSite(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"anycastle/mailroles/directory"
 	"anycastle/mailroles/drain"
 	"anycastle/mailroles/imapd"
+	"anycastle/mailroles/link"
 	"anycastle/mailroles/queue"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/store"
@@ -48,6 +50,8 @@ type Store struct {
 	queues bool // the LUN has a queue
 	queue  atomic.Pointer[queue.Queue]
 	queued tally.Tally
+	stores map[string]netip.AddrPort // where the store of each LUN takes LMTP
+	links  *link.Pool                // to them
 }
 
 var _ Role = (*Store)(nil)
@@ -61,8 +65,12 @@ func NewStore(c Config, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Store{base: b, cfg: *c.Store, host: c.Hostname}
+	r := &Store{base: b, cfg: *c.Store, host: c.Hostname, stores: map[string]netip.AddrPort{}}
 	r.Log = r.Log.With("lun", r.cfg.LUN)
+	r.links = link.NewPool(r.host, r.tls.ClientOfAny(), r.Log)
+	for _, l := range c.LUNs {
+		r.stores[l.Name] = l.LMTP
+	}
 	lun, _ := c.lun(r.cfg.LUN)
 	r.queues = lun.Queue.IsValid()
 	if r.metrics, err = newLogMetrics(b.Registry); err != nil {
@@ -86,6 +94,7 @@ func (r *Store) Run(ctx context.Context) (err error) {
 		r.mail.Store(nil)
 		err = errors.Join(err, mail.Close())
 	}()
+	defer r.links.Close()
 	if err := r.openQueue(mail); err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@
 // destination's mail goes (package mx), keeps to its MTA-STS policy, and sends (package remote): at once, and then after a
 // time that doubles up to a limit, until the message's life ends. Recipients are kept apart: each is delivered, or fails, on
 // its own. Senders get a report (DSN, RFC 3464) of what failed, once of a delay, and of what they asked for; a sender with a
-// mailbox on this LUN finds it there, another gets it through the queue. A report has no sender, so none is made about it.
+// mailbox of ours finds it there, another gets it through the queue. A report has no sender, so none is made about it.
 //
 // A queue is a folder. body/ID is a message, written and fsynced first; entry/ID its envelope: the message is ours from when
 // that is durable, and each change of it replaces the file as a whole. When all is done the envelope moves to done/ID, where

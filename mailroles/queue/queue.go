@@ -41,13 +41,13 @@ func refusal(code, class, subject, detail int, text string) error {
 // maxHops is the most Received fields of a message; one with more goes in a circle (RFC 5321 section 6.3).
 const maxHops = 50
 
-// ErrElsewhere says that an address is of no mailbox of this LUN.
-var ErrElsewhere = errors.New("queue: no mailbox of this LUN")
+// ErrElsewhere says that no mailbox of ours has an address.
+var ErrElsewhere = errors.New("queue: no mailbox of ours")
 
-// Home knows the mailboxes of this LUN.
+// Home knows our own mailboxes, on this LUN and on others.
 type Home interface {
-	// Deliver puts a report into the mailboxes of an address. tx recognises a repetition. The error is ErrElsewhere when not
-	// all of them are of this LUN, and then none has it.
+	// Deliver puts a report into the mailboxes of an address. tx recognises a repetition, which is needed when there is an
+	// error: some of them may have it. It is ErrElsewhere when there are none.
 	Deliver(ctx context.Context, address, tx string, size int64, body func() (io.ReadCloser, error)) error
 }
 

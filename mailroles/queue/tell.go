@@ -100,7 +100,7 @@ func (q *Queue) reportOn(ctx context.Context, e *entry, k kind, to []*recipient)
 	return q.post(ctx, k, s, hex.EncodeToString(id.Sum(nil)[:16]), to)
 }
 
-// post makes a report and stores it: in the sender's mailbox on this LUN, else in the queue.
+// post makes a report and stores it: in the sender's mailbox if it is one of ours, else in the queue.
 func (q *Queue) post(ctx context.Context, k kind, s subject, tx string, to []*recipient) error {
 	r, err := q.reporter().make(k, s, to, time.Now())
 	if err != nil {
