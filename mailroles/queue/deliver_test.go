@@ -216,6 +216,35 @@ func TestManyToOneDestination(t *testing.T) {
 	}
 }
 
+// A host that takes some recipients at a time gets the others at once (RFC 5321 section 4.5.3.1.10), as long as it takes any.
+func TestHostThatTakesFewRecipients(t *testing.T) {
+	w := newWorld(t, "a.example. A 192.0.2.1")
+	h := w.serve("192.0.2.1:25", func(h *host) {
+		h.MaxRecipients = 3
+		h.rcpt = func(to string) error {
+			if to == "full@a.example" {
+				return reply(452, smtp.EnhancedCode{4, 2, 2}, "Mailbox is full")
+			}
+			return nil
+		}
+	})
+	w.change = func(o *Options) { o.Config.RetryMin, o.Config.RetryMax = time.Hour, time.Hour }
+	q, _ := w.run()
+	many := []string{"full@a.example"}
+	for i := range 10 {
+		many = append(many, fmt.Sprintf("u%d@a.example", i))
+	}
+	mustPut(t, q, message{from: alice, to: to(many...)})
+	waitFor(t, "all but one", func() bool { return len(h.got()) == 10 })
+	waitFor(t, "an attempt for him alone", func() bool {
+		r := q.Status()[0].Recipients[0]
+		return !r.Running && r.Next != nil && time.Until(*r.Next) > time.Minute
+	})
+	if n := w.dialed("192.0.2.1:25"); n != 4 && n != 5 {
+		t.Errorf("dialled %d times", n)
+	}
+}
+
 // A destination that cannot be reached is not tried for each of its messages.
 func TestDeadDestinationIsTriedSeldom(t *testing.T) {
 	w := newWorld(t, "a.example. A 192.0.2.1")

@@ -235,10 +235,21 @@ func (q *Queue) settle(ctx context.Context, l *leg, to []*recipient, results []*
 		r.Told = r.State != Waiting && !l.entry.owes(r)
 		q.count(l.entry, r, res, now)
 	}
-	if len(l.waiting()) == 0 {
+	if len(l.waiting()) == 0 || wantsFewer(results) {
 		l.Next = now // for what is left to do
 	}
 	return true
+}
+
+// wantsFewer says whether a host took the message for some recipients and wants the others in another transaction (RFC 5321
+// section 4.5.3.1.10). Each such attempt leaves fewer, so that they end.
+func wantsFewer(results []*result) bool {
+	taken, fewer := false, false
+	for _, r := range results {
+		taken = taken || r.state == Delivered || r.state == Relayed
+		fewer = fewer || r.state == Waiting && r.reply.Code == 452 && (r.reply.Status == "4.5.3" || r.reply.Status == "")
+	}
+	return taken && fewer
 }
 
 // clip makes a text fit for the envelope.
