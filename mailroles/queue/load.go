@@ -80,6 +80,9 @@ func (d *disk) loadDone(f *found, id string, now time.Time, envelopes, bodies ma
 	}
 	delete(bodies, id)
 	e, since, err := d.readEntry(doneDir, id)
+	if lacks(err) {
+		return fmt.Errorf("read the queue: %w", err)
+	}
 	if err != nil || e.Tx == "" || now.After(since.Add(doneTime)) {
 		return removeIfThere(d.path(doneDir, id)) // a record that cannot be read is no loss: its message was delivered
 	}
@@ -120,7 +123,7 @@ func (d *disk) loadEntries(f *found, envelopes, bodies map[string]bool) error {
 				e, err := d.loadEntry(id)
 				mu.Lock()
 				switch {
-				case short(err):
+				case lacks(err):
 					errs = append(errs, fmt.Errorf("read the queue: %w", err))
 				case err != nil:
 					f.aside++
@@ -141,9 +144,10 @@ func (d *disk) loadEntries(f *found, envelopes, bodies map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-// short says that this process lacks something, so that the file need not be damaged.
-func short(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+// lacks says that this process lacks room or a right, so that the file need not be damaged.
+func lacks(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) ||
+		errors.Is(err, os.ErrPermission)
 }
 
 // loadEntry reads one envelope and looks whether its body is there.

@@ -2,7 +2,10 @@ package queue
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,6 +199,22 @@ func TestConfig(t *testing.T) {
 		c.Validate(doc.Decode("queue", &c))
 		if err := doc.Err(); (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", text, err, tc.want)
+		}
+	}
+}
+
+// A queue that may not be read, such as one that was copied back by another user, is as good as before.
+func TestWhatIsDamageOfAnEnvelope(t *testing.T) {
+	for err, want := range map[error]bool{
+		&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}: false,
+		&fs.PathError{Op: "open", Path: "x", Err: syscall.EPERM}:  false,
+		&fs.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}: false,
+		&fs.PathError{Op: "read", Path: "x", Err: syscall.EIO}:    true,
+		&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}: true,
+		errors.New("its checksum is wrong"):                       true,
+	} {
+		if got := !lacks(err); got != want {
+			t.Errorf("%v is damage: %v, want %v", err, got, want)
 		}
 	}
 }
