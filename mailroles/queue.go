@@ -118,7 +118,8 @@ func (r *Store) openQueue(mail *store.Store) error {
 	}
 	q, err := queue.Open(queue.Options{
 		Dir: filepath.Join(r.cfg.Path, queueDir), Hostname: r.host, Config: r.cfg.Queue, Log: r.Log,
-		Home: home{lun: r.cfg.LUN, dir: r.dir, mail: mail, stores: r.stores, links: r.links},
+		Grace: r.cfg.Drain.Deadline,
+		Home:  home{lun: r.cfg.LUN, dir: r.dir, mail: mail, stores: r.stores, links: r.links},
 	})
 	if err != nil {
 		return fmt.Errorf("open queue: %w", err)
@@ -138,6 +139,7 @@ func (r *Store) serveQueue(ctx context.Context, g *errgroup.Group, listeners []n
 		LinkTLS:     r.tls.Server(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
+		Grace:       r.cfg.Drain.Deadline,
 		Handler:     queue.Handler{Queue: q},
 		Log:         r.Log,
 		Tally:       &r.queued,

@@ -284,7 +284,7 @@ func TestQueueRunsAgain(t *testing.T) {
 			return nil
 		}
 	})
-	w.change = func(o *Options) { o.Times.Command = time.Hour }
+	w.change = func(o *Options) { o.Times.Command, o.Grace = time.Hour, 50*time.Millisecond }
 	q, stop := w.run()
 	mustPut(t, q, message{from: alice, to: to("x@a.example")})
 	<-in

@@ -71,6 +71,7 @@ type Options struct {
 	Port     uint16                                                           // (optional) 25
 	Own      func() ([]netip.Addr, error)                                     // (optional) addresses of this machine
 	Times    remote.Times                                                     // (optional) remote.DefaultTimes
+	Grace    time.Duration                                                    // (optional) 5s, for attempts at the end of Run
 
 	step func(what string) error // of disk
 }
@@ -128,6 +129,7 @@ func Open(opt Options) (*Queue, error) {
 func (q *Queue) fill() (err error) {
 	o := &q.opt
 	o.Port = cmp.Or(o.Port, 25)
+	o.Grace = cmp.Or(o.Grace, grace)
 	if o.Resolver == nil && len(o.Config.Resolvers) > 0 {
 		o.Resolver = &mx.Resolver{Servers: o.Config.Resolvers}
 	} else if o.Resolver == nil {

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// grace is how long attempts may go on after the end has been asked for.
+	// grace is how long attempts may go on after the end has been asked for, unless Options say otherwise.
 	grace = 5 * time.Second
 	// tidyEvery is how often what was remembered is forgotten.
 	tidyEvery = time.Minute
 )
 
-// Run sends what is due until ctx is done, and lets attempts that are under way go on for some seconds. What an attempt that is
+// Run sends what is due until ctx is done, and lets attempts that are under way go on for Options.Grace. What an attempt that is
 // cut off came to is not counted. It may be called again after it has returned.
 func (q *Queue) Run(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -41,7 +41,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	defer time.AfterFunc(grace, stop).Stop()
+	defer time.AfterFunc(q.opt.Grace, stop).Stop()
 	open.Wait()
 	return nil
 }
