@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -87,8 +88,9 @@ func (p Published) text() string {
 
 // Record is the TXT record that has to stand in DNS beside a policy. It changes when the policy does.
 type Record struct {
-	Name string `json:"name"` // such as _mta-sts.example.org
-	Text string `json:"text"`
+	Name    string `json:"name"` // such as _mta-sts.example.org
+	Text    string `json:"text"`
+	Problem string `json:"problem,omitempty"` // why senders do not take the policy
 }
 
 func (p Published) record() Record {
@@ -103,7 +105,7 @@ type Server struct {
 	log *slog.Logger
 }
 
-// NewServer makes a server that shows clients the certificate of a TLS config.
+// NewServer makes a server that shows clients the certificate that a TLS config's GetCertificate gives.
 func NewServer(cfg ServeConfig, public *tls.Config, log *slog.Logger) *Server {
 	return &Server{cfg: cfg, tls: public, log: log}
 }
@@ -112,9 +114,26 @@ func NewServer(cfg ServeConfig, public *tls.Config, log *slog.Logger) *Server {
 func (s *Server) Records() []Record {
 	var list []Record
 	for _, p := range s.cfg.Policies {
-		list = append(list, p.record())
+		r := p.record()
+		if err := s.names(policyHost + strings.ToLower(p.Domain)); err != nil {
+			r.Problem = err.Error()
+		}
+		list = append(list, r)
 	}
 	return list
+}
+
+// names looks whether the certificate of now is one for a host. Senders take the policy from no other (RFC 8461 section 3.3).
+func (s *Server) names(host string) error {
+	cert, err := s.tls.GetCertificate(&tls.ClientHelloInfo{ServerName: host})
+	if err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		return err
+	}
+	return leaf.VerifyHostname(host)
 }
 
 // ServeHTTP implements http.Handler.
@@ -140,6 +159,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Run serves a listener until ctx ends, and closes it.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	for _, r := range s.Records() {
+		if r.Problem != "" {
+			s.log.Warn("senders do not take an MTA-STS policy", "record", r.Name, "why", r.Problem)
+		}
+	}
 	srv := &http.Server{
 		Handler: s, TLSConfig: s.tls, MaxHeaderBytes: 16 << 10,
 		ReadTimeout: serveTime, WriteTimeout: serveTime, IdleTimeout: serveTime,

@@ -1,6 +1,7 @@
 package mtasts
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -32,7 +33,8 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(published(), material.Public(), slog.New(slog.DiscardHandler))
+	var log bytes.Buffer
+	s := NewServer(published(), material.Public(), slog.New(slog.NewTextHandler(&log, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, ln) }()
@@ -84,19 +86,27 @@ func TestServe(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("end: %v", err)
 	}
+	if n := strings.Count(log.String(), "senders do not take an MTA-STS policy"); n != 2 { // the certificate is for neither
+		t.Errorf("%d warnings, want 2:\n%s", n, &log)
+	}
 }
 
 func TestRecords(t *testing.T) {
 	cfg := published()
-	before := NewServer(cfg, nil, nil).Records()
+	cert := certificate(t, "mta-sts.example.org")
+	public := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }}
+	before := NewServer(cfg, public, nil).Records()
 	id, err := ParseRecord([]string{before[0].Text})
-	if err != nil || before[0].Name != "_mta-sts.example.org" {
+	if err != nil || before[0].Name != "_mta-sts.example.org" || before[0].Problem != "" {
 		t.Errorf("record is %+v, %v", before[0], err)
 	}
 	cfg.Policies[0].MX = cfg.Policies[0].MX[:1]
-	after := NewServer(cfg, nil, nil).Records()
+	after := NewServer(cfg, public, nil).Records()
 	if other, err := ParseRecord([]string{after[0].Text}); err != nil || other == id {
 		t.Errorf("after a change of the policy its id is %s, before it was %s (%v)", other, id, err)
+	}
+	if !strings.Contains(before[1].Problem, "not mta-sts.example.net") {
+		t.Errorf("a certificate for another host: %q", before[1].Problem)
 	}
 	if after[1] != before[1] {
 		t.Error("the record of a policy that is as before has changed")
