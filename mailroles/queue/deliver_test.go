@@ -157,6 +157,22 @@ func TestHostsAreTriedInOrder(t *testing.T) {
 	}
 }
 
+// A host with many addresses of IPv6 is reached where there is none of that.
+func TestHostOfManyAddresses(t *testing.T) {
+	records := []string{"a.example. A 192.0.2.1"}
+	for i := range 8 {
+		records = append(records, fmt.Sprintf("a.example. AAAA 2001:db8::%d", i+1))
+	}
+	w := newWorld(t, records...)
+	h := w.serve("192.0.2.1:25", nil)
+	q, _ := w.run()
+	mustPut(t, q, message{from: alice, to: to("x@a.example")})
+	empty(t, q)
+	if len(h.got()) != 1 || w.dialed("[2001:db8::1]:25") != 1 {
+		t.Errorf("delivered %d times", len(h.got()))
+	}
+}
+
 // Who is an exchanger itself may pass mail on to those before it alone (RFC 5321 section 5.1).
 func TestOnlyHostsBeforeUsAreTried(t *testing.T) {
 	w := newWorld(t, "a.example. MX 10 one.example.", "a.example. MX 20 mail.home.example.", "a.example. MX 20 two.example.", "a.example. MX 30 three.example.",

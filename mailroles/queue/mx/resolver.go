@@ -91,21 +91,17 @@ func (r *Resolver) Hosts(ctx context.Context, domain string) ([]Host, error) {
 	return hosts, nil
 }
 
-// Addrs gives the addresses of a host, those of IPv6 first. The error is ErrNoDomain or ErrNone when it has none.
+// Addrs gives the addresses of a host: one of IPv6 first, and then by turns, so that who tries a few tries both kinds. The error
+// is ErrNoDomain or ErrNone when it has none.
 func (r *Resolver) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
 	six, err6 := r.lookup(ctx, host, dns.TypeAAAA)
 	four, err4 := r.lookup(ctx, host, dns.TypeA)
 	var addrs []netip.Addr
-	for _, rr := range append(six, four...) {
-		var ip net.IP
-		switch rr := rr.(type) {
-		case *dns.AAAA:
-			ip = rr.AAAA
-		case *dns.A:
-			ip = rr.A
-		}
-		if a, ok := netip.AddrFromSlice(ip); ok {
-			addrs = append(addrs, a.Unmap())
+	for i := range max(len(six), len(four)) {
+		for _, kind := range [][]dns.RR{six, four} {
+			if i < len(kind) {
+				addrs = addAddr(addrs, kind[i])
+			}
 		}
 	}
 	if len(addrs) > 0 {
@@ -117,6 +113,20 @@ func (r *Resolver) Addrs(ctx context.Context, host string) ([]netip.Addr, error)
 		}
 	}
 	return nil, fmt.Errorf("look up addresses of %s: %w", host, err4)
+}
+
+func addAddr(addrs []netip.Addr, rr dns.RR) []netip.Addr {
+	var ip net.IP
+	switch rr := rr.(type) {
+	case *dns.AAAA:
+		ip = rr.AAAA
+	case *dns.A:
+		ip = rr.A
+	}
+	if a, ok := netip.AddrFromSlice(ip); ok {
+		addrs = append(addrs, a.Unmap())
+	}
+	return addrs
 }
 
 // TXT gives the texts of a name, each in one piece. The error is ErrNoDomain or ErrNone when it has none.
