@@ -32,9 +32,12 @@ func queueRows(s queue.Status) [][]string {
 			next = cmp.Or(in(*r.Next), "now")
 		}
 		state, why := string(r.State), r.Last
-		if s.Held != "" && r.State == queue.Waiting {
+		switch {
+		case s.Deleted && r.State == queue.Waiting:
+			state, why = "deleted", "goes when its attempt has ended"
+		case s.Held != "" && r.State == queue.Waiting:
 			state, why = "held", s.Held
-		} else if r.Host != "" {
+		case r.Host != "":
 			why = r.Host + ": " + why
 		}
 		rows = append(rows, []string{

@@ -22,6 +22,9 @@ func TestShowQueue(t *testing.T) {
 			{Address: "z@c.example", State: queue.Failed, Attempts: 1, Last: "550 5.1.2 There is no domain c.example"},
 		}},
 		{ID: "2", Arrived: time.Now(), Size: 5, Held: "GTUBE", Recipients: []queue.RecipientStatus{{Address: "x@a.example", State: queue.Waiting}}},
+		{ID: "3", Arrived: time.Now(), Size: 5, Deleted: true, Recipients: []queue.RecipientStatus{
+			{Address: "x@a.example", State: queue.Waiting, Running: true, Host: "mx.a.example", Last: "450 4.2.1 Later"},
+		}},
 	}
 	dir := t.TempDir()
 	runFake(t, daemon.Process{Role: "store", RunDir: dir, Log: slog.New(slog.DiscardHandler), Status: map[string]func() any{
@@ -41,6 +44,7 @@ func TestShowQueue(t *testing.T) {
 		"|y@b.example|waiting|1|now|-\n",
 		"|z@c.example|failed|1|-|550 5.1.2 There is no domain c.example\n",
 		"\n2|0s|5|<>|x@a.example|held|0|-|GTUBE\n",
+		"\n3|0s|5|<>|x@a.example|deleted|0|now|goes when its attempt has ended\n",
 	} {
 		if !strings.Contains(rows, want) {
 			t.Errorf("no row %q in\n%s", want, rows)

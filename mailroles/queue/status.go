@@ -13,7 +13,8 @@ type Status struct {
 	Size       int64             `json:"size"` // bytes
 	From       string            `json:"from"` // empty for a report
 	User       string            `json:"user,omitempty"`
-	Held       string            `json:"held,omitempty"` // why nobody tries it
+	Held       string            `json:"held,omitempty"`    // why nobody tries it
+	Deleted    bool              `json:"deleted,omitempty"` // it goes when the attempt under way has ended
 	Recipients []RecipientStatus `json:"recipients"`
 }
 
@@ -36,7 +37,7 @@ func (q *Queue) Status() []Status {
 	defer q.mu.Unlock()
 	list := make([]Status, 0, len(q.entries))
 	for _, e := range q.entries {
-		s := Status{ID: e.ID, Arrived: e.Arrived, Size: e.Size, From: e.From, User: e.User, Held: e.Held}
+		s := Status{ID: e.ID, Arrived: e.Arrived, Size: e.Size, From: e.From, User: e.User, Held: e.Held, Deleted: e.Deleted}
 		for _, l := range e.Legs {
 			for _, r := range l.Recipients {
 				is := RecipientStatus{
