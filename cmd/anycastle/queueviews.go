@@ -88,12 +88,18 @@ func newQueueOrder(e env, order, short, long string) *cobra.Command {
 		Use: order + " ID|all", Short: short, Long: long, Args: cobra.ExactArgs(1),
 		Example: "  anycastle mail queue " + order + " all",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var done queue.Ordered
 			o := queue.Order{Order: order, ID: args[0], By: orderedBy()}
-			if err := daemon.Post(cmd.Context(), runDir, "store", "/v1/queue-order", o, &done); err != nil {
-				return err
+			changed := 0
+			for { // an order about many entries is carried out in parts
+				var done queue.Ordered
+				if err := daemon.Post(cmd.Context(), runDir, "store", "/v1/queue-order", o, &done); err != nil {
+					return err
+				}
+				if changed += done.Entries; done.Left == 0 {
+					break
+				}
 			}
-			fmt.Fprintf(e.stdout, "%s: %s, %d changed\n", args[0], order, done.Entries)
+			fmt.Fprintf(e.stdout, "%s: %s, %d changed\n", args[0], order, changed)
 			return nil
 		},
 	}

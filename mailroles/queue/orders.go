@@ -19,11 +19,15 @@ type Order struct {
 
 // Ordered is what came of an order.
 type Ordered struct {
-	Entries int `json:"entries"` // that it is about
+	Entries int `json:"entries"`        // that were changed
+	Left    int `json:"left,omitempty"` // that it did not come to in its time; the same order again goes on with them
 }
 
 // ordersAtATime is how many entries are changed at a time, so that one wait for the disk serves many.
 const ordersAtATime = 32
+
+// orderTime is how long an order may take. Who gave it waits for no longer than some seconds.
+const orderTime = 2 * time.Second
 
 // heldByOrder is why an entry is held that no filter wanted held.
 const heldByOrder = "ordered"
@@ -35,6 +39,7 @@ func (q *Queue) Give(o Order) (Ordered, error) {
 	if !ok {
 		return Ordered{}, fmt.Errorf("no order is called %q; there are flush, hold, release and delete", o.Order)
 	}
+	until := time.Now().Add(q.orderTime)
 	q.mu.Lock()
 	var about []*entry
 	for id, e := range q.entries {
@@ -52,7 +57,12 @@ func (q *Queue) Give(o Order) (Ordered, error) {
 	var changed atomic.Int64
 	var g errgroup.Group // goes on after an error
 	g.SetLimit(ordersAtATime)
-	for _, e := range about {
+	left := 0
+	for i, e := range about {
+		if time.Now().After(until) {
+			left = len(about) - i
+			break
+		}
 		g.Go(func() error {
 			did, err := act(e)
 			if did && err == nil {
@@ -62,8 +72,9 @@ func (q *Queue) Give(o Order) (Ordered, error) {
 		})
 	}
 	err := g.Wait()
-	q.opt.Log.Info("order to the queue", "order", o.Order, "about", o.ID, "by", o.By, "entries", changed.Load(), "err", err)
-	return Ordered{Entries: int(changed.Load())}, err
+	did := Ordered{Entries: int(changed.Load()), Left: left}
+	q.opt.Log.Info("order to the queue", "order", o.Order, "about", o.ID, "by", o.By, "entries", did.Entries, "left", left, "err", err)
+	return did, err
 }
 
 // flush has an entry be tried now. One that is held is not.

@@ -60,6 +60,39 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// An order that takes longer than who gave it waits says what is left, and goes on when it is given again.
+func TestLongOrder(t *testing.T) {
+	w := newWorld(t)
+	w.change = func(o *Options) {
+		o.step = func(string) error { time.Sleep(time.Millisecond); return nil }
+	}
+	q, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	for range n {
+		mustPut(t, q, message{from: alice, to: to("x@a.example")})
+	}
+	q.orderTime = 2 * time.Millisecond
+	changed := 0
+	for calls := 1; ; calls++ {
+		got, err := q.Give(Order{Order: "hold", ID: "all"})
+		if err != nil || got.Entries+got.Left == 0 && changed < n {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if changed += got.Entries; got.Left == 0 {
+			if calls == 1 {
+				t.Error("it was done at once")
+			}
+			break
+		}
+	}
+	if s := q.Summary(); changed != n || s.Held != n {
+		t.Errorf("%d changed, %+v", changed, s)
+	}
+}
+
 // An order to try now counts as well while the end of the last attempt is being written down.
 func TestFlushWhileSaving(t *testing.T) {
 	w := newWorld(t, "a.example. A 192.0.2.1")

@@ -85,6 +85,8 @@ type Queue struct {
 	wake   chan struct{}
 	stats  stats
 
+	orderTime time.Duration
+
 	mu       sync.Mutex
 	entries  map[string]*entry
 	waiting  int // recipients of all entries
@@ -97,7 +99,7 @@ type Queue struct {
 // Open reads a queue and makes it ready to take messages. Run sends them. One process at a time may have a queue open: who
 // calls it holds the lock of the LUN.
 func Open(opt Options) (*Queue, error) {
-	q := &Queue{opt: opt, wake: make(chan struct{}, 1), entries: map[string]*entry{}, memory: memory{}}
+	q := &Queue{opt: opt, wake: make(chan struct{}, 1), entries: map[string]*entry{}, memory: memory{}, orderTime: orderTime}
 	q.schedule = newSchedule(opt.Config.Sessions, opt.Config.PerDestination)
 	if err := q.fill(); err != nil {
 		return nil, err
