@@ -113,7 +113,8 @@ func (s *ldapSource) filter(address string) string {
 	return b.String() + "))"
 }
 
-// entries searches. Two are enough to see that there is more than one.
+// entries searches. Two are enough to see that there is more than one. An entry that is asked for itself may be gone; when
+// what is searched below is, the server lacks everything, or shows us nothing, and nobody is unknown for that.
 func (s *ldapSource) entries(ctx context.Context, base string, scope int, filter string) ([]*ldap.Entry, error) {
 	a := s.cfg.Attributes
 	names := append([]string{a.Address}, a.Alias...)
@@ -130,7 +131,7 @@ func (s *ldapSource) entries(ctx context.Context, base string, scope int, filter
 			found = res.Entries
 		}
 		switch {
-		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
+		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) && scope == ldap.ScopeBaseObject:
 			found = nil
 			return nil
 		case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) && len(found) == 2:
@@ -139,7 +140,7 @@ func (s *ldapSource) entries(ctx context.Context, base string, scope int, filter
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("search in LDAP: %w", err)
+		return nil, fmt.Errorf("search in LDAP below %s: %w", base, err)
 	}
 	return found, nil
 }

@@ -220,6 +220,28 @@ func checkAway(t *testing.T, d, never *Directory) {
 	}
 }
 
+// A server that does not have the base, or does not show it, as one that has just been set up or has lost a right, cannot tell
+// who is unknown: mail is to wait.
+func TestLDAPWithoutBase(t *testing.T) {
+	ldif, _ := peopleWithKeys(t)
+	s := newSlapd(t, mtlstest.NewCA(t), ldif)
+	s.start()
+	for what, change := range map[string]func(*LDAPConfig){
+		"not there": func(c *LDAPConfig) { c.Base = "ou=gone,dc=example,dc=org" },
+		"not shown": func(c *LDAPConfig) { c.BindDN, c.PasswordFile = "", "" },
+	} {
+		c := s.config("ldap://" + s.plain.String())
+		change(&c)
+		d := s.open(c)
+		if _, err := d.Resolve(t.Context(), "alice@example.org"); !away(err) || !strings.Contains(err.Error(), c.Base) {
+			t.Errorf("%s: %v, want an error that is not ErrUnknown, with the base", what, err)
+		}
+		if _, err := d.Authenticate(t.Context(), "alice@example.org", "secret"); !away(err) {
+			t.Errorf("%s: a login gives %v, want an error that is not ErrLogin", what, err)
+		}
+	}
+}
+
 // A right that is taken away is gone at once, whatever is remembered of recipients.
 func TestLDAPRightsAreNotRemembered(t *testing.T) {
 	ldif, _ := peopleWithKeys(t)
