@@ -22,6 +22,7 @@ type findings struct {
 	record *dmarc.Record // nil for none
 	own    bool          // the record is that of from itself, not of the domain above
 	spf    authres.SPFResult
+	sender string // the name that spf is of, and not as clean makes it: that may be another's
 	dkim   []authres.DKIMResult
 	dmarc  authres.DMARCResult
 }
@@ -109,11 +110,7 @@ func (f *findings) decide() {
 		return
 	}
 	doubt := f.spf.Value == authres.ResultTempError
-	_, sender, ok := cutLast(f.spf.From)
-	if !ok {
-		sender = f.spf.Helo // of a bounce
-	}
-	if f.spf.Value == authres.ResultPass && f.aligned(sender, f.record.SPFAlignment) {
+	if f.spf.Value == authres.ResultPass && f.aligned(f.sender, f.record.SPFAlignment) {
 		f.dmarc.Value = authres.ResultPass
 		return
 	}

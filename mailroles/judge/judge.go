@@ -89,7 +89,7 @@ func (j *Judge) Judge(ctx context.Context, env *smtpd.Envelope) error {
 	defer cancel()
 	var f findings
 	var asking sync.WaitGroup
-	asking.Go(func() { f.spf = j.checkSPF(ctx, env) })
+	asking.Go(func() { f.spf, f.sender = j.checkSPF(ctx, env) })
 	asking.Go(func() { f.dkim = j.checkDKIM(ctx, env) })
 	asking.Wait()
 	var err error
@@ -127,18 +127,20 @@ func (j *Judge) enforce(env *smtpd.Envelope, f *findings) error {
 	return nil
 }
 
-// checkSPF judges the client's address for the sender's domain, or for the name that the client gave when there is none.
-func (j *Judge) checkSPF(ctx context.Context, env *smtpd.Envelope) authres.SPFResult {
-	r := authres.SPFResult{From: clean(env.From), Helo: clean(env.Helo)}
+// checkSPF judges the client's address for the sender's domain, or for the name that the client gave when there is none. It
+// gives that name too, as DNS is asked for it.
+func (j *Judge) checkSPF(ctx context.Context, env *smtpd.Envelope) (r authres.SPFResult, name string) {
+	r = authres.SPFResult{From: clean(env.From), Helo: clean(env.Helo)}
+	sender := env.From
+	local, name, ok := cutLast(sender)
+	if !ok {
+		name = env.Helo
+	} else if ascii, err := idna.Lookup.ToASCII(name); err == nil {
+		sender, name = local+"@"+ascii, ascii
+	}
 	if !env.Client.Addr.IsValid() {
 		r.Value = authres.ResultNone
-		return r
-	}
-	sender := env.From
-	if local, domain, ok := cutLast(sender); ok {
-		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {
-			sender = local + "@" + ascii
-		}
+		return r, name
 	}
 	addr := net.IP(env.Client.Addr.AsSlice())
 	got, err := spf.CheckHostWithSender(addr, env.Helo, sender, spf.WithContext(ctx), spf.WithResolver(j.dns))
@@ -146,7 +148,7 @@ func (j *Judge) checkSPF(ctx context.Context, env *smtpd.Envelope) authres.SPFRe
 	if (got == spf.TempError || got == spf.PermError) && err != nil {
 		r.Reason = brief(err)
 	}
-	return r
+	return r, name
 }
 
 // checkDKIM verifies the message's signatures.

@@ -105,6 +105,10 @@ func TestJudge(t *testing.T) {
 			"x@example.net", plain, "pass none fail"},
 		{"SPF of the name of a bounce's sender", zone{"mail.example.com": spfOK, "_dmarc.example.com": "v=DMARC1; p=reject"},
 			"", plain, "pass none pass"},
+		{"SPF of a domain that is not ASCII", zone{"xn--bcher-kva.example": spfOK, "_dmarc.xn--bcher-kva.example": "v=DMARC1; p=reject"},
+			"x@b\u00fccher.example", "From: a@xn--bcher-kva.example\r\n\r\n", "pass none pass"},
+		{"SPF of a domain that is not ASCII, and looks like one below", zone{"xn--evilexample-ebb.com": spfOK, "_dmarc.example.com": "v=DMARC1; p=reject"},
+			"x@evil\u00e9example.com", plain, "pass none fail"},
 		{"SPF fails", zone{"news.example.com": spfNo, "_dmarc.example.com": "v=DMARC1; p=none"},
 			"a@news.example.com", plain, "fail none fail"},
 
