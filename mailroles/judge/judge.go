@@ -45,7 +45,8 @@ func (c *Config) Validate(at config.Cursor) {
 var (
 	errPolicy = &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1},
 		Message: "Message fails DMARC, and its domain asks for its refusal"}
-	errNoAnswer = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1},
+	errLargeHead = &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "Message header is too large"}
+	errNoAnswer  = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1},
 		Message: "DNS does not tell whether the sender may use its domain, try again later"}
 )
 
@@ -85,6 +86,9 @@ func (j *Judge) count(what string) {
 
 // Judge implements smtpd.Judge.
 func (j *Judge) Judge(ctx context.Context, env *smtpd.Envelope) error {
+	if err := checkHead(env.Body.Reader()); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, j.cfg.Timeout)
 	defer cancel()
 	var f findings

@@ -176,6 +176,24 @@ func TestEnforce(t *testing.T) {
 	}
 }
 
+// A header of very many fields would take many times its size in memory.
+func TestHeaderThatWouldFillTheMemory(t *testing.T) {
+	for _, head := range []string{strings.Repeat("a:\r\n", maxFields+1), "Subject: " + strings.Repeat("x", maxHead) + "\r\n"} {
+		var reply *smtp.SMTPError
+		if _, err := judged(t, zone{}, false, "x@example.net", head+plain); !errors.As(err, &reply) || reply.Code != 552 {
+			t.Errorf("a header of %d bytes: %v, want 552", len(head), err)
+		}
+	}
+	for _, msg := range []string{
+		strings.Repeat("a:\r\n", maxFields-10) + plain, "Subject: " + strings.Repeat("x", maxHead/2) + "\r\n" + plain,
+		plain + strings.Repeat("a:\r\n", maxHead),
+	} {
+		if _, err := judged(t, zone{}, false, "x@example.net", msg); err != nil {
+			t.Errorf("a message of %d bytes: %v", len(msg), err)
+		}
+	}
+}
+
 // TestFieldIsOne sends values that would end the field, or begin another.
 func TestFieldIsOne(t *testing.T) {
 	body := "DKIM-Signature: v=1; a=rsa-sha256; d=x\r\n\t;y=evil\\\"; s=a; h=from; i=\"a\r\n b\"@x; bh=; b=\r\n" + plain
