@@ -114,6 +114,10 @@ func (j *Judge) enforce(env *smtpd.Envelope, f *findings) error {
 		return nil
 	}
 	switch {
+	case f.from == "":
+		j.count("kept-apart")
+		env.Hold = "no policy can be found: " + f.dmarc.Reason
+		return nil
 	case f.dmarc.Value == authres.ResultTempError:
 		return errNoAnswer
 	case f.dmarc.Value != authres.ResultFail:

@@ -176,6 +176,21 @@ func TestEnforce(t *testing.T) {
 	}
 }
 
+// A message that claims to be from nobody, or from two, is not let past the policies of those whom a reader would see.
+func TestEnforceWithoutOneFrom(t *testing.T) {
+	z := zone{"_dmarc.example.com": "v=DMARC1; p=reject"}
+	for _, msg := range []string{
+		"From: ceo@example.com\r\nFrom: x@example.net\r\n\r\n",
+		"From: ceo@example.com, x@example.net\r\n\r\n",
+		"From : ceo@example.com\r\nno field\r\n\r\n",
+		"Subject: x\r\n\r\n",
+	} {
+		if env, err := judged(t, z, true, "x@example.net", msg); err != nil || !strings.Contains(env.Hold, "no policy can be found") {
+			t.Errorf("%q: %v, hold %q; want that it is kept apart", msg, err, env.Hold)
+		}
+	}
+}
+
 // A header of very many fields would take many times its size in memory.
 func TestHeaderThatWouldFillTheMemory(t *testing.T) {
 	for _, head := range []string{strings.Repeat("a:\r\n", maxFields+1), "Subject: " + strings.Repeat("x", maxHead) + "\r\n"} {
