@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -63,12 +64,18 @@ func (l *link) mail(ctx context.Context, s *session, env *smtpd.Envelope) (answe
 	}
 	again := l.conn != nil
 	a, err := l.tryMail(ctx, s, env)
-	if err != nil && again && ctx.Err() == nil && !errors.Is(err, errGarbage) {
+	if err != nil && again && ctx.Err() == nil && !isLate(ctx) && !errors.Is(err, errGarbage) {
 		l.log.Debug("milter has closed an idle connection", "err", err)
 		l.drop()
 		a, err = l.tryMail(ctx, s, env)
 	}
 	return a, err
+}
+
+// isLate says whether the time for an answer is over. A read may notice it before the context does.
+func isLate(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 func (l *link) tryMail(ctx context.Context, s *session, env *smtpd.Envelope) (answer, error) {

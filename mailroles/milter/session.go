@@ -120,7 +120,7 @@ func (s *session) fail(ctx context.Context, l *link, err error) error {
 		l.drop()
 		l.state, l.failed = stateOver, errUnavailable
 		return errUnavailable
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case isLate(ctx):
 		err = fmt.Errorf("no answer within %v: %w", l.Timeout, err)
 	}
 	l.drop()

@@ -313,3 +313,36 @@ func TestEndOfTheServerEndsAWait(t *testing.T) {
 		}
 	})
 }
+
+// A milter that hangs at MAIL has not closed its connection meanwhile, whatever is noticed first: the time-out of the read or
+// the context's.
+func TestHangingMilterIsNotConnectedToAgain(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			times := 0
+			f := newFake(func(code byte, data []byte) ([]byte, bool) {
+				if code == cmdMail {
+					times++
+				}
+				if times == 2 {
+					return nil, false
+				}
+				return obliging(code, data)
+			})
+			c := chainOf(nil, f)
+			s := openSession(t, c)
+			defer s.Close()
+			if call, err := transact(t.Context(), s, newEnvelope(t, "", letter)); err != nil {
+				t.Fatalf("%s: %v", call, err)
+			}
+			start := time.Now()
+			if err := s.Mail(t.Context(), newEnvelope(t, "", letter)); !errors.Is(err, errUnavailable) || time.Since(start) != time.Minute {
+				t.Errorf("%v after %v, want 451 after the time-out", err, time.Since(start))
+			}
+			st := c.Status()[0]
+			if st.Failures[stageMail] != 1 || f.conns != 1 || !strings.Contains(st.LastError, "no answer within 1m0s") {
+				t.Errorf("%d connections, %+v; want one, and that it gave no answer to MAIL", f.conns, st)
+			}
+		})
+	}
+}
