@@ -280,10 +280,27 @@ func (d *Directory) MaySend(ctx context.Context, m Mailbox, from string) (bool, 
 	if err != nil {
 		return false, err
 	}
-	if base, tagged := untagged(normal); slices.Contains(own.sendAs, normal) || tagged && slices.Contains(own.sendAs, base) {
+	if slices.Contains(own.sendAs, normal) {
 		return true, nil
 	}
+	if base, tagged := untagged(normal); tagged && slices.Contains(own.sendAs, base) {
+		_, err := exact(ctx, s, normal)
+		if errors.Is(err, ErrUnknown) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 	return leadsTo(ctx, s, normal, m.Address)
+}
+
+// exact gives what is under a normal address itself, not under what it may be a subaddress of.
+func exact(ctx context.Context, s source, normal string) (*entry, error) {
+	if !s.local(domainOf(normal)) {
+		return nil, ErrUnknown
+	}
+	return s.find(ctx, normal, true)
 }
 
 // leadsTo says whether an address is that of a mailbox, or leads to it by aliases alone and to no other.

@@ -11,10 +11,11 @@ import (
 func society(t *testing.T) *Directory {
 	t.Helper()
 	text := "mailboxes:\n"
-	for i, more := range []string{"quota: {size: 5G, messages: 7}, send_as: [News@Example.net]", "", "disabled: true", "", "", ""} {
+	for i, more := range []string{"quota: {size: 5G, messages: 7}, send_as: [News@Example.net, e@example.org]", "", "disabled: true", "", "", ""} {
 		text += fmt.Sprintf("  - {address: %c@example.org, password: %q, lun: lun-%d, %s}\n", 'a'+i, cheap(), i%2+1, more)
 	}
 	text += fmt.Sprintf("  - {address: a+own@example.org, password: %q, lun: lun-1}\n", cheap()) +
+		fmt.Sprintf("  - {address: e+own@example.org, password: %q, lun: lun-1}\n", cheap()) +
 		fmt.Sprintf("  - {address: x@b\u00fccher.example, password: %q, lun: lun-1}\n", cheap()) + `
 aliases:
   - {address: info@example.org, to: [a@example.org]}
@@ -127,6 +128,8 @@ func TestMaySend(t *testing.T) {
 		{"a", "more-info+tag@example.org", true},
 		{"a", "news@example.net", true},
 		{"a", "news+tag@example.net", true},
+		{"a", "e+tag@example.org", true},
+		{"a", "e+own@example.org", false}, // which is another mailbox too
 		{"a", "both@example.org", false},
 		{"a", "one@example.org", false},
 		{"a", "b@example.org", false},

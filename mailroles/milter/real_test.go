@@ -130,13 +130,6 @@ func send(t *testing.T, c *smtp.Client, text string) int {
 	return 0
 }
 
-// untilClean waits for clamav-milter to find its clamd, which it looks for beside its work.
-func (m *mx) untilClean(t *testing.T, c *smtp.Client) {
-	t.Helper()
-	proctest.Eventually(t, "ClamAV judges mail", func() bool { return send(t, c, ordinary) == 250 })
-	m.take()
-}
-
 // daemon is a program that listens on a socket.
 func daemon(t *testing.T, ns *netnstest.NS, dir, socket string, argv ...string) *proctest.Process {
 	t.Helper()
@@ -211,36 +204,6 @@ func rspamd(t *testing.T, ns *netnstest.NS) (start func() (kill func()), c milte
 	return start, milter.Config{Name: "rspamd", Addr: "unix:" + socket, Timeout: time.Minute, OnFailure: milter.Tempfail}
 }
 
-// clamav gives starts of ClamAV's two daemons, which know one virus, and its config here.
-func clamav(t *testing.T, ns *netnstest.NS) (clamd, milterd func() *proctest.Process, c milter.Config) {
-	t.Helper()
-	dir := t.TempDir()
-	proctest.Check(t, os.Mkdir(filepath.Join(dir, "db"), 0o755))
-	write(t, filepath.Join(dir, "db", "local.ndb"), fmt.Sprintf("Test.Local:0:*:%x\n", virus))
-	scan, socket := filepath.Join(dir, "clamd.sock"), filepath.Join(dir, "milter.sock")
-	write(t, filepath.Join(dir, "clamd.conf"), fmt.Sprintf(`LocalSocket %s
-DatabaseDirectory %s/db
-Foreground yes
-TemporaryDirectory %[2]s
-`, scan, dir))
-	write(t, filepath.Join(dir, "milter.conf"), fmt.Sprintf(`MilterSocket unix:%s
-ClamdSocket unix:%s
-Foreground yes
-TemporaryDirectory %s
-OnInfected Reject
-OnFail Defer
-RejectMsg Virus %%v found
-AddHeader Replace
-`, socket, scan, dir))
-	clamd = func() *proctest.Process {
-		return daemon(t, ns, dir, scan, "clamd", "-c", filepath.Join(dir, "clamd.conf"))
-	}
-	milterd = func() *proctest.Process {
-		return daemon(t, ns, dir, socket, "clamav-milter", "-c", filepath.Join(dir, "milter.conf"))
-	}
-	return clamd, milterd, milter.Config{Name: "clamav", Addr: "unix:" + socket, Timeout: time.Minute, OnFailure: milter.Tempfail}
-}
-
 func write(t *testing.T, file, text string) {
 	t.Helper()
 	proctest.Check(t, os.WriteFile(file, []byte(text), 0o644))
@@ -292,62 +255,6 @@ func TestRspamd(t *testing.T) {
 	if st.State != milter.StateOK || st.Verdicts["accept"] != 4 || st.Verdicts["reject"] != 2 || st.Failures["connect"] != 2 {
 		t.Errorf("status: %+v", st)
 	}
-}
-
-func TestClamAV(t *testing.T) {
-	ns := netnstest.New(t)
-	startClamd, startMilter, config := clamav(t, ns)
-	config.Timeout = 5 * time.Second
-	m := newMX(t, config)
-	c := m.client(t)
-	clamd := startClamd()
-	p := startMilter()
-	passes := func(when string) {
-		t.Helper()
-		if code := send(t, c, ordinary); code != 250 {
-			t.Errorf("%s: %d", when, code)
-		}
-		checkAdded(t, m.take(), ordinary, "X-Virus-Scanned:", "X-Virus-Status: Clean")
-	}
-	m.untilClean(t, c)
-	passes("ordinary message")
-	if code := send(t, c, ordinary+virus+"\r\n"); code != 550 {
-		t.Errorf("EICAR: %d", code)
-	}
-	passes("after EICAR")
-	if code := send(t, c, strings.Replace(ordinary, "Subject:", "X-Virus-Status: Infected\r\nSubject:", 1)); code != 250 {
-		t.Errorf("message with a field of the milter's: %d", code)
-	}
-	checkAdded(t, m.take(), ordinary, "X-Virus-Status: Clean") // the client's is gone
-
-	p.Kill()
-	if code := send(t, c, ordinary); code != 451 {
-		t.Errorf("milter was killed: %d", code)
-	}
-	p = startMilter()
-	m.untilClean(t, c)
-	passes("milter is back")
-	p.Signal(syscall.SIGSTOP)
-	start := time.Now()
-	if code := send(t, c, ordinary); code != 451 {
-		t.Errorf("milter hangs: %d", code)
-	}
-	if took := time.Since(start); took < config.Timeout || took > 2*config.Timeout {
-		t.Errorf("milter hangs: reply after %v", took)
-	}
-	p.Signal(syscall.SIGCONT)
-	passes("milter goes on")
-
-	clamd.Kill()
-	if code := send(t, c, ordinary); code != 451 {
-		t.Errorf("clamd was killed: %d", code)
-	}
-	startClamd()
-	m.untilClean(t, c)
-	if code := send(t, c, ordinary+virus+"\r\n"); code != 550 {
-		t.Errorf("EICAR after clamd is back: %d", code)
-	}
-	t.Logf("%+v", m.chain.Status()[0])
 }
 
 func TestRspamdThenClamAV(t *testing.T) {
