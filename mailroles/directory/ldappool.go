@@ -51,8 +51,8 @@ func newPool(cfg LDAPConfig, bind bool, log *slog.Logger) *pool {
 	}
 }
 
-// do runs fn on a connection. When an idle one has been left by its server, fn runs a second time, on a new one. An error
-// that is no answer of a server is a temporary one.
+// do runs fn on a connection. When an idle one has been left by its server, fn runs again, on a new one; and when a server
+// does not answer, or says that it cannot, at the next. An error that is no answer of a server is a temporary one.
 func (p *pool) do(ctx context.Context, fn func(*ldap.Conn) error) error {
 	select {
 	case p.slots <- struct{}{}:
@@ -66,15 +66,33 @@ func (p *pool) do(ctx context.Context, fn func(*ldap.Conn) error) error {
 			return err
 		}
 	}
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return err
+	var failed error
+	for range p.cfg.URLs {
+		conn, server, err := p.dial(ctx)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		failed = fn(conn)
+		if p.done(conn, failed) {
+			return failed
+		}
+		p.fails(server, failed)
+		failed = fmt.Errorf("ask LDAP at %s: %w", p.cfg.URLs[server], failed)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	err = fn(conn)
-	if !p.done(conn, err) {
-		return fmt.Errorf("ask LDAP: %w", err)
+	return failed
+}
+
+// fails notes that a server was reached and did not do its part.
+func (p *pool) fails(server int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); now.After(p.avoid[server]) {
+		p.avoid[server] = now.Add(avoidTime)
+		p.log.Warn("LDAP server does not answer", "server", p.cfg.URLs[server], "err", err)
 	}
-	return err
 }
 
 // take gives an idle connection, nil when there is none.
@@ -98,7 +116,8 @@ func (p *pool) take() *ldap.Conn {
 	return got
 }
 
-// done says whether the server has answered, if only by an error; the connection can be used again then.
+// done says whether the server has answered, if only by an error; the connection can be used again then. That it is busy is
+// no answer.
 func (p *pool) done(conn *ldap.Conn, err error) bool {
 	var result *ldap.Error
 	answered := err == nil || errors.As(err, &result) && result.ResultCode < ldap.ErrorNetwork
@@ -112,15 +131,15 @@ func (p *pool) done(conn *ldap.Conn, err error) bool {
 	if !keep {
 		_ = conn.Close() // what it was used for has failed, which is told
 	}
-	return answered
+	return answered && !busy
 }
 
-// dial reaches the first server that it can.
-func (p *pool) dial(ctx context.Context) (*ldap.Conn, error) {
+// dial reaches the first server that it can, and says which.
+func (p *pool) dial(ctx context.Context) (conn *ldap.Conn, server int, err error) {
 	p.mu.Lock()
 	if time.Now().Before(p.away) || p.closed {
 		defer p.mu.Unlock()
-		return nil, fmt.Errorf("ask LDAP: %w", p.failure)
+		return nil, 0, fmt.Errorf("ask LDAP: %w", p.failure)
 	}
 	var order, later []int
 	for i, until := range p.avoid {
@@ -136,24 +155,24 @@ func (p *pool) dial(ctx context.Context) (*ldap.Conn, error) {
 		conn, err := p.open(ctx, p.cfg.URLs[i])
 		if err == nil {
 			p.reached(i)
-			return conn, nil
+			return conn, i, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", p.cfg.URLs[i], err))
 		if ctx.Err() != nil {
-			return nil, errors.Join(errs...) // the caller gave up, and not the server
+			return nil, 0, errors.Join(errs...) // the caller gave up, and not the server
 		}
 		p.mu.Lock()
 		p.avoid[i] = time.Now().Add(avoidTime)
 		p.mu.Unlock()
 	}
-	err := errors.Join(errs...)
+	err = errors.Join(errs...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.failure == nil {
 		p.log.Error("no LDAP server can be asked", "err", err)
 	}
 	p.failure, p.away = err, time.Now().Add(awayTime)
-	return nil, fmt.Errorf("ask LDAP: %w", err)
+	return nil, 0, fmt.Errorf("ask LDAP: %w", err)
 }
 
 func (p *pool) reached(i int) {

@@ -10,6 +10,29 @@ import (
 	"anycastle/internal/mtlstest"
 )
 
+// The next server is asked instead of one that takes connections and does not answer, also where none is needed to begin one.
+func TestLDAPFailOverFromASilentServer(t *testing.T) {
+	ldif, _ := peopleWithKeys(t)
+	s := newSlapd(t, mtlstest.NewCA(t), ldif)
+	s.start()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c := s.config("ldap://"+ln.Addr().String(), "ldap://"+s.plain.String())
+	c.Timeout = 2 * time.Second
+	d := s.open(c)
+	for range 2 { // the second time the silent one is avoided
+		if _, err := d.Resolve(t.Context(), "alice@example.org"); err != nil {
+			t.Errorf("resolve: %v", err)
+		}
+		if _, err := d.Authenticate(t.Context(), "alice@example.org", "secret"); err != nil {
+			t.Errorf("login: %v", err)
+		}
+	}
+}
+
 // What stands in the way of TLS is an error, and not an answer.
 func TestLDAPOverTLSOnly(t *testing.T) {
 	ldif, _ := peopleWithKeys(t)
