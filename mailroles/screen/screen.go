@@ -105,9 +105,9 @@ func (s *Screen) Admit(ctx context.Context, client netip.Addr, early func(contex
 		}
 	}
 	release, stranger, reason := s.sources.enter(client)
-	err := refusalOf(reason)
+	err, gone := refusalOf(reason), false
 	if err == nil {
-		err = s.look(ctx, client, stranger, early)
+		err, gone = s.look(ctx, client, stranger, early)
 	}
 	switch {
 	case err != nil:
@@ -119,6 +119,9 @@ func (s *Screen) Admit(ctx context.Context, client netip.Addr, early func(contex
 		s.count(Left)
 		release()
 		return nil, ctx.Err()
+	case gone: // its session ends by itself, and it has not shown that it waits
+		s.count(Left)
+		return release, nil
 	}
 	s.count(Passed)
 	s.sources.passed(client)
@@ -139,20 +142,25 @@ func refusalOf(reason string) *Refusal {
 // earlyFunc waits for as long as it is told, and reports whether the client spoke meanwhile.
 type earlyFunc = func(context.Context, time.Duration) bool
 
-// look has a client wait, and its address looked up, at the same time.
-func (s *Screen) look(ctx context.Context, client netip.Addr, stranger bool, early earlyFunc) *Refusal {
+// look has a client wait, and its address looked up, at the same time. gone says that the wait has ended early, and not by
+// the client's speaking.
+func (s *Screen) look(ctx context.Context, client netip.Addr, stranger bool, early earlyFunc) (refused *Refusal, gone bool) {
 	var listed []string
 	var asking sync.WaitGroup
 	if s.lists != nil {
 		asking.Go(func() { listed = s.lists.ask(ctx, client) })
 	}
-	spoke := stranger && s.cfg.GreetDelay > 0 && early(ctx, s.cfg.GreetDelay)
+	began, spoke := time.Now(), false
+	if stranger && s.cfg.GreetDelay > 0 {
+		spoke = early(ctx, s.cfg.GreetDelay)
+		gone = !spoke && time.Since(began) < s.cfg.GreetDelay
+	}
 	asking.Wait()
 	if spoke {
-		return refusal(Early, 554, 5, "You spoke before it was your turn")
+		return refusal(Early, 554, 5, "You spoke before it was your turn"), false
 	}
 	if len(listed) > 0 {
-		return refusal(Listed, 554, 5, "Your address [%s] is listed by %s", client, strings.Join(listed, ", "))
+		return refusal(Listed, 554, 5, "Your address [%s] is listed by %s", client, strings.Join(listed, ", ")), false
 	}
-	return nil
+	return nil, gone
 }

@@ -284,6 +284,22 @@ func TestClientThatLeaves(t *testing.T) {
 	})
 }
 
+// One who hangs up before the banner has not waited for it, and is no less a stranger when it comes again.
+func TestClientThatHangsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTest(nil, nil)
+		hangsUp := func(context.Context, time.Duration) bool {
+			time.Sleep(time.Second)
+			return false
+		}
+		check(t, s, client, hangsUp, Passed, 0)()
+		check(t, s, client, hasty, Early, 554)
+		if want := map[string]uint64{Left: 1, Early: 1}; !maps.Equal(s.Counts(), want) {
+			t.Errorf("counts are %v, want %v", s.Counts(), want)
+		}
+	})
+}
+
 func FuzzRange(f *testing.F) {
 	f.Add("127.0.0.2-127.0.0.11")
 	f.Add("127.0.0.2")
