@@ -226,10 +226,10 @@ func (l *lists) test(ctx context.Context) {
 		cancel()
 		var dnsErr *net.DNSError
 		switch {
-		case err == nil && errorCodes.Contains(answers[0]):
-			l.setBroken(i, fmt.Sprintf("it answers a test with the error code %s", answers[0]))
+		case err == nil && errorCodes.Contains(answers[0].Unmap()):
+			l.setBroken(i, fmt.Sprintf("it answers a test with the error code %s", answers[0].Unmap()))
 		case err == nil:
-			l.setBroken(i, fmt.Sprintf("it lists 127.0.0.1 (as %v), so it lists everybody", answers))
+			l.setBroken(i, fmt.Sprintf("it lists 127.0.0.1 (as %v), so it lists everybody", answers[0].Unmap()))
 		case errors.As(err, &dnsErr) && dnsErr.IsNotFound:
 			l.setBroken(i, "")
 		}

@@ -42,7 +42,7 @@ func (z *zone) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, e
 	}
 	var list []netip.Addr
 	for _, a := range answers {
-		list = append(list, netip.MustParseAddr(a))
+		list = append(list, netip.AddrFrom16(netip.MustParseAddr(a).As16())) // as net.Resolver gives them
 	}
 	return list, nil
 }
@@ -268,6 +268,14 @@ func TestListThatListsEverybodyIsLeftOut(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestListThatRefusesTheTest(t *testing.T) {
+	s := newTest(with("one"), &zone{answers: map[string][]string{"1.0.0.127.one.": {"127.255.255.254"}}})
+	s.lists.test(t.Context())
+	if why, want := s.Lists()[0].Broken, "it answers a test with the error code 127.255.255.254"; why != want {
+		t.Errorf("the list is left out since %q, want %q", why, want)
+	}
 }
 
 func TestClientThatLeaves(t *testing.T) {
