@@ -106,7 +106,7 @@ func (d *DNSBL) validate(at config.Cursor) {
 	if len(d.Lists) == 0 {
 		at.Key("lists").Errorf("no list; add one with its zone, or remove dnsbl")
 	}
-	seen := map[string]bool{}
+	seen, most := map[string]bool{}, 0
 	for i, l := range d.Lists {
 		at := at.Key("lists").Index(i)
 		zone := strings.ToLower(strings.TrimSuffix(l.Zone, "."))
@@ -120,5 +120,19 @@ func (d *DNSBL) validate(at config.Cursor) {
 		if l.Weight == 0 {
 			at.Key("weight").Errorf("0 counts nothing; write a number above or below it, or remove the list")
 		}
+		most += max(l.Weight, 0)
+		for j, r := range l.Answers {
+			if !r.may() {
+				at.Key("answers").Index(j).Errorf("%s is no answer of a list; write such as 127.0.0.2 or 127.0.0.2-127.0.0.11", r.From)
+			}
+		}
 	}
+	if len(d.Lists) > 0 && most < d.Threshold {
+		at.Key("threshold").Errorf("the weights of all lists make %d, so %d is never reached; lower it", most, d.Threshold)
+	}
+}
+
+// may says whether a list may give an answer of the range: see meaning.
+func (r Range) may() bool {
+	return loopback.Contains(r.From) && loopback.Contains(r.To) && !errorCodes.Contains(r.From) && r.To != mustBeNot
 }
