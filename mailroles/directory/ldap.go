@@ -28,6 +28,7 @@ type ldapSource struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed when answers may have changed
 	over    string        // which LUNs have too many mailboxes
+	failure error         // why the last search had no answer; nil when it had one
 }
 
 func newLDAP(cfg LDAPConfig, luns []string, log *slog.Logger) (*ldapSource, error) {
@@ -140,9 +141,26 @@ func (s *ldapSource) entries(ctx context.Context, base string, scope int, filter
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("search in LDAP below %s: %w", base, err)
+		err = fmt.Errorf("search in LDAP below %s: %w", base, err)
+	}
+	s.searched(ctx, err)
+	if err != nil {
+		return nil, err
 	}
 	return found, nil
+}
+
+// searched notes how a search ended. That the asker gave up is not the server's doing.
+func (s *ldapSource) searched(ctx context.Context, err error) {
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.failure == nil {
+		s.log.Error("LDAP gives no answers", "err", err)
+	}
+	s.failure = err
 }
 
 // seconds is for how long a server may look for an answer.

@@ -239,6 +239,9 @@ func TestLDAPWithoutBase(t *testing.T) {
 		if _, err := d.Authenticate(t.Context(), "alice@example.org", "secret"); !away(err) {
 			t.Errorf("%s: a login gives %v, want an error that is not ErrLogin", what, err)
 		}
+		if st := d.Status(); !strings.Contains(st.Error, c.Base) {
+			t.Errorf("%s: status is %+v, want the error", what, st)
+		}
 	}
 }
 

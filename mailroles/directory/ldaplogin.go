@@ -159,6 +159,9 @@ func (s *ldapSource) status() Status {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if failure == nil {
+		failure = s.failure
+	}
 	if st.Error = s.over; failure != nil {
 		st.Error = failure.Error()
 	}
