@@ -156,12 +156,12 @@ func (l *link) data(*message) (answer, error) {
 
 func (l *link) header(m *message) (answer, error) {
 	for _, f := range m.fields {
-		value := f.value()
+		name, value := clip(f.name()), f.value()
 		if l.conn.wants(leadingSpace) {
 			value = strings.TrimPrefix(value, " ")
 		}
 		value = value[:min(len(value), maxValue)]
-		if a, err := l.ask(stageHeader, cmdField, noFields, muteField, strings0(f.name(), value)); err != nil || a.code != ansContinue {
+		if a, err := l.ask(stageHeader, cmdField, noFields, muteField, strings0(name, value)); err != nil || a.code != ansContinue {
 			return a, err
 		}
 	}

@@ -142,6 +142,12 @@ func TestLongFieldFitsIntoAPacket(t *testing.T) {
 		if got := see(t, 6, 0, env, env.Client); !slices.Contains(got, want) {
 			t.Errorf("field is not heard with %d bytes of its value", maxValue)
 		}
+		env = newEnvelope(t, "", strings.Repeat("X", 60000)+": "+strings.Repeat("x", 70000)+"\r\n\r\n")
+		for _, heard := range see(t, 6, 0, env, env.Client) {
+			if len(heard) > maxChunk {
+				t.Errorf("a packet has %d bytes; libmilter takes %d", len(heard), maxChunk)
+			}
+		}
 	})
 }
 

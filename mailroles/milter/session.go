@@ -180,5 +180,5 @@ func addressMacros(kind, address string) []string {
 	return []string{"{" + kind + "_addr}", clip(address), "{" + kind + "_host}", clip(host), "{" + kind + "_mailer}", "smtp"}
 }
 
-// clip keeps the macros of an endless address within a packet.
+// clip keeps the macros of an endless address, and the endless name of a field, within a packet.
 func clip(s string) string { return s[:min(len(s), 512)] }
