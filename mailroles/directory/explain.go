@@ -47,6 +47,9 @@ func (d *Directory) Explain(ctx context.Context, q Question) Explanation {
 	x := Explanation{Question: q}
 	s := d.source()
 	x.follow(ctx, s, q.Address, 0, map[string]bool{})
+	if q.From != "" && !x.sends(ctx, s) {
+		return x
+	}
 	boxes, err := d.ResolveFrom(ctx, q.From, q.Address)
 	switch {
 	case errors.Is(err, ErrSender):
@@ -64,6 +67,22 @@ func (d *Directory) Explain(ctx context.Context, q Question) Explanation {
 		}
 	}
 	return x
+}
+
+// sends says whether the user of From can send at all; when not, the explanation says why.
+func (x *Explanation) sends(ctx context.Context, s source) bool {
+	m, err := mailbox(ctx, s, x.From)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		x.Verdict, x.Why = Refused, x.From+" is no mailbox, so nobody can log in with it to send"
+	case err != nil:
+		x.Verdict, x.Why = Deferred, err.Error()
+	case m.Disabled:
+		x.Verdict, x.Why = Refused, x.From+" is disabled, so its user cannot log in to send"
+	default:
+		return true
+	}
+	return false
 }
 
 func (x *Explanation) follow(ctx context.Context, s source, address string, depth int, seen map[string]bool) {

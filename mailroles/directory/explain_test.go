@@ -35,6 +35,10 @@ refused: a group on the way takes no mail from anyone but those whom it names; i
 accepted: it goes to one mailbox, on LUN lun-2; its store may still say that it is full`},
 		{Question{Address: "c@example.org"}, `0 c@example.org mailbox: on LUN lun-1; disabled: no login, but mail arrives
 accepted: it goes to one mailbox, on LUN lun-1; its store may still say that it is full`},
+		{Question{Address: "b@example.org", From: "c@example.org"}, `0 b@example.org mailbox: on LUN lun-2
+refused: c@example.org is disabled, so its user cannot log in to send`},
+		{Question{Address: "b@example.org", From: "info@example.org"}, `0 b@example.org mailbox: on LUN lun-2
+refused: info@example.org is no mailbox, so nobody can log in with it to send`},
 		{Question{Address: "z@example.org"}, "0 z@example.org nothing: the directory has no such address\nrefused: there is no such mailbox, alias or group"},
 		{Question{Address: "z@example.net"}, "0 z@example.net nothing: example.net is not one of our domains\nrefused: there is no such mailbox, alias or group"},
 		{Question{Address: "../z"}, "0 ../z nothing: this is no address that a mailbox may have\nrefused: there is no such mailbox, alias or group"},
