@@ -51,6 +51,7 @@ type Folder struct {
 	gone      bool
 	stale     bool          // differs from what the last checkpoint wrote
 	woken     chan struct{} // closed at the next change
+	unclaimed uint32        // first UID that no session has heard of
 	journal   []note        // the last changes, in order
 	forgotten uint64        // generation from which on the journal is whole
 
@@ -77,7 +78,7 @@ const journalSize = 4096
 
 func newFolder(m *Mailbox, c *contents) *Folder {
 	return &Folder{
-		box: m, contents: c, woken: make(chan struct{}), forgotten: c.changed,
+		box: m, contents: c, woken: make(chan struct{}), forgotten: c.changed, unclaimed: c.next,
 		ahead: map[uint32]foresight{}, aheadNext: c.next, aheadKeywords: c.keywords,
 	}
 }
@@ -137,6 +138,18 @@ func (f *Folder) Changed(generation uint64) <-chan struct{} {
 		return now
 	}
 	return f.woken
+}
+
+// Recent gives the UIDs, from up to but not to next, that no caller has claimed since the mailbox was read, and claims
+// them when asked to. A claim is not kept over a restart.
+func (f *Folder) Recent(claim bool) (from, next uint32) {
+	f.box.mu.Lock()
+	defer f.box.mu.Unlock()
+	from, next = f.unclaimed, f.next
+	if claim {
+		f.unclaimed = next
+	}
+	return from, next
 }
 
 // Message gives one message as it is now.

@@ -250,3 +250,22 @@ func TestTwinDeliveries(t *testing.T) {
 		t.Errorf("the incoming directory has %v, %v", left, err)
 	}
 }
+
+func TestMailIsClaimedOnce(t *testing.T) {
+	m := box(t, open(t, tempRoot(t)))
+	inbox := folder(t, m, "INBOX")
+	check := func(claim bool, from, next uint32) {
+		t.Helper()
+		if f, n := inbox.Recent(claim); f != from || n != next {
+			t.Errorf("recent are %d up to %d, want %d up to %d", f, n, from, next)
+		}
+	}
+	check(true, 1, 1)
+	deliver(t, m, "one")
+	deliver(t, m, "two")
+	check(false, 1, 3)
+	check(true, 1, 3)
+	check(true, 3, 3)
+	deliver(t, m, "three")
+	check(false, 3, 4)
+}
