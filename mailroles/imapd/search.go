@@ -1,9 +1,9 @@
 package imapd
 
 import (
-	"bytes"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,100 +17,171 @@ import (
 )
 
 // Search implements imapserver.Session.
-func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria, _ *imap.SearchOptions) (*imap.SearchData, error) {
-	var seqs imap.SeqSet
-	var uids imap.UIDSet
-	data := &imap.SearchData{}
+func (s *session) Search(kind imapserver.NumKind, k *imap.SearchCriteria, _ *imap.SearchOptions) (*imap.SearchData, error) {
+	sets := map[*imap.SearchCriteria][]map[int]bool{}
+	s.resolve(k, sets)
+	var found []int
 	for i, m := range s.view.messages {
-		c := candidate{view: s.view, index: i, Message: m}
-		ok, err := c.matches(criteria)
-		if errors.Is(err, store.ErrNoMessage) {
+		c := candidate{view: s.view, index: i, Message: m, sets: sets}
+		ok, err := c.matches(k)
+		if err := errors.Join(err, c.close()); errors.Is(err, store.ErrNoMessage) {
 			continue // expunged by another session
-		}
-		if err != nil {
+		} else if err != nil {
 			return nil, s.reply(err)
 		}
-		if !ok {
-			continue
+		if ok {
+			found = append(found, i)
 		}
+	}
+	return s.result(kind, found), nil
+}
+
+// resolve finds what the sets of criteria name, once for all messages.
+func (s *session) resolve(k *imap.SearchCriteria, sets map[*imap.SearchCriteria][]map[int]bool) {
+	add := func(set imap.NumSet) {
+		in := map[int]bool{}
+		for _, i := range s.view.numbers(set) {
+			in[i] = true
+		}
+		sets[k] = append(sets[k], in)
+	}
+	for _, set := range k.SeqNum {
+		add(set)
+	}
+	for _, set := range k.UID {
+		add(set)
+	}
+	for i := range k.Not {
+		s.resolve(&k.Not[i], sets)
+	}
+	for i := range k.Or {
+		s.resolve(&k.Or[i][0], sets)
+		s.resolve(&k.Or[i][1], sets)
+	}
+}
+
+func (s *session) result(kind imapserver.NumKind, found []int) *imap.SearchData {
+	var seqs imap.SeqSet
+	var uids imap.UIDSet
+	data := &imap.SearchData{Count: uint32(len(found))}
+	for k, i := range found {
 		num := uint32(i) + 1
 		if kind == imapserver.NumKindUID {
-			num = m.UID
+			num = s.view.messages[i].UID
 			uids.AddNum(imap.UID(num))
 		} else {
 			seqs.AddNum(num)
 		}
-		if data.Count == 0 {
+		if k == 0 {
 			data.Min = num
 		}
 		data.Max = num
-		data.Count++
 	}
 	data.All = seqs
 	if kind == imapserver.NumKindUID {
 		data.All = uids
 	}
-	return data, nil
+	return data
 }
 
-// candidate is a message that is held against search criteria. Its content is read only if it is asked for.
+// candidate is a message that is held against search criteria. Its file is read only as far as it is asked for.
 type candidate struct {
 	*store.Message
-	view  *view
-	index int
-	raw   []byte
+	view   *view
+	index  int
+	sets   map[*imap.SearchCriteria][]map[int]bool
+	file   *os.File     // nil while it has not been opened
+	msg    *content     // of the file
+	header *mail.Header // nil while it has not been read
 }
 
+func (c *candidate) close() error {
+	if c.file == nil {
+		return nil
+	}
+	return c.file.Close()
+}
+
+// matches looks at what needs no file first, at all depths.
 func (c *candidate) matches(k *imap.SearchCriteria) (bool, error) {
 	if !c.matchesKnown(k) {
 		return false, nil
 	}
-	if ok, err := c.matchesContent(k); err != nil || !ok {
-		return false, err
-	}
-	for i := range k.Not {
-		if ok, err := c.matches(&k.Not[i]); err != nil || ok {
-			return false, err
+	for _, deep := range []bool{false, true} {
+		for i := range k.Not {
+			if needsFile(&k.Not[i]) != deep {
+				continue
+			}
+			if ok, err := c.matches(&k.Not[i]); err != nil || ok {
+				return false, err
+			}
+		}
+		for i := range k.Or {
+			if or := &k.Or[i]; needsFile(&or[0], &or[1]) == deep {
+				if ok, err := c.matchesEither(or); err != nil || !ok {
+					return false, err
+				}
+			}
 		}
 	}
-	for i := range k.Or {
-		left, err := c.matches(&k.Or[i][0])
-		if err != nil {
-			return false, err
-		}
-		right, err := c.matches(&k.Or[i][1])
-		if err != nil || !left && !right {
-			return false, err
-		}
-	}
-	return true, nil
+	return c.matchesContent(k)
 }
 
-// matchesKnown holds the message against the criteria that need no look at its content.
+func (c *candidate) matchesEither(or *[2]imap.SearchCriteria) (bool, error) {
+	first, second := &or[0], &or[1]
+	if needsFile(first) {
+		first, second = second, first
+	}
+	if ok, err := c.matches(first); err != nil || ok {
+		return ok, err
+	}
+	return c.matches(second)
+}
+
+func needsFile(list ...*imap.SearchCriteria) bool {
+	for _, k := range list {
+		if len(k.Header)+len(k.Body)+len(k.Text) > 0 || !k.SentSince.IsZero() || !k.SentBefore.IsZero() {
+			return true
+		}
+		for i := range k.Not {
+			if needsFile(&k.Not[i]) {
+				return true
+			}
+		}
+		for i := range k.Or {
+			if needsFile(&k.Or[i][0], &k.Or[i][1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// matchesKnown holds the message against the criteria that need no look at its file.
 func (c *candidate) matchesKnown(k *imap.SearchCriteria) bool {
-	for _, set := range k.SeqNum {
-		if !slices.Contains(c.view.numbers(set), c.index) {
+	for _, set := range c.sets[k] {
+		if !set[c.index] {
 			return false
 		}
-	}
-	for _, set := range k.UID {
-		if !slices.Contains(c.view.numbers(set), c.index) {
-			return false
-		}
-	}
-	flags := toIMAP(c.Flags)
-	has := func(f imap.Flag) bool {
-		return slices.ContainsFunc(flags, func(g imap.Flag) bool { return equalFold(f, g) })
 	}
 	for _, f := range k.Flag {
-		if !has(f) {
+		if !c.has(f) {
 			return false
 		}
 	}
-	if slices.ContainsFunc(k.NotFlag, has) {
+	if slices.ContainsFunc(k.NotFlag, c.has) {
 		return false
 	}
 	return within(c.Date, k.Since, k.Before) && (k.Larger == 0 || c.Size > k.Larger) && (k.Smaller == 0 || c.Size < k.Smaller)
+}
+
+func (c *candidate) has(f imap.Flag) bool {
+	for _, e := range flagTable {
+		if equalFold(f, e.flag) {
+			return c.Flags&e.letter != 0
+		}
+	}
+	return false
 }
 
 // within compares days and leaves time and zone aside (RFC 3501 section 6.4.4).
@@ -124,50 +195,52 @@ func (c *candidate) matchesContent(k *imap.SearchCriteria) (bool, error) {
 	if len(k.Header)+len(k.Body)+len(k.Text) == 0 && !sent {
 		return true, nil
 	}
-	if err := c.read(); err != nil {
+	if err := c.readHeader(); err != nil {
 		return false, err
 	}
-	entity, err := message.Read(bytes.NewReader(c.raw))
-	if entity == nil {
-		// a message that cannot be parsed has no fields to match; it is not an error of the search
-		return false, nil
-	}
-	_ = err // an unknown charset or encoding still gives a readable entity
-	header := mail.Header{Header: entity.Header}
 	for _, want := range k.Header {
-		if !hasField(header.FieldsByKey(want.Key), want.Value) {
+		if !hasField(c.header.FieldsByKey(want.Key), want.Value) {
 			return false, nil
 		}
 	}
 	if sent {
-		date, err := header.Date()
-		if err != nil || !within(date, k.SentSince, k.SentBefore) {
+		date, err := c.header.Date()
+		if err != nil || date.IsZero() || !within(date, k.SentSince, k.SentBefore) {
 			return false, nil
 		}
 	}
 	for _, text := range k.Text {
-		if !hasField(header.Fields(), text) && !c.bodyHas(text) {
-			return false, nil
+		if hasField(c.header.Fields(), text) {
+			continue
+		}
+		if ok, err := c.bodyHas(text); err != nil || !ok {
+			return false, err
 		}
 	}
 	for _, text := range k.Body {
-		if !c.bodyHas(text) {
-			return false, nil
+		if ok, err := c.bodyHas(text); err != nil || !ok {
+			return false, err
 		}
 	}
 	return true, nil
 }
 
-func (c *candidate) read() error {
-	if c.raw != nil {
+// readHeader reads the message's header.
+func (c *candidate) readHeader() error {
+	if c.header != nil {
 		return nil
 	}
-	file, err := c.view.folder.Open(c.UID)
+	var err error
+	if c.file, err = c.view.folder.Open(c.UID); err != nil {
+		return err
+	}
+	c.msg = &content{SectionReader: io.NewSectionReader(c.file, 0, c.Size)}
+	size, err := headerSize(again(c.msg.SectionReader))
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	c.raw, err = io.ReadAll(file)
+	head, err := readHead(c.msg.SectionReader, &part{body: size})
+	c.header = &mail.Header{Header: parseHeader(head)}
 	return err
 }
 
@@ -184,26 +257,35 @@ func hasField(fields message.HeaderFields, text string) bool {
 	return false
 }
 
-// bodyHas looks into the decoded text parts.
-func (c *candidate) bodyHas(text string) bool {
-	entity, _ := message.Read(bytes.NewReader(c.raw)) // a partial entity is searched as far as it goes
-	if entity == nil {
-		return false
+// bodyHas looks into the decoded text parts, and the headers of messages within.
+func (c *candidate) bodyHas(text string) (bool, error) {
+	root, err := c.msg.find(nil)
+	if err != nil {
+		return false, err
 	}
 	found := false
-	// Walk's own error is that of a part that cannot be read, which then has no match
-	_ = entity.Walk(func(_ []int, part *message.Entity, err error) error {
-		kind, _, _ := part.Header.ContentType()
-		if err != nil || found || strings.HasPrefix(kind, "multipart/") {
-			return nil
+	root.each(func(p *part) {
+		if found || err != nil {
+			return
 		}
-		if kind == "" || strings.HasPrefix(kind, "text/") || strings.HasPrefix(kind, "message/") {
-			body, _ := io.ReadAll(part.Body)
-			found = containsFold(string(body), text)
+		var head []byte
+		if head, err = readHead(c.msg.SectionReader, p); err != nil {
+			return
 		}
-		return nil
+		h := parseHeader(head)
+		if p != root && hasField(h.Fields(), text) {
+			found = true
+			return
+		}
+		if !strings.HasPrefix(p.media, "text/") {
+			return
+		}
+		// what cannot be decoded is searched as it stands, as far as it can be read
+		entity, _ := message.New(h, io.NewSectionReader(c.msg, p.body, p.end-p.body))
+		body, _ := io.ReadAll(entity.Body)
+		found = containsFold(string(body), text)
 	})
-	return found
+	return found, err
 }
 
 func containsFold(s, part string) bool {
