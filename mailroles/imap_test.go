@@ -179,11 +179,12 @@ func TestAppendGuards(t *testing.T) {
 	for _, tc := range []struct{ name, text, answer string }{
 		{"cut off", "a APPEND INBOX {500}\r\n" + greeting, ""},
 		{"cut off without wait", "a APPEND INBOX {500+}\r\n" + greeting, ""},
-		{"oversize without wait", "a APPEND INBOX {5000+}\r\nb CREATE smuggled\r\n", "* BYE"},
+		{"cut off within what looks like commands", "a APPEND INBOX {5000+}\r\nb CREATE smuggled\r\n", ""},
+		{"oversize without wait", "a APPEND INBOX {52428801+}\r\nb CREATE smuggled\r\n", "* BYE"},
 		{"huge without wait", "a APPEND INBOX {99999999999999999999+}\r\nb CREATE smuggled\r\n", "* BYE"},
-		{"oversize without wait elsewhere", "a LIST \"\" {5000+}\r\nb CREATE smuggled\r\n", "* BYE"},
-		{"junk behind", fmt.Sprintf("a APPEND INBOX {%d+}\r\n%s junk\r\n", len(greeting), greeting), "* BYE"},
-		{"second message", fmt.Sprintf("a APPEND INBOX {%d+}\r\n%s {%d+}\r\n%s\r\n", len(greeting), greeting, len(greeting), greeting), "* BYE"},
+		{"oversize without wait elsewhere", "a LIST \"\" {5000000+}\r\nb CREATE smuggled\r\n", "* BYE"},
+		{"junk behind", fmt.Sprintf("a APPEND INBOX {%d+}\r\n%s junk\r\nb LOGOUT\r\n", len(greeting), greeting), "a BAD"},
+		{"second message", fmt.Sprintf("a APPEND INBOX {%d+}\r\n%s {%d+}\r\n%s\r\nb LOGOUT\r\n", len(greeting), greeting, len(greeting), greeting), "a BAD"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			k := s.loggedIn()
@@ -229,7 +230,7 @@ func TestAppendIsStored(t *testing.T) {
 	k.expect("* 2 EXISTS")
 	k.expect("d OK")
 	k.write("e FETCH 1 (FLAGS INTERNALDATE)\r\n")
-	if line := k.expect("* 1 FETCH"); line != `* 1 FETCH (UID 1 FLAGS (\Seen) INTERNALDATE " 1-Feb-2020 03:04:05 +0000")` {
+	if line := k.expect("* 1 FETCH"); line != `* 1 FETCH (UID 1 FLAGS (\Seen custom \Recent) INTERNALDATE " 1-Feb-2020 03:04:05 +0000")` {
 		t.Errorf("message is %s", line)
 	}
 	k.expect("e OK")

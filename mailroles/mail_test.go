@@ -358,7 +358,7 @@ func TestRestartKeepsUIDsAndFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, sel, text := look()
-	if sel.UIDValidity != first.UIDValidity || text != `1 [];2 [\Flagged \Seen];4 [];` {
+	if sel.UIDValidity != first.UIDValidity || text != `1 [];2 [\Flagged \Seen];4 [\Recent];` {
 		t.Errorf("after restart: UIDVALIDITY %d, %s; before it %d", sel.UIDValidity, text, first.UIDValidity)
 	}
 }

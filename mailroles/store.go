@@ -132,6 +132,7 @@ func (r *Store) serve(ctx context.Context, mail *store.Store, listeners []net.Li
 		LinkTLS:     r.tls.Server(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
+		Grace:       r.cfg.Drain.Deadline,
 		Log:         r.Log,
 		Tally:       &r.imap,
 	})

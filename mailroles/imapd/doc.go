@@ -1,15 +1,20 @@
-// Package imapd serves a store's mailboxes over IMAP4rev1 to the front ends.
+// Package imapd serves a store's mailboxes over IMAP4rev1 and IMAP4rev2 to the front ends.
 //
 // A front end has authenticated the user; it proves itself by mutual TLS and names the user with SASL EXTERNAL. Nobody
 // else can log in: there is no password here.
 //
+// Between the client and the library stands a guard, which reads whole commands and gives the library one at a time, as one
+// line without literals. So the guard knows when a command begins and ends: it answers what the library does not know (ID)
+// or does not survive (lines that are too long or no commands), takes APPEND's message past the library and checks that it
+// is whole and alone, ends sessions with BYE between commands, and sends answers together instead of line by line.
+//
 // Each session has its own view of the selected folder, the list of messages as the client knows it. A view is brought
-// up to date against the folder at the moments when IMAP lets the server speak of changes; a pure function finds the
-// differences.
+// up to date with what changed in the folder at the moments when IMAP lets the server speak of changes.
 //
-// The library below has gaps that the package closes: a guard on the byte stream ends sessions that send an oversize
-// non-synchronising literal or bytes behind an APPEND, an APPEND that is cut off is not stored, and EXAMINE is
-// read-only. Keywords, CONDSTORE and keep-alives in IDLE are not here.
+// A message is taken apart by offsets into its file, within bounds for depth, parts and headers: mail comes from anyone.
 //
-// Run serves until its context ends.
+// \Recent is kept until the store ends; folders have the uses that their names say; a folder has at most 26 keywords.
+// CONDSTORE, QRESYNC, MULTIAPPEND, QUOTA and UTF8=ACCEPT are not here.
+//
+// Run serves until its context ends, and then lets commands end that are under way.
 package imapd

@@ -10,25 +10,15 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
 
-	"anycastle/mailroles/maildir"
 	"anycastle/mailroles/store"
 )
 
 // Fetch implements imapserver.Session.
 func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *imap.FetchOptions) error {
-	indexes := s.view.numbers(set)
+	indexes := s.numbers(set)
 	showFlags := options.Flags
 	if marksSeen(options) && !s.view.readOnly {
-		unseen := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool { return s.view.messages[i].Flags&maildir.Seen != 0 })
-		if len(unseen) > 0 {
-			seen := func(m store.Marks) store.Marks {
-				m.Flags |= maildir.Seen
-				return m
-			}
-			if err := s.setFlags(unseen, seen); err == nil { // else, as on a full disk, they can be read all the same
-				showFlags = true
-			}
-		}
+		showFlags = s.see(indexes) || showFlags
 	}
 	for _, i := range indexes {
 		if err := s.fetchOne(w, i, options, showFlags); err != nil {
@@ -72,7 +62,7 @@ func (s *session) fetchOne(w *imapserver.FetchWriter, i int, options *imap.Fetch
 	defer func() { err = errors.Join(err, rw.Close()) }()
 	rw.WriteUID(imap.UID(m.UID))
 	if showFlags {
-		rw.WriteFlags(toIMAP(m.Flags))
+		rw.WriteFlags(s.flags(m))
 	}
 	if options.InternalDate {
 		rw.WriteInternalDate(m.Date)

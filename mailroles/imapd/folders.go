@@ -88,6 +88,7 @@ func (s *session) Status(name string, options *imap.StatusOptions) (*imap.Status
 		return nil, s.reply(err)
 	}
 	snap := f.Snapshot()
+	unclaimed, _ := f.Recent(false)
 	var unseen, deleted, recent uint32
 	var size, deletedSize int64
 	for _, m := range snap.Messages {
@@ -98,6 +99,9 @@ func (s *session) Status(name string, options *imap.StatusOptions) (*imap.Status
 		if m.Flags&maildir.Deleted != 0 {
 			deleted++
 			deletedSize += m.Size
+		}
+		if m.UID >= unclaimed {
+			recent++
 		}
 	}
 	count, limit := uint32(len(snap.Messages)), s.AppendLimit()

@@ -17,7 +17,7 @@ import (
 )
 
 // Search implements imapserver.Session.
-func (s *session) Search(kind imapserver.NumKind, k *imap.SearchCriteria, _ *imap.SearchOptions) (*imap.SearchData, error) {
+func (s *session) Search(kind imapserver.NumKind, k *imap.SearchCriteria, options *imap.SearchOptions) (*imap.SearchData, error) {
 	sets := map[*imap.SearchCriteria][]map[int]bool{}
 	s.resolve(k, sets)
 	var found []int
@@ -27,11 +27,17 @@ func (s *session) Search(kind imapserver.NumKind, k *imap.SearchCriteria, _ *ima
 		if err := errors.Join(err, c.close()); errors.Is(err, store.ErrNoMessage) {
 			continue // expunged by another session
 		} else if err != nil {
+			s.save(options, nil)
 			return nil, s.reply(err)
 		}
 		if ok {
 			found = append(found, i)
 		}
+	}
+	s.save(options, found)
+	if s.guard.save {
+		s.guard.hush()
+		found = nil
 	}
 	return s.result(kind, found), nil
 }
@@ -40,7 +46,7 @@ func (s *session) Search(kind imapserver.NumKind, k *imap.SearchCriteria, _ *ima
 func (s *session) resolve(k *imap.SearchCriteria, sets map[*imap.SearchCriteria][]map[int]bool) {
 	add := func(set imap.NumSet) {
 		in := map[int]bool{}
-		for _, i := range s.view.numbers(set) {
+		for _, i := range s.numbers(set) {
 			in[i] = true
 		}
 		sets[k] = append(sets[k], in)
@@ -57,6 +63,27 @@ func (s *session) resolve(k *imap.SearchCriteria, sets map[*imap.SearchCriteria]
 	for i := range k.Or {
 		s.resolve(&k.Or[i][0], sets)
 		s.resolve(&k.Or[i][1], sets)
+	}
+}
+
+// save keeps a result for $ (RFC 5182 section 2.1): what MIN and MAX show if nothing else is asked for, else all.
+func (s *session) save(options *imap.SearchOptions, found []int) {
+	if !options.ReturnSave {
+		return
+	}
+	if n := len(found); n > 0 && (options.ReturnMin || options.ReturnMax) && !options.ReturnAll && !options.ReturnCount {
+		first, last := found[0], found[n-1]
+		switch {
+		case !options.ReturnMax:
+			last = first
+		case !options.ReturnMin:
+			first = last
+		}
+		found = slices.Compact([]int{first, last})
+	}
+	s.view.saved = nil
+	for _, i := range found {
+		s.view.saved.AddNum(imap.UID(s.view.messages[i].UID))
 	}
 }
 
@@ -176,12 +203,15 @@ func (c *candidate) matchesKnown(k *imap.SearchCriteria) bool {
 }
 
 func (c *candidate) has(f imap.Flag) bool {
+	if equalFold(f, recentFlag) {
+		return c.view.isRecent(c.UID)
+	}
 	for _, e := range flagTable {
 		if equalFold(f, e.flag) {
 			return c.Flags&e.letter != 0
 		}
 	}
-	return false
+	return slices.ContainsFunc(c.Keywords, func(k string) bool { return strings.EqualFold(k, string(f)) })
 }
 
 // within compares days and leaves time and zone aside (RFC 3501 section 6.4.4).

@@ -1,12 +1,18 @@
 package imapd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"net"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -17,6 +23,16 @@ import (
 	"anycastle/mailroles/tally"
 )
 
+const (
+	// grace is Options.Grace when that is not given.
+	grace = 5 * time.Second
+	// keepAlive is how often a client that idles hears something. Address translators forget connections that are silent
+	// for 5 minutes.
+	keepAlive = 2 * time.Minute
+	// watchTime is how often the directory is asked whether mailboxes are still of this LUN.
+	watchTime = 30 * time.Second
+)
+
 // Options say how a Server serves.
 type Options struct {
 	LUN         string
@@ -25,31 +41,36 @@ type Options struct {
 	LinkTLS     *tls.Config // mutual TLS
 	MaxSize     int64       // largest message that APPEND takes, in bytes
 	MaxSessions int
+	Grace       time.Duration // of commands that are under way when Run ends; 5 s when 0
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
 
 // Server serves IMAP. It is used for one Run.
 type Server struct {
-	opt  Options
-	lib  *imapserver.Server
-	ctx  context.Context // of Run
-	open sync.WaitGroup  // connections
+	opt       Options
+	lib       *imapserver.Server
+	caps      string // offered after login
+	keepAlive time.Duration
+	watchTime time.Duration
+	ctx       context.Context // of sessions; outlives Run's by the grace
+	open      sync.WaitGroup  // connections
+
+	mu     sync.Mutex
+	ending bool
+	guards map[*guard]struct{}
 }
 
 // NewServer makes a server.
 func NewServer(opt Options) *Server {
-	s := &Server{opt: opt}
+	s := &Server{opt: opt, keepAlive: keepAlive, watchTime: watchTime, guards: map[*guard]struct{}{}}
+	s.caps = capabilities(s.appendLimit())
 	s.lib = imapserver.New(&imapserver.Options{
 		NewSession: s.newSession,
+		// what the library goes by; clients are told what capabilities says
 		Caps: imap.CapSet{
-			imap.CapIMAP4rev1:  {},
-			imap.CapNamespace:  {},
-			imap.CapUIDPlus:    {},
-			imap.CapMove:       {},
-			imap.CapESearch:    {},
-			imap.CapStatusSize: {},
-			imap.CapChildren:   {},
+			imap.CapIMAP4rev1:   {},
+			imap.CapLiteralPlus: {},
 		},
 		Logger: slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug),
 		// The library knows TLS by the connection's type, which the guard hides. There is no session without
@@ -59,27 +80,41 @@ func NewServer(opt Options) *Server {
 	return s
 }
 
-// Run serves the listeners until ctx ends, and closes them. Sessions are then cut off; what was not answered with OK
-// may or may not be done.
+// appendLimit gives the largest message that can be announced.
+func (s *Server) appendLimit() uint32 { return uint32(min(s.opt.MaxSize, math.MaxUint32)) }
+
+// Run serves the listeners until ctx ends, and closes them. Then idle sessions get BYE at once, and the others when their
+// command is done, for which they have Options.Grace. What was not answered with OK may or may not be done.
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
-	ctx, cut := context.WithCancel(ctx)
+	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	s.ctx = ctx
+	s.ctx = sessions
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
+	var linked []net.Listener
 	for _, ln := range listeners {
-		serving.Go(func() { failed <- s.lib.Serve(&listener{Listener: accept.Linked(ln, s.refused), server: s}) })
+		link := accept.Linked(ln, s.refused)
+		linked = append(linked, link)
+		serving.Go(func() { failed <- s.lib.Serve(&listener{Listener: link, server: s}) })
 	}
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	serving.Go(func() { s.watch(watching) })
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	cut()
-	if cerr := s.lib.Close(); cerr != nil {
-		s.opt.Log.Debug("close listeners", "err", cerr)
+	unwatch()
+	for _, ln := range linked {
+		if cerr := ln.Close(); cerr != nil {
+			s.opt.Log.Debug("close listener", "err", cerr)
+		}
 	}
+	s.end()
 	serving.Wait()
+	timer := time.AfterFunc(cmp.Or(s.opt.Grace, grace), cut)
+	defer timer.Stop()
 	s.open.Wait()
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -91,6 +126,49 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 func (s *Server) refused(peer net.Addr, err error) {
 	s.opt.Tally.Reject("proxy-header")
 	s.opt.Log.Debug("front end refused", "peer", peer.String(), "err", err)
+}
+
+// end lets no session begin another command.
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	for g := range s.guards {
+		g.end(byeEnding)
+	}
+}
+
+const byeEnding = "[UNAVAILABLE] Server is going away, log in again"
+
+// watch ends sessions whose mailbox is of another LUN by now.
+func (s *Server) watch(ctx context.Context) {
+	tick := time.NewTicker(s.watchTime)
+	defer tick.Stop()
+	for {
+		changed := s.opt.Directory.Changed()
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		guards := slices.Collect(maps.Keys(s.guards))
+		s.mu.Unlock()
+		moved := map[string]bool{}
+		for _, g := range guards {
+			user := g.who()
+			gone, asked := moved[user]
+			if !asked && user != "" {
+				m, err := s.opt.Directory.Mailbox(ctx, user)
+				gone = errors.Is(err, directory.ErrUnknown) || err == nil && m.LUN != s.opt.LUN
+				moved[user] = gone
+			}
+			if gone {
+				g.end("[UNAVAILABLE] Mailbox has moved, log in again")
+			}
+		}
+	}
 }
 
 // listener bounds the sessions and puts TLS and a guard under each.
@@ -112,17 +190,37 @@ func (l *listener) Accept() (net.Conn, error) {
 			conn.Close()
 			continue
 		}
-		// the library does not close, nor wait for, a connection that it has only begun to serve
-		l.server.open.Add(1)
-		stop := context.AfterFunc(l.server.ctx, func() { conn.Close() })
-		return newGuard(tls.Server(conn, opt.LinkTLS), func() { stop(); opt.Tally.Close() }), nil
+		return l.server.guard(conn), nil
 	}
+}
+
+// guard takes a connection in.
+func (s *Server) guard(conn net.Conn) *guard {
+	// the library does not wait for connections
+	s.open.Add(1)
+	stop := context.AfterFunc(s.ctx, func() { conn.Close() })
+	g := newGuard(tls.Server(conn, s.opt.LinkTLS), s.opt.MaxSize, func() { stop(); s.opt.Tally.Close() })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guards[g] = struct{}{}
+	if s.ending {
+		g.end(byeEnding)
+	}
+	return g
+}
+
+// leave lets go of a connection whose session is over.
+func (s *Server) leave(g *guard) {
+	s.mu.Lock()
+	delete(s.guards, g)
+	s.mu.Unlock()
+	s.open.Done()
 }
 
 func (s *Server) newSession(c *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
 	g := c.NetConn().(*guard)
 	if err := g.handshake(); err != nil {
-		s.open.Done()
+		s.leave(g)
 		return nil, nil, fmt.Errorf("greet front end: %w", err)
 	}
 	s.opt.Log.Debug("session begins", "client", g.RemoteAddr().String()) // as its front end says, which has proved itself

@@ -2,10 +2,10 @@ package imapd
 
 import (
 	"slices"
+	"sort"
 
 	"github.com/emersion/go-imap/v2"
 
-	"anycastle/mailroles/maildir"
 	"anycastle/mailroles/store"
 )
 
@@ -13,15 +13,19 @@ import (
 type view struct {
 	folder     *store.Folder
 	readOnly   bool
-	generation uint64
+	generation uint64           // up to which the client has been told everything
 	messages   []*store.Message // by sequence number, less one
+	shared     bool             // messages is the store's, and must not be changed
+	keywords   []string         // of the folder, as the client has been told
+	recent     []span           // UIDs that this session was the first to hear of
+	saved      imap.UIDSet      // result of the last search that saved its own (RFC 5182)
 }
 
 // change is what a client must be told to come from one list of messages to another, in this order.
 type change struct {
-	flags   []int    // indexes into the new list of messages whose flags differ
 	expunge []uint32 // sequence numbers, each counted after the ones before it are gone
-	exists  bool     // the new list is longer than what is left of the old one
+	added   int      // how many messages the new list has behind what is left of the old one
+	flags   []int    // indexes into the new list of messages whose flags differ
 }
 
 // diff compares what the client knows with what there is. Unless expunge is set, messages that are gone stay in the
@@ -45,103 +49,112 @@ func diff(known, now []*store.Message, expunge bool) (next []*store.Message, c c
 			next = append(next, old)
 		}
 	}
-	c.exists = i < len(now)
+	c.added = len(now) - i
 	return append(next, now[i:]...), c
 }
 
-// numbers gives the indexes of the messages that a client's set names. SEARCHRES is not offered.
-func (v *view) numbers(set imap.NumSet) []int {
-	var indexes []int
-	switch set := set.(type) {
-	case imap.SeqSet:
-		set = slices.Clone(set)
-		for i := range set {
-			settle(&set[i].Start, &set[i].Stop, uint32(len(v.messages)))
-		}
-		for i := range v.messages {
-			if set.Contains(uint32(i) + 1) {
-				indexes = append(indexes, i)
+// patch does as diff does, in place, with what changed since some generation at which the list was up to date, or was
+// but for messages that were gone.
+func patch(known []*store.Message, d store.Delta, expunge bool) (next []*store.Message, c change) {
+	next = known
+	if expunge {
+		var at []int
+		for _, uid := range d.Gone {
+			if i, ok := find(next, uid); ok {
+				c.expunge = append(c.expunge, uint32(i-len(at))+1)
+				at = append(at, i)
 			}
 		}
-	case imap.UIDSet:
-		last := imap.UID(0)
-		if n := len(v.messages); n > 0 {
-			last = imap.UID(v.messages[n-1].UID)
-		}
-		set = slices.Clone(set)
-		for i := range set {
-			settle(&set[i].Start, &set[i].Stop, last)
-		}
-		for i, m := range v.messages {
-			if set.Contains(imap.UID(m.UID)) {
-				indexes = append(indexes, i)
+		next = without(next, at)
+	}
+	for _, m := range d.Put {
+		i, ok := find(next, m.UID)
+		switch {
+		case !ok && i == len(next):
+			next = append(next, m)
+			c.added++
+		case ok:
+			if !next[i].Marks.Equal(m.Marks) {
+				c.flags = append(c.flags, i)
 			}
+			next[i] = m
 		}
 	}
-	return indexes
+	return next, c
 }
 
-// settle gives "*" its value, the highest number in use (RFC 3501 section 9, seq-range).
-func settle[N imap.UID | uint32](start, stop *N, last N) {
-	dynamic := *start == 0 || *stop == 0
-	if *start == 0 {
-		*start = last
+// without removes the messages at some indexes, which are in order.
+func without(list []*store.Message, at []int) []*store.Message {
+	if len(at) == 0 {
+		return list
 	}
-	if *stop == 0 {
-		*stop = last
-	}
-	if dynamic && *start > *stop {
-		*start, *stop = *stop, *start
-	}
-}
-
-func (v *view) uids(set imap.NumSet) []uint32 {
-	var uids []uint32
-	for _, i := range v.numbers(set) {
-		uids = append(uids, v.messages[i].UID)
-	}
-	return uids
-}
-
-// flagTable pairs IMAP's system flags with Maildir's letters.
-var flagTable = []struct {
-	flag   imap.Flag
-	letter maildir.Flags
-}{
-	{imap.FlagAnswered, maildir.Answered},
-	{imap.FlagFlagged, maildir.Flagged},
-	{imap.FlagDeleted, maildir.Deleted},
-	{imap.FlagSeen, maildir.Seen},
-	{imap.FlagDraft, maildir.Draft},
-}
-
-func systemFlags() []imap.Flag {
-	var list []imap.Flag
-	for _, e := range flagTable {
-		list = append(list, e.flag)
-	}
-	return list
-}
-
-func toIMAP(f maildir.Flags) []imap.Flag {
-	list := []imap.Flag{}
-	for _, e := range flagTable {
-		if f&e.letter != 0 {
-			list = append(list, e.flag)
+	kept := list[:at[0]]
+	for k, i := range at {
+		end := len(list)
+		if k+1 < len(at) {
+			end = at[k+1]
 		}
+		kept = append(kept, list[i+1:end]...)
 	}
-	return list
+	clear(list[len(kept):])
+	return kept
 }
 
-// fromIMAP passes over flags that are not permanent here, as PERMANENTFLAGS has told the client.
-func fromIMAP(list []imap.Flag) maildir.Flags {
-	var f maildir.Flags
-	for _, flag := range list {
-		for _, e := range flagTable {
-			if equalFold(flag, e.flag) {
-				f |= e.letter
-			}
-		}
+// update brings the view up to date. Unless expunge is set, messages that are gone stay.
+func (v *view) update(expunge bool) change {
+	d, ok := v.folder.Since(v.generation)
+	if ok && d.Generation == v.generation {
+		return change{}
 	}
-	return f
+	var c change
+	if ok {
+		v.own()
+		v.messages, c = patch(v.messages, d, expunge)
+	} else {
+		snap := v.folder.Snapshot()
+		d.Generation = snap.Generation
+		v.messages, c = diff(v.messages, snap.Messages, expunge)
+	}
+	// while expunged messages are kept back the view is not up to date
+	if expunge {
+		v.generation = d.Generation
+	}
+	if c.added > 0 {
+		v.claim()
+	}
+	return c
+}
+
+// own makes the list of messages the view's own.
+func (v *view) own() {
+	if v.shared {
+		v.messages, v.shared = slices.Clone(v.messages), false
+	}
+}
+
+// claim makes messages recent that no session has heard of. EXAMINE leaves them to others (RFC 3501 section 6.3.2).
+func (v *view) claim() {
+	from, next := v.folder.Recent(!v.readOnly)
+	if from >= next {
+		return
+	}
+	if n := len(v.recent); n > 0 && v.recent[n-1].stop >= from-1 {
+		v.recent[n-1].stop = next - 1
+		return
+	}
+	v.recent = append(v.recent, span{from, next - 1})
+}
+
+func (v *view) isRecent(uid uint32) bool {
+	i := sort.Search(len(v.recent), func(i int) bool { return v.recent[i].stop >= uid })
+	return i < len(v.recent) && v.recent[i].start <= uid
+}
+
+// numRecent counts the messages that are recent.
+func (v *view) numRecent() uint32 {
+	n := 0
+	for _, r := range v.recent {
+		n += v.above(r.stop) - v.above(r.start-1)
+	}
+	return uint32(n)
 }
