@@ -70,6 +70,7 @@ func NewServer(opt Options) *Server {
 		// what the library goes by; clients are told what capabilities says
 		Caps: imap.CapSet{
 			imap.CapIMAP4rev1:   {},
+			imap.CapIMAP4rev2:   {},
 			imap.CapLiteralPlus: {},
 		},
 		Logger: slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug),

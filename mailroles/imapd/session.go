@@ -244,8 +244,8 @@ func (s *session) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
 // the guard has made wider.
 func capabilities(appendLimit uint32) string {
 	return strings.Join([]string{
-		"IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
-		"CHILDREN", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "BINARY",
+		"IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
+		"CHILDREN", "SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "BINARY",
 		fmt.Sprintf("APPENDLIMIT=%d", appendLimit),
 	}, " ")
 }
