@@ -56,8 +56,8 @@ func (ca *CA) Replace(t testing.TB) {
 	writePEM(t, ca.path("ca.pem"), "CERTIFICATE", der)
 }
 
-// Node makes a certificate for 127.0.0.1 and mx.example.org with the given uses, both uses when none is given. It takes the
-// place of one of the same name.
+// Node makes a certificate for 127.0.0.1, mx.example.org and mta-sts.example.org with the given uses, both uses when none is
+// given. It takes the place of one of the same name.
 func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mtls.Files {
 	t.Helper()
 	return ca.Host(t, name, []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, uses...)
@@ -79,7 +79,7 @@ func (ca *CA) Host(t testing.TB, name string, addrs []netip.Addr, uses ...x509.E
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
-		DNSNames:     []string{"mx.example.org"},
+		DNSNames:     []string{"mx.example.org", "mta-sts.example.org"},
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  uses,
 	}
