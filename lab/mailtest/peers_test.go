@@ -27,10 +27,10 @@ func (s *site) openDir(name string) string {
 	return dir
 }
 
-// give makes folders those of another user.
+// give makes folders, with all that is in them, those of another user.
 func (s *site) give(user string, dirs ...string) {
 	s.t.Helper()
-	if out, err := exec.Command("chown", append([]string{user}, dirs...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("chown", append([]string{"-R", user}, dirs...)...).CombinedOutput(); err != nil {
 		s.t.Fatalf("chown: %v: %s", err, out)
 	}
 }
@@ -85,13 +85,18 @@ service lmtp {
 }
 `
 
-// dovecot runs Dovecot, with IMAP over TLS at 127.0.0.1:2993 and LMTP at a socket in the folder that it gives. Mail is flushed
-// to disk before it is acknowledged: Dovecot's own default.
-func (s *site) dovecot() (dir string) {
+// dovecot runs Dovecot, with IMAP over TLS at 127.0.0.1:2993 and LMTP at a socket in the folder that it gives. It has a copy of
+// the mailboxes in a tree, or none. Mail is flushed to disk before it is acknowledged: Dovecot's own default.
+func (s *site) dovecot(tree string) (dir string) {
 	s.t.Helper()
 	dir = s.openDir("dovecot")
 	for _, sub := range []string{"run", "state", "mail", "home"} {
 		proctest.Check(s.t, os.MkdirAll(dir+"/"+sub, 0o755))
+	}
+	if tree != "" {
+		if out, err := exec.Command("cp", "-a", tree+"/.", dir+"/mail").CombinedOutput(); err != nil {
+			s.t.Fatalf("cp: %v: %s", err, out)
+		}
 	}
 	s.give("mail", dir+"/mail", dir+"/home")
 	text := strings.NewReplacer("DIR", dir, "CERT", s.tls.Cert, "KEY", s.tls.Key, "PASSWORD", password).Replace(dovecotConfig)

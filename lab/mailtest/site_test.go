@@ -3,7 +3,6 @@ package mailtest
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,37 +27,42 @@ const (
 
 // site is a front end of each kind and a store for each LUN, all on loopback of one namespace.
 type site struct {
-	t     testing.TB
-	ns    *netnstest.NS
-	dir   string
-	tls   mtls.Files
-	roles map[string]*proctest.Process
-	smtp  string // more keys of the smtp section, each on a line with its indentation
+	t         testing.TB
+	ns        *netnstest.NS
+	dir       string
+	tls       mtls.Files
+	roles     map[string]*proctest.Process
+	directory string            // what the key directory says
+	more      map[string]string // more keys of a role's section, each on a line with its indentation
+	flags     []string          // of every role
 }
 
 // listens says where each role takes clients first, by the name of its process.
 var listens = map[string]string{
-	"smtp": "127.0.0.1:25", "imap": "127.0.0.1:143", "store-east": "127.0.0.11:2424", "store-west": "127.0.0.12:2424",
+	"gss": "127.0.0.1:53", "smtp": "127.0.0.1:25", "submission": "127.0.0.1:587", "imap": "127.0.0.1:143",
+	"store-east": "127.0.0.11:2424", "store-west": "127.0.0.12:2424",
 }
 
 // newSite makes a site of which nothing runs yet.
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{t: t, ns: netnstest.New(t), dir: t.TempDir(), roles: map[string]*proctest.Process{}}
+	s := &site{t: t, ns: netnstest.New(t), dir: t.TempDir(), roles: map[string]*proctest.Process{}, more: map[string]string{}}
 	s.tls = mtlstest.NewCA(t).Node(t, "node")
 	for _, sub := range []string{"east", "west", "home"} {
 		proctest.Check(t, os.Mkdir(s.path(sub), 0o700))
 	}
-	s.write("hosts", "127.0.0.1 localhost "+host+"\n")
+	s.write("hosts", "127.0.0.1 localhost "+host+" mta-sts.example.org\n")
 	s.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
-	s.write("mailboxes.yml", "mailboxes:\n"+s.mailbox(alice, "lun-east")+s.mailbox(bob, "lun-west"))
+	s.directory = s.path("mailboxes.yml")
+	s.addUser(alice, "lun-east")
+	s.addUser(bob, "lun-west")
 	return s
 }
 
 // start runs the whole site, stores first, and waits until all take clients.
 func (s *site) start() {
 	s.t.Helper()
-	for _, name := range []string{"store-east", "store-west", "smtp", "imap"} {
+	for _, name := range []string{"store-east", "store-west", "smtp", "submission", "imap"} {
 		s.startRole(name)
 	}
 }
@@ -67,17 +71,28 @@ func (s *site) start() {
 func (s *site) startRole(name string) {
 	s.t.Helper()
 	role, _, _ := strings.Cut(name, "-")
+	argv := []string{binary, "mail", role}
+	if role == "gss" {
+		argv = []string{binary, role}
+	}
 	s.write(name+".yml", s.node(name))
 	run := s.path("run-" + name)
 	proctest.Check(s.t, os.MkdirAll(run, 0o700))
-	p := proctest.Start(s.t, s.ns, name, s.dir, binary, "mail", role, "--config", s.path(name+".yml"), "--run-dir", run)
-	s.roles[name] = p
+	argv = append(append(argv, "--config", s.path(name+".yml"), "--run-dir", run), s.flags...)
+	s.roles[name] = s.daemon(name, func() error { return s.dial(listens[name]) }, argv...)
+}
+
+// daemon runs a program and waits until it is ready.
+func (s *site) daemon(name string, ready func() error, argv ...string) *proctest.Process {
+	s.t.Helper()
+	p := proctest.Start(s.t, s.ns, name, s.dir, argv...)
 	proctest.Eventually(s.t, name+" listens", func() bool {
 		if p.Ended() {
 			s.t.Fatalf("%s has ended:\n%s", name, p.Log())
 		}
-		return s.dial(listens[name]) == nil
+		return ready() == nil
 	})
+	return p
 }
 
 // dial says whether something listens at an address of the namespace.
@@ -94,34 +109,41 @@ func (s *site) dial(address string) (err error) {
 
 // node gives the node file of one process.
 func (s *site) node(name string) string {
+	if name == "gss" {
+		return s.zones()
+	}
 	text := fmt.Sprintf(`mail:
   hostname: %s
   directory: %s
   tls: {cert: %s, key: %s, ca: %s}
   luns:
-    - {name: lun-east, lmtp: 127.0.0.11:2424, imap: 127.0.0.11:1993}
-    - {name: lun-west, lmtp: 127.0.0.12:2424, imap: 127.0.0.12:1993}
-`, host, s.path("mailboxes.yml"), s.tls.Cert, s.tls.Key, s.tls.CA)
-	switch name {
+    - {name: lun-east, lmtp: 127.0.0.11:2424, imap: 127.0.0.11:1993, queue: 127.0.0.11:2425}
+    - {name: lun-west, lmtp: 127.0.0.12:2424, imap: 127.0.0.12:1993, queue: 127.0.0.12:2425}
+`, host, s.directory, s.tls.Cert, s.tls.Key, s.tls.CA)
+	role, lun, _ := strings.Cut(name, "-")
+	switch role {
 	case "smtp":
-		return text + "  smtp:\n    listen: [\"127.0.0.1:25\"]\n" + s.smtp
+		text += "  smtp:\n    listen: [\"127.0.0.1:25\"]\n"
+	case "submission":
+		text += "  submission:\n    listen: [\"127.0.0.1:587\"]\n    tls_listen: [\"127.0.0.1:465\"]\n"
 	case "imap":
-		return text + "  imap:\n    listen: [\"127.0.0.1:143\"]\n    tls_listen: [\"127.0.0.1:993\"]\n"
+		text += "  imap:\n    listen: [\"127.0.0.1:143\"]\n    tls_listen: [\"127.0.0.1:993\"]\n"
+	case "store":
+		at := map[string]string{"east": "127.0.0.11", "west": "127.0.0.12"}[lun]
+		text += fmt.Sprintf("  store:\n    lun: lun-%s\n    path: %s\n    lmtp_listen: %q\n    imap_listen: %q\n    queue_listen: %q\n"+
+			"    queue: {resolvers: [127.0.0.1:53]}\n", lun, s.path(lun), at+":2424", at+":1993", at+":2425")
 	}
-	lun := strings.TrimPrefix(name, "store-")
-	at := map[string]netip.Addr{"east": netip.MustParseAddr("127.0.0.11"), "west": netip.MustParseAddr("127.0.0.12")}[lun]
-	return text + fmt.Sprintf("  store: {lun: lun-%s, path: %s, lmtp_listen: \"%v:2424\", imap_listen: \"%v:1993\"}\n",
-		lun, s.path(lun), at, at)
+	return text + s.more[role]
 }
 
-// mailbox gives an entry of the mailboxes file.
-func (s *site) mailbox(address, lun string) string {
+// addUser adds a mailbox to the mailboxes file.
+func (s *site) addUser(address, lun string) {
 	s.t.Helper()
-	cmd := exec.Command(binary, "mail", "hash-password")
+	cmd := exec.Command(binary, "mail", "user", "add", address, "--lun", lun, "--password-stdin", "--file", s.path("mailboxes.yml"))
 	cmd.Stdin = strings.NewReader(password + "\n")
-	hash, err := cmd.Output()
-	proctest.Check(s.t, err)
-	return fmt.Sprintf("  - {address: %s, password: %q, lun: %s}\n", address, strings.TrimSpace(string(hash)), lun)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("mail user add: %v\n%s", err, said)
+	}
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
@@ -133,13 +155,19 @@ func (s *site) write(name, text string) string {
 	return s.path(name)
 }
 
-// try runs a client in the namespace, which finds the site by its name, and gives what it says.
-func (s *site) try(argv ...string) (said string, err error) {
+// run starts a client in the namespace, which finds the site by its name.
+func (s *site) run(argv ...string) *proctest.Process {
 	s.t.Helper()
 	const wrap = `mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/resolv.conf" /etc/resolv.conf &&
 		export HOME="$0/home" && cd "$HOME" && exec "$@"`
 	argv = append([]string{"unshare", "--mount", "sh", "-c", wrap, s.dir}, argv...)
-	p := proctest.Start(s.t, s.ns, argv[6], s.dir, argv...)
+	return proctest.Start(s.t, s.ns, argv[6], s.dir, argv...)
+}
+
+// try runs a client to its end and gives what it says.
+func (s *site) try(argv ...string) (said string, err error) {
+	s.t.Helper()
+	p := s.run(argv...)
 	err = p.Wait()
 	return p.Log().String(), err
 }
