@@ -5,6 +5,13 @@ import (
 	"strings"
 )
 
+// Clients that the block list of the site's DNS says something of, or that it does not know.
+const (
+	listed   = "127.0.0.99"
+	errorOf  = "127.0.0.98" // the list gives an error code for it
+	unlisted = "127.0.0.97"
+)
+
 // zonesText is the node file of a gss that serves a block list, our own domain and those of others. A domain of others has its
 // mail server at an address of its own.
 const zonesText = `gss:

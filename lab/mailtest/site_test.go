@@ -1,6 +1,7 @@
 package mailtest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -143,6 +144,15 @@ func (s *site) addUser(address, lun string) {
 	cmd.Stdin = strings.NewReader(password + "\n")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("mail user add: %v\n%s", err, said)
+	}
+}
+
+// show gives what the process of a role says of a noun, as JSON.
+func (s *site) show(name, noun string, into any) {
+	s.t.Helper()
+	said := s.must(binary, "show", noun, "-o", "json", "--run-dir", s.path("run-"+name))
+	if err := json.Unmarshal([]byte(said), into); err != nil {
+		s.t.Fatalf("show %s: %v\n%s", noun, err, said)
 	}
 }
 
