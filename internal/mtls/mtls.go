@@ -23,30 +23,49 @@ type Files struct {
 
 // Validate reports files that are missing or do not fit each other.
 func (f Files) Validate(at config.Cursor) {
-	named := true
-	for _, e := range []struct{ key, path string }{{"cert", f.Cert}, {"key", f.Key}, {"ca", f.CA}} {
-		if e.path == "" {
-			at.Key(e.key).Errorf("missing; name the PEM file with `%s:`", e.key)
-			named = false
-		} else if f, err := os.Open(e.path); errors.Is(err, os.ErrPermission) {
-			at.Key(e.key).Errorf("%v; let the user that runs this read it", err)
-			named = false
-		} else if err != nil {
-			at.Key(e.key).Errorf("%v; make the file or correct its name", err)
-			named = false
-		} else {
-			f.Close()
-		}
-	}
-	if !named {
+	Pair{Cert: f.Cert, Key: f.Key}.Validate(at)
+	if !isThere(at, "ca", f.CA) {
 		return
-	}
-	if _, err := tls.LoadX509KeyPair(f.Cert, f.Key); err != nil {
-		at.Key("key").Errorf("%v; give the key that %s was made with", err, f.Cert)
 	}
 	if _, err := loadCA(f.CA); err != nil {
 		at.Key("ca").Errorf("%v; give a file with at least one CERTIFICATE block", err)
 	}
+}
+
+// Pair names the PEM files of a certificate that only clients of a service are shown.
+type Pair struct {
+	Cert string `yaml:"cert"` // certificate, with its chain if it has one
+	Key  string `yaml:"key"`  // private key of the certificate
+}
+
+// Validate reports files that are missing or do not fit each other.
+func (p Pair) Validate(at config.Cursor) {
+	cert, key := isThere(at, "cert", p.Cert), isThere(at, "key", p.Key)
+	if !cert || !key {
+		return
+	}
+	if _, err := tls.LoadX509KeyPair(p.Cert, p.Key); err != nil {
+		at.Key("key").Errorf("%v; give the key that %s was made with", err, p.Cert)
+	}
+}
+
+// isThere reports a file that is not named or cannot be read.
+func isThere(at config.Cursor, key, path string) bool {
+	if path == "" {
+		at.Key(key).Errorf("missing; name the PEM file with `%s:`", key)
+		return false
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrPermission) {
+		at.Key(key).Errorf("%v; let the user that runs this read it", err)
+		return false
+	}
+	if err != nil {
+		at.Key(key).Errorf("%v; make the file or correct its name", err)
+		return false
+	}
+	f.Close()
+	return true
 }
 
 // Material is what the files say. It is safe for concurrent use.
@@ -81,6 +100,29 @@ type mark struct {
 
 // Load reads the files, and has them read again when one of them has changed. log is told of that; nil: nobody is.
 func Load(f Files, log *slog.Logger) (*Material, error) {
+	if f.CA == "" {
+		return nil, errors.New("load CA: no file is named") // without one the system's would do
+	}
+	return load(f, log)
+}
+
+// Shown is what the files of a Pair say. It is safe for concurrent use.
+type Shown struct{ m *Material }
+
+// LoadPair reads the files of a Pair, as Load does.
+func LoadPair(p Pair, log *slog.Logger) (*Shown, error) {
+	m, err := load(Files{Cert: p.Cert, Key: p.Key}, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Shown{m}, nil
+}
+
+// Public gives the settings towards clients. They follow the files.
+func (s *Shown) Public() *tls.Config { return s.m.Public() }
+
+// load reads the files of a node, or those of a pair, which has no CA.
+func load(f Files, log *slog.Logger) (*Material, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -132,6 +174,9 @@ func (m *Material) take(read content, is marks) {
 
 func (f Files) look() (m marks, err error) {
 	for i, path := range []string{f.Cert, f.Key, f.CA} {
+		if path == "" {
+			continue
+		}
 		info, err := os.Stat(path)
 		if err != nil {
 			return marks{1: {size: -1}}, err // no other files have such marks
@@ -148,6 +193,9 @@ func (f Files) read() (content, error) {
 	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
 		return content{}, fmt.Errorf("load certificate and key: %w", err)
+	}
+	if f.CA == "" {
+		return content{cert: cert}, nil
 	}
 	ca, err := loadCA(f.CA)
 	if err != nil {

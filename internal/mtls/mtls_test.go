@@ -160,6 +160,23 @@ func TestFilesAreReadAgain(t *testing.T) {
 	expect("without the CA's file", "")
 }
 
+// A node without a CA would believe everybody's whom the system believes.
+func TestOnlyAPairNeedsNoCA(t *testing.T) {
+	files := mtlstest.NewCA(t).Node(t, "server")
+	pair := mtls.Pair{Cert: files.Cert, Key: files.Key}
+	if _, err := mtls.LoadPair(pair, nil); err != nil {
+		t.Error(err)
+	}
+	files.CA = ""
+	if _, err := mtls.Load(files, nil); err == nil {
+		t.Error("files without a CA make a link")
+	}
+	pair.Key = files.Key + ".none"
+	if _, err := mtls.LoadPair(pair, nil); err == nil {
+		t.Error("a pair without a key is shown")
+	}
+}
+
 func write(t *testing.T, path string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, text, 0o600); err != nil {
