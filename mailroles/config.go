@@ -21,10 +21,11 @@ import (
 
 // Config is the `mail:` section of a node file. A node has only the subsections of the roles that it runs.
 type Config struct {
-	Hostname   string             `yaml:"hostname"`  // our name in banners and trace fields; the machine's own by default
-	Directory  directory.Config   `yaml:"directory"` // mailboxes file, default /etc/anycastle/mailboxes.yml; or LDAP
-	TLS        mtls.Files         `yaml:"tls"`       // for clients, and for the links between front ends and stores
-	LUNs       []LUN              `yaml:"luns"`      // all LUNs; the same on every node
+	Hostname   string             `yaml:"hostname"`   // our name in banners and trace fields; the machine's own by default
+	Directory  directory.Config   `yaml:"directory"`  // mailboxes file, default /etc/anycastle/mailboxes.yml; or LDAP
+	TLS        mtls.Files         `yaml:"tls"`        // for the links between front ends and stores
+	PublicTLS  *mtls.Pair         `yaml:"public_tls"` // what clients are shown, be it of a public CA; default that of tls
+	LUNs       []LUN              `yaml:"luns"`       // all LUNs; the same on every node
 	SMTP       *SMTPConfig        `yaml:"smtp"`
 	Submission *submission.Config `yaml:"submission"`
 	IMAP       *IMAPConfig        `yaml:"imap"`
@@ -113,6 +114,9 @@ func (c *Config) Validate(at config.Cursor) {
 		at.Key("hostname").Errorf("%q is no host name; write one such as mx1.example.org", c.Hostname)
 	}
 	c.TLS.Validate(at.Key("tls"))
+	if c.PublicTLS != nil {
+		c.PublicTLS.Validate(at.Key("public_tls"))
+	}
 	c.validateLUNs(at.Key("luns"))
 	c.Directory.Validate(at.Key("directory"), c.lunNames())
 	if c.SMTP == nil && c.Submission == nil && c.IMAP == nil && c.Store == nil {

@@ -2,6 +2,7 @@ package mailroles_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"os"
@@ -9,10 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"anycastle/internal/config"
+	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
 	"anycastle/mailroles"
 )
@@ -74,6 +77,8 @@ func TestConfig(t *testing.T) {
 		{"no such certificate", node.Cert, dir + "/none.pem", "node.yml:4: mail.tls.cert:"},
 		{"another's key", node.Key, other.Key, "node.yml:4: mail.tls.key: tls: private key does not match"},
 		{"no CA", "ca: " + node.CA, "ca: " + node.Key, "node.yml:4: mail.tls.ca:"},
+		{"no key for clients", "  tls:", "  public_tls: {cert: " + node.Cert + "}\n  tls:", "node.yml:4: mail.public_tls.key: missing"},
+		{"another's key for clients", "  tls:", "  public_tls: {cert: " + node.Cert + ", key: " + other.Key + "}\n  tls:", "node.yml:4: mail.public_tls.key: tls: private key"},
 		{"no mailboxes file", "mailboxes.yml", "none.yml", "node.yml:3: mail.directory:"},
 		{"mailbox on no LUN", "mailboxes.yml", "dangling.yml", `dangling.yml:2: mailboxes[0].lun: no LUN is called "lun-south"`},
 		{"port", `":25"`, `":smtp"`, `node.yml:8: mail.smtp.listen[0]: ":smtp" is not where to listen, such as ":25"`},
@@ -145,6 +150,44 @@ func TestLinkNeedsBothCertificates(t *testing.T) {
 	s.runIMAP()
 	if got := s.mailIn(alice); len(got) != 0 {
 		t.Errorf("mailbox holds %q", got)
+	}
+}
+
+// What clients are shown may be signed by a public CA, and of no use for a link: no store believes it.
+func TestClientsAreShownAnotherCertificate(t *testing.T) {
+	s := newSite(t)
+	public := mtlstest.NewCA(t).Node(t, "public", x509.ExtKeyUsageServerAuth)
+	text, err := os.ReadFile(public.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		t.Fatal("the CA is none")
+	}
+	s.base.PublicTLS = &mtls.Pair{Cert: public.Cert, Key: public.Key}
+	s.runAll()
+	for _, addr := range []string{"imaps", "smtp"} {
+		conn, err := net.Dial("tcp", s.addrs[addr].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		believes := &tls.Config{RootCAs: roots, ServerName: "mx.example.org"}
+		if addr == "smtp" {
+			c, err := smtp.NewClientStartTLS(conn, believes)
+			if err == nil {
+				err = c.SendMail("x@example.org", []string{alice}, strings.NewReader(greeting))
+			}
+			if err != nil {
+				t.Errorf("message by verified TLS: %v", err)
+			}
+		} else if err := tls.Client(conn, believes).Handshake(); err != nil {
+			t.Errorf("IMAP over TLS: %v", err)
+		}
+		conn.Close()
+	}
+	if got := s.mailIn(alice); len(got) != 1 {
+		t.Errorf("mailbox holds %d messages, want 1", len(got))
 	}
 }
 

@@ -82,7 +82,7 @@ func (r *IMAP) serve(ctx context.Context, sockets []net.Listener) error {
 		Directory:   r.dir,
 		Changed:     r.dir.Changed,
 		LUNs:        r.stores,
-		PublicTLS:   r.tls.Public(),
+		PublicTLS:   r.public.Public(),
 		LinkTLS:     r.tls.ClientOfAny(),
 		Throttle:    &r.logins,
 		MaxSessions: r.cfg.MaxSessions,

@@ -2,6 +2,7 @@ package mailroles
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,9 +53,13 @@ var errStopped = errors.New("mailroles: not serving")
 type base struct {
 	Options
 	tls     *mtls.Material
+	public  shown // what clients see
 	dir     *directory.Directory
 	drainer *drain.Drainer
 }
+
+// shown gives the settings towards clients.
+type shown interface{ Public() *tls.Config }
 
 // newBase checks the config once more, since it may have been built without a node file, and reads its files. dc is the
 // role's own.
@@ -72,11 +77,18 @@ func newBase(c Config, dc drain.Config, opt Options) (base, error) {
 	if err != nil {
 		return base{}, err
 	}
+	public := shown(material)
+	if c.PublicTLS != nil {
+		if public, err = mtls.LoadPair(*c.PublicTLS, opt.Log); err != nil {
+			return base{}, err
+		}
+	}
 	dir, err := directory.Open(c.Directory, c.lunNames(), opt.Log)
 	if err != nil {
 		return base{}, err
 	}
-	return base{Options: opt, tls: material, dir: dir, drainer: drain.New(dc, opt.Listen, opt.Log)}, nil
+	b := base{Options: opt, tls: material, public: public, dir: dir, drainer: drain.New(dc, opt.Listen, opt.Log)}
+	return b, nil
 }
 
 // Ready implements Role.

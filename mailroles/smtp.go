@@ -85,7 +85,7 @@ func (r *SMTP) addOptional() (err error) {
 		err = errors.Join(err, registerCounts(r.Registry, "smtp_dmarc", "DMARC results since the start.", "result", r.judge.Counts))
 	}
 	if c := r.cfg.MTASTS; c != nil {
-		r.policies = mtasts.NewServer(*c, r.tls.Public(), r.Log)
+		r.policies = mtasts.NewServer(*c, r.public.Public(), r.Log)
 	}
 	return err
 }
@@ -137,7 +137,7 @@ func (r *SMTP) serve(ctx context.Context, listeners []net.Listener) error {
 func (r *SMTP) server(links *link.Pool) *smtpd.Server {
 	opt := smtpd.Options{
 		Hostname:    r.host,
-		PublicTLS:   r.tls.Public(),
+		PublicTLS:   r.public.Public(),
 		MaxSize:     r.cfg.MaxSize,
 		MaxSessions: r.cfg.MaxSessions,
 		Grace:       r.cfg.Drain.Deadline,

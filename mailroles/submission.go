@@ -102,7 +102,7 @@ func (r *Submission) serve(ctx context.Context, listeners []net.Listener) error 
 	}
 	return smtpd.NewServer(smtpd.Options{
 		Hostname:    r.cfg.Hostname,
-		PublicTLS:   r.tls.Public(),
+		PublicTLS:   r.public.Public(),
 		MaxSize:     c.MaxSize,
 		MaxSessions: c.MaxSessions,
 		Grace:       c.Drain.Deadline,
@@ -133,7 +133,7 @@ func (r *Submission) Reload(_ context.Context, c Config) error {
 func fixed(c Config) Config {
 	s := *c.Submission
 	s.DKIM, s.MessagesPerHour = submission.DKIM{}, 0
-	return Config{Hostname: c.Hostname, Directory: c.Directory, TLS: c.TLS, LUNs: c.LUNs, Submission: &s}
+	return Config{Hostname: c.Hostname, Directory: c.Directory, TLS: c.TLS, PublicTLS: c.PublicTLS, LUNs: c.LUNs, Submission: &s}
 }
 
 // Healthy implements Role.

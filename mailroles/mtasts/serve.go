@@ -33,7 +33,8 @@ type Published struct {
 	MaxAge time.Duration `yaml:"max_age"` // how long senders keep the policy; default 168h
 }
 
-// ServeConfig is the `mta_sts:` part of the smtp section. The role's certificate must also name mta-sts.DOMAIN.
+// ServeConfig is the `mta_sts:` part of the smtp section. The certificate that clients are shown must also name
+// mta-sts.DOMAIN.
 type ServeConfig struct {
 	Listen   config.ListenAddr `yaml:"listen"` // HTTPS; default ":443"
 	Policies []Published       `yaml:"policies"`
