@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -82,8 +86,8 @@ func TestWrongArgumentsAreUsageErrors(t *testing.T) {
 	}
 }
 
-// Every YAML block of a README is a node file that check accepts; every command line exists with its flags, and every
-// make target too. The lab's own commands are run for real by lab's test.
+// Every YAML block of a README is a node file that check accepts, or a mailboxes file that a node accepts; every command line
+// exists with its flags, and every make target too. The lab's own commands are run for real by lab's test.
 func TestReadmesSpeakTheTruth(t *testing.T) {
 	for _, name := range []string{"README.md", "lab/README.md", "lab/topo/two-site/README.md"} {
 		t.Run(name, func(t *testing.T) {
@@ -92,10 +96,12 @@ func TestReadmesSpeakTheTruth(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, b := range blocks(string(text)) {
-				switch b.kind {
-				case "yaml":
-					checkNodeFile(t, b.text)
-				case "sh":
+				switch {
+				case b.kind == "yaml" && strings.HasPrefix(b.text, "mailboxes:"):
+					checkNodeFile(t, mailboxesNode, b.text)
+				case b.kind == "yaml":
+					checkNodeFile(t, b.text, "mailboxes: []\n")
+				case b.kind == "sh":
 					for line := range strings.Lines(b.text) {
 						checkCommand(t, strings.TrimSpace(line))
 					}
@@ -142,17 +148,58 @@ func blocks(text string) []block {
 	return list
 }
 
-func checkNodeFile(t *testing.T, text string) {
+// mailboxesNode is a node file that names a mailboxes file.
+const mailboxesNode = `mail:
+  directory: /etc/anycastle/mailboxes.yml
+  tls: {cert: /etc/anycastle/tls/node.pem, key: /etc/anycastle/tls/node.key, ca: /etc/anycastle/tls/ca.pem}
+  luns:
+    - {name: lun-east, lmtp: 198.51.100.19:2424, imap: 198.51.100.19:1993}
+  imap: {}
+`
+
+// checkNodeFile has a node file checked, with files in the places that it names.
+func checkNodeFile(t *testing.T, text, mailboxes string) {
 	t.Helper()
-	made := mtlstest.NewCA(t).Node(t, "node") // node.pem, node.key and ca.pem
-	text = strings.ReplaceAll(text, "/etc/anycastle/tls/", filepath.Dir(made.CA)+"/")
-	file := filepath.Join(t.TempDir(), "node.yml")
+	ca := mtlstest.NewCA(t)
+	made := ca.Node(t, "node") // node.pem, node.key and ca.pem
+	ca.Node(t, "public")
+	dir := t.TempDir()
+	lun := filepath.Join(dir, "lun-east")
+	if err := os.Mkdir(lun, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"mailboxes.yml": mailboxes, "secret": "a password\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text = strings.NewReplacer("/etc/anycastle/tls/", filepath.Dir(made.CA)+"/", "/etc/anycastle/dkim.pem", dkimKey(t, dir),
+		"/etc/anycastle/", dir+"/", "/var/lib/anycastle/lun-east", lun).Replace(text)
+	file := filepath.Join(dir, "node.yml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if code, _, errs := outcome(t, "check", file); code != 0 {
-		t.Errorf("a node file of the README is refused: %s\n%s", errs, text)
+		t.Errorf("a file of the README is refused: %s\n%s%s", errs, text, mailboxes)
 	}
+}
+
+// dkimKey makes a key that messages can be signed with.
+func dkimKey(t *testing.T, dir string) string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "dkim.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // upper stands for what the reader fills in, such as FILE or DIR.
