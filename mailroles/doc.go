@@ -7,7 +7,22 @@
 // sends it.
 //
 // cmd/anycastle makes one role with NewSMTP, NewSubmission, NewIMAP or NewStore and calls Run, which holds all that the role
-// opened and gives it back when it returns; there is nothing else to close. What the protocols do is in the packages below:
-// smtpd, submission, imapfront and imapd; filters that smtp asks are in milter, and the connections to stores in link; the
-// mail itself is in store, and what leaves in queue. Monitoring and the replication of stores are not here.
+// opened and gives it back when it returns; beside it runs the role's Directory, which the caller closes after. A role that
+// is told to stop drains first, and so it does on an order.
+//
+// The roles are made of the packages below. By the way of a message:
+//
+//	accept, drain      connections and PROXY headers; out of service without breaking off
+//	smtpd              SMTP and LMTP: sessions, and what becomes of a message with many recipients
+//	screen             who is let in: limits of a source, greet delay, block lists
+//	judge, milter      SPF, DKIM and DMARC; filters of others
+//	submission         what users may send, and DKIM signatures; throttle slows down guesses at passwords
+//	directory          mailboxes, aliases, groups, from a file or LDAP
+//	link               from the front ends to the stores
+//	store, maildir     the mail of a LUN: a log of operations, and the tree that it leads to; spool holds bodies on their way
+//	queue              mail for other sites; mtasts knows their policies, and serves ours
+//	imapfront, imapd   IMAP until login, and then at the store
+//	tally, resolver    counts and times; DNS as it is asked by screen and judge
+//
+// Monitoring and the replication of stores are not here.
 package mailroles
