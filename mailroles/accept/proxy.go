@@ -195,7 +195,7 @@ func identify(conn net.Conn, need need) (net.Conn, error) {
 		return nil, err
 	}
 	var first [1]byte
-	if _, err := conn.Read(first[:]); err == io.EOF {
+	if _, err := conn.Read(first[:]); err == io.EOF || errors.Is(err, syscall.ECONNRESET) {
 		return nil, errNothing
 	} else if err != nil {
 		return nil, fmt.Errorf("read PROXY header: %w", err)

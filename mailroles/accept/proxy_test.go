@@ -235,6 +235,32 @@ func TestHeaderIsAwaitedForSomeTimeOnly(t *testing.T) {
 	}
 }
 
+// TestProbeSaysNothing has a peer connect and go, by a close or by a reset, as front ends' probes of a store do.
+func TestProbeSaysNothing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, linger := range []int{-1, 0} {
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(client.(*net.TCPConn).SetLinger(linger), client.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := identify(server, mayHeader); !errors.Is(err, errNothing) {
+			t.Errorf("linger %d: %v, want %v", linger, err, errNothing)
+		}
+		server.Close()
+	}
+}
+
 // TestHeadersAreNoTLS makes sure that the first byte tells a header from TLS.
 func TestHeadersAreNoTLS(t *testing.T) {
 	client, server := net.Pipe()
