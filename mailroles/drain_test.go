@@ -129,6 +129,9 @@ func TestDrainOfSMTP(t *testing.T) {
 	sending.expect(250)
 	sending.expect(421)
 	waitFor(t, "the end of the drain", func() bool { return role.Drain().State == drain.Stopped })
+	if st := role.Status().(mailroles.SMTPStatus).Drain; st.State != drain.Stopped || st.Why != "order: upgrade" {
+		t.Errorf("the status tells of the drain %+v", st)
+	}
 	order(t, role, "activate")
 	waitFor(t, "the role to serve", func() bool { return role.Drain().State == drain.Serving })
 	s.dialog(false).say(221, "QUIT")

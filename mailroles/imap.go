@@ -16,6 +16,7 @@ import (
 
 // IMAPStatus is the status of the imap role.
 type IMAPStatus struct {
+	Drain    drain.Status      `json:"drain"` // whether it serves
 	Sessions int               `json:"sessions"`
 	Logins   uint64            `json:"logins"`  // logins that reached their store
 	Rejects  map[string]uint64 `json:"rejects"` // refusals by reason
@@ -98,5 +99,5 @@ func (r *IMAP) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reach.heal
 // Status implements Role.
 func (r *IMAP) Status() any {
 	c := r.tally.Counts()
-	return IMAPStatus{Sessions: c.Sessions, Logins: c.Done, Rejects: c.Rejects, LUNs: r.reach.status()}
+	return IMAPStatus{Drain: r.Drain(), Sessions: c.Sessions, Logins: c.Done, Rejects: c.Rejects, LUNs: r.reach.status()}
 }

@@ -23,6 +23,7 @@ import (
 
 // SMTPStatus is the status of the smtp role.
 type SMTPStatus struct {
+	Drain      drain.Status      `json:"drain"` // whether it serves
 	Sessions   int               `json:"sessions"`
 	Deliveries uint64            `json:"deliveries"` // messages that were answered with 250
 	Rejects    map[string]uint64 `json:"rejects"`    // refusals by reason
@@ -71,7 +72,11 @@ func NewSMTP(c Config, opt Options) (*SMTP, error) {
 	}
 	r.reach = newReach(b.Log, r.stores)
 	r.milters = milter.New(r.cfg.Milters, milter.Options{Hostname: r.host, Daemon: "smtp", MaxSize: r.cfg.MaxSize, Log: b.Log})
-	return r, errors.Join(register(b.Registry, "smtp", "deliveries", &r.tally), r.milters.Register(b.Registry, "smtp"), r.addOptional())
+	return r, errors.Join(
+		register(b.Registry, "smtp", "deliveries", &r.tally),
+		r.milters.Register(b.Registry, "smtp"),
+		r.addOptional(),
+	)
 }
 
 // addOptional makes what the config may leave out.
@@ -162,7 +167,10 @@ func (r *SMTP) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reach.heal
 // Status implements Role.
 func (r *SMTP) Status() any {
 	c := r.tally.Counts()
-	st := SMTPStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status(), Milters: r.milters.Status()}
+	st := SMTPStatus{
+		Drain: r.Drain(), Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects,
+		LUNs: r.reach.status(), Milters: r.milters.Status(),
+	}
 	if r.screen != nil {
 		st.Screen, st.BlockLists = r.screen.Counts(), r.screen.Lists()
 	}

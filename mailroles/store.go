@@ -23,9 +23,10 @@ import (
 
 // StoreStatus is the status of the store role.
 type StoreStatus struct {
-	LUN  string      `json:"lun"`
-	LMTP SessionStat `json:"lmtp"` // done: messages stored, one for each recipient
-	IMAP SessionStat `json:"imap"` // done: sessions opened for users
+	LUN   string       `json:"lun"`
+	Drain drain.Status `json:"drain"` // whether it serves
+	LMTP  SessionStat  `json:"lmtp"`  // done: messages stored, one for each recipient
+	IMAP  SessionStat  `json:"imap"`  // done: sessions opened for users
 
 	Queue *QueueStat `json:"queue,omitempty"` // where the LUN has one
 }
@@ -166,5 +167,7 @@ func (r *Store) Status() any {
 		c := t.Counts()
 		return SessionStat{Sessions: c.Sessions, Done: c.Done, Rejects: c.Rejects}
 	}
-	return StoreStatus{LUN: r.cfg.LUN, LMTP: stat(&r.lmtp), IMAP: stat(&r.imap), Queue: r.queueStat(stat(&r.queued))}
+	return StoreStatus{
+		LUN: r.cfg.LUN, Drain: r.Drain(), LMTP: stat(&r.lmtp), IMAP: stat(&r.imap), Queue: r.queueStat(stat(&r.queued)),
+	}
 }

@@ -19,6 +19,7 @@ import (
 
 // SubmissionStatus is the status of the submission role. Each LUN is there twice: its store, and its queue.
 type SubmissionStatus struct {
+	Drain      drain.Status      `json:"drain"` // whether it serves
 	Sessions   int               `json:"sessions"`
 	Deliveries uint64            `json:"deliveries"` // messages that were answered with 250
 	Rejects    map[string]uint64 `json:"rejects"`    // refusals by reason
@@ -142,5 +143,8 @@ func (r *Submission) Healthy() error { return cmp.Or(r.drainer.Healthy(), r.reac
 // Status implements Role.
 func (r *Submission) Status() any {
 	c := r.tally.Counts()
-	return SubmissionStatus{Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects, LUNs: r.reach.status(), Milters: r.milters.Status()}
+	return SubmissionStatus{
+		Drain: r.Drain(), Sessions: c.Sessions, Deliveries: c.Done, Rejects: c.Rejects,
+		LUNs: r.reach.status(), Milters: r.milters.Status(),
+	}
 }
