@@ -15,13 +15,13 @@ type gate struct {
 	net.Listener
 	farewell string
 
-	accepting sync.Mutex    // held by who accepts
+	accepting chan struct{} // full while somebody accepts
 	once      sync.Once     // of shut
 	shut      chan struct{} // closed when the server has closed the gate, or nobody needs it any more
 }
 
 func newGate(ln net.Listener, farewell string) *gate {
-	return &gate{Listener: ln, farewell: farewell, shut: make(chan struct{})}
+	return &gate{Listener: ln, farewell: farewell, accepting: make(chan struct{}, 1), shut: make(chan struct{})}
 }
 
 func (g *gate) isShut() bool {
@@ -35,8 +35,11 @@ func (g *gate) isShut() bool {
 
 // Accept implements net.Listener.
 func (g *gate) Accept() (net.Conn, error) {
-	g.accepting.Lock()
-	defer g.accepting.Unlock()
+	select {
+	case g.accepting <- struct{}{}:
+		defer func() { <-g.accepting }()
+	case <-g.shut: // others may be turned away already, until its server has ended
+	}
 	if g.isShut() {
 		return nil, net.ErrClosed
 	}
@@ -71,8 +74,8 @@ type deadliner interface{ SetDeadline(time.Time) error }
 // turnAway says farewell to who connects after the server has closed the gate, until the socket is closed.
 func (g *gate) turnAway() {
 	<-g.shut
-	g.accepting.Lock() // the server has been woken
-	defer g.accepting.Unlock()
+	g.accepting <- struct{}{} // the server has been woken
+	defer func() { <-g.accepting }()
 	ln, ok := g.Listener.(deadliner)
 	if !ok || ln.SetDeadline(time.Time{}) != nil {
 		return
