@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -188,9 +189,12 @@ func (j *Judge) checkDKIM(ctx context.Context, env *smtpd.Envelope) []authres.DK
 // rooted makes a name complete, so that no search domain is tried.
 func rooted(name string) string { return strings.TrimSuffix(name, ".") + "." }
 
-// brief is the start of an error's text. Parts of it come from the message.
+// asked is how an error of a lookup names the server that was asked.
+var asked = regexp.MustCompile(` on [0-9a-fA-F.:%\[\]]+:[0-9]+: `)
+
+// brief is the start of an error's text, without the server that was asked: strangers read it. Parts of it come from the message.
 func brief(err error) string {
-	text := clean(err.Error())
+	text := clean(asked.ReplaceAllString(err.Error(), ": "))
 	return text[:min(len(text), 100)]
 }
 

@@ -31,7 +31,7 @@ func (z zone) LookupTXT(_ context.Context, name string) ([]string, error) {
 	case !ok:
 		return nil, &net.DNSError{Name: name, IsNotFound: true}
 	case text == "SERVFAIL":
-		return nil, &net.DNSError{Name: name, Err: "server misbehaving", IsTemporary: true}
+		return nil, &net.DNSError{Name: name, Err: "server misbehaving", Server: "10.255.0.53:53", IsTemporary: true}
 	default:
 		return []string{text}, nil
 	}
@@ -206,6 +206,18 @@ func TestHeaderThatWouldFillTheMemory(t *testing.T) {
 		if _, err := judged(t, zone{}, false, "x@example.net", msg); err != nil {
 			t.Errorf("a message of %d bytes: %v", len(msg), err)
 		}
+	}
+}
+
+// TestFieldTellsNothingOfOurDNS has lookups of all three kinds fail. Who reads the message need not know whom we ask.
+func TestFieldTellsNothingOfOurDNS(t *testing.T) {
+	dns := zone{"news.example.com": "SERVFAIL", "s._domainkey.example.com": "SERVFAIL", "_dmarc.news.example.com": "SERVFAIL"}
+	env, err := judged(t, dns, false, "a@news.example.com", sign(t, plain, "example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(env.Head, "=temperror") != 3 || strings.Contains(env.Head, "10.255.0.53") {
+		t.Errorf("want three temperrors and no address of a server: %s", env.Head)
 	}
 }
 
