@@ -89,7 +89,7 @@ func TestDovecotReadsTheTree(t *testing.T) {
 	ours := s.python(dumpProgram, s.tls.CA, password, "993")
 	for _, part := range []string{
 		"\nGr&APwA3w-e 1 messages", "\nRenamed 1 messages", "\nWork 3 messages", "\nWork.Deep.Down 2 messages", "\nINBOX 4 messages",
-		"\\\\Flagged", "\\\\Draft", " 600018 ", "(2024, 2, 1, ",
+		"$Label1", "NonJunk", "$Forwarded", "\\\\Flagged", "\\\\Draft", " 600018 ", "(2024, 2, 1, ",
 	} {
 		if !strings.Contains(ours, part) {
 			t.Errorf("there is no %q to be compared in\n%s", part, ours)
