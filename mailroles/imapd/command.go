@@ -29,7 +29,8 @@ var (
 )
 
 var (
-	literalForm = regexp.MustCompile(`(~?)\{([0-9]{1,20})(\+?)\}$`)
+	// the library passes over a space behind a literal's announcement, and zeros before its size
+	literalForm = regexp.MustCompile(`(~?)\{([0-9]+)(\+?)\} ?$`)
 	saveForm    = regexp.MustCompile(`(?i)^(UID )?SEARCH RETURN \( *SAVE *\) `)
 )
 
@@ -153,7 +154,7 @@ func (g *guard) line(limit int) ([]byte, error) {
 		if !long {
 			return lineText(line), nil
 		}
-		if a := announcement(lineText(tail)); a != nil && !a.sync {
+		if bytes.HasSuffix(bytes.TrimRight(lineText(tail), " "), []byte("+}")) {
 			return line, errLiteral
 		}
 		return line, errLong

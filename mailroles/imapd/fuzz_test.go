@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +57,7 @@ func FuzzSession(f *testing.F) {
 		"a SELECT INBOX\r\nb FETCH 1:* (FLAGS BODY[])\r\nc LOGOUT\r\n",
 		"a APPEND INBOX {5}\r\nhello\r\nb APPEND INBOX {5+}\r\nhello\r\nc SELECT INBOX\r\nd IDLE\r\ndone\r\n",
 		"a APPEND INBOX UTF8 (~{5+}\r\nhello)\r\nb APPEND INBOX {5+}\r\nhello {3+}\r\nabc\r\nc NOOP\r\n",
+		"a APPEND INBOX {5} \r\nhello\r\nb LIST \"\" {005+} \r\nhello\r\n",
 		"a APPEND INBOX {500+}\r\nhello\r\n", "a APPEND {5+}\r\nINBOX {99999999999+}\r\n", "a LIST \"\" {5000+}\r\nx\r\n",
 		"a SELECT INBOX\r\nb UID SEARCH RETURN (SAVE) OR SUBJECT x NOT TEXT {3+}\r\nabc\r\nc FETCH $ ALL\r\nd IDLE\r\nx\r\n",
 		"a ENABLE IMAP4rev2\r\nb STATUS INBOX (MESSAGES)\r\nc LIST (SUBSCRIBED) \"\" (% *) RETURN (STATUS (SIZE))\r\n",
@@ -145,19 +147,11 @@ func (s *site) checkStored(input []byte) {
 	for _, name := range folders {
 		for _, text := range s.stored(name) {
 			whole := false
-			for _, wait := range []string{"", "+"} {
-				for _, nl := range []string{"\r\n", "\n"} {
-					before := fmt.Sprintf("{%d%s}%s%s", len(text), wait, nl, text)
-					for rest := input; ; {
-						i := bytes.Index(rest, []byte(before))
-						if i < 0 {
-							break
-						}
-						rest = rest[i+len(before):]
-						end := strings.TrimLeft(string(rest[:min(len(rest), 4)]), " )\r")
-						whole = whole || strings.HasPrefix(end, "\n")
-					}
-				}
+			announced := regexp.MustCompile(fmt.Sprintf(`\{0*%d\+?\} ?\r?\n`, len(text)))
+			for _, at := range announced.FindAllIndex(input, -1) {
+				rest, ok := bytes.CutPrefix(input[at[1]:], []byte(text))
+				end := strings.TrimLeft(string(rest[:min(len(rest), 4)]), " )\r")
+				whole = whole || ok && strings.HasPrefix(end, "\n")
 			}
 			if !whole {
 				t.Fatalf("folder %s holds %q, which did not come whole", name, text)

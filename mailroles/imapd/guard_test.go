@@ -58,6 +58,11 @@ func TestLiteralsDoNotRunAsCommands(t *testing.T) {
 		{"a APPEND INBOX bad {19+}\r\n" + evil + "\r\nz LOGOUT\r\n", "a BAD"},
 		{"a APPEND INBOX (\\Seen {19+}\r\n" + evil + "\r\nz LOGOUT\r\n", "a BAD"},
 		{"a APPEND nowhere {19+}\r\n" + evil + "\r\nz LOGOUT\r\n", "a NO [TRYCREATE]"},
+		// the library takes these for literals as well
+		{"a LIST \"\" {19+} \r\n" + evil + "\r\nz LOGOUT\r\n", "a NO [CANNOT]"},
+		{"a APPEND INBOX {19} \r\nz LOGOUT\r\n" + evil + "\r\nz LOGOUT\r\n", "+ "},
+		{"a LIST \"\" {" + strings.Repeat("0", 30) + "19+}\r\n" + evil + "\r\nz LOGOUT\r\n", "a NO [CANNOT]"},
+		{"a LIST \"\" {" + strings.Repeat("0", maxCommand) + "19+}\r\n" + evil, "* BYE [TOOBIG]"},
 		{"a NOOP \x00{19+}\r\n" + evil, "* BYE [TOOBIG]"},
 		{"(a NOOP {19+}\r\n" + evil, "* BYE [TOOBIG]"},
 	} {

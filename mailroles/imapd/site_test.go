@@ -58,7 +58,7 @@ func (l *panicLog) Write(p []byte) (int, error) {
 }
 
 func (l *panicLog) check(t testing.TB) {
-	if text := l.seen.Load(); text != nil {
+	if text := l.seen.Swap(nil); text != nil {
 		t.Errorf("server panics: %s", *text)
 	}
 }
