@@ -55,6 +55,10 @@ func (c *session) untilLogin(ctx context.Context) (*storeConn, error) {
 	// waking the reader with a deadline leaves the connection whole, so that BYE can be said
 	first := c.conn // STARTTLS puts another on top of it
 	defer context.AfterFunc(ctx, func() { first.SetReadDeadline(time.Unix(1, 0)) })()
+	// the greeting may be behind a handshake, which waits for the client
+	if err := c.await(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.write("* OK [CAPABILITY " + c.capabilities() + "] IMAP ready\r\n"); err != nil {
 		return nil, err
 	}

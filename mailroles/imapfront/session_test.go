@@ -3,10 +3,12 @@ package imapfront
 import (
 	"bytes"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"anycastle/mailroles/tally"
@@ -69,4 +71,33 @@ func FuzzSession(f *testing.F) {
 			t.Fatalf("the session ended before the client did, with %q", said)
 		}
 	})
+}
+
+// TestHandshakeThatNeverEnds has clients of a TLS port say nothing, or a part of what a handshake begins with.
+func TestHandshakeThatNeverEnds(t *testing.T) {
+	for name, said := range map[string]string{"nothing": "", "a part": "\x16\x03\x01\x02\x00\x01"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var counts tally.Tally
+				s := NewServer(Options{Directory: newBook(), Log: slog.New(slog.DiscardHandler), Tally: &counts})
+				client, conn := net.Pipe()
+				defer client.Close()
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					_, _ = newSession(s, tls.Server(conn, &tls.Config{}), true).untilLogin(t.Context())
+				}()
+				if _, err := io.WriteString(client, said); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case <-ended:
+				case <-time.After(loginTime + time.Second):
+					t.Errorf("the session goes on after %v", loginTime)
+					conn.Close()
+					<-ended
+				}
+			})
+		})
+	}
 }
