@@ -300,18 +300,22 @@ func (g *guard) skipLine() error {
 	return g.skip(announcement(line))
 }
 
-// skip reads a literal that comes unasked, and what stands behind it.
+// skip reads a literal that comes unasked, and what stands behind it, be it more of them.
 func (g *guard) skip(lit *announced) error {
-	if lit == nil || lit.sync {
-		return nil
+	for lit != nil && !lit.sync {
+		if lit.size < 0 || lit.size > g.maxAppend {
+			return errLiteral
+		}
+		if _, err := io.CopyN(io.Discard, g.br, lit.size); err != nil {
+			return err
+		}
+		line, err := g.line(maxCommand)
+		if err != nil && !errors.Is(err, errLong) {
+			return err
+		}
+		lit = announcement(line)
 	}
-	if lit.size < 0 || lit.size > g.maxAppend {
-		return errLiteral
-	}
-	if _, err := io.CopyN(io.Discard, g.br, lit.size); err != nil {
-		return err
-	}
-	return g.skipLine()
+	return nil
 }
 
 // begin notes which command the library has.

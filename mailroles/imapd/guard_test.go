@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -83,6 +84,24 @@ func TestLiteralsDoNotRunAsCommands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLiteralsWithoutEnd has a client refused in a command that goes on with one literal after the other. However many there
+// are, they take no more stack, of which there is little here.
+func TestLiteralsWithoutEnd(t *testing.T) {
+	defer debug.SetMaxStack(debug.SetMaxStack(1 << 20))
+	s := newSite(t, nil)
+	k := s.login()
+	k.write("a NOOP {2+}\r\n\r\n")
+	for range 100 {
+		k.write(strings.Repeat("{0+}\r\n", 500))
+	}
+	k.write("\r\nz LOGOUT\r\n")
+	if got := k.expect("a "); !strings.HasPrefix(got, "a NO") {
+		t.Errorf("answer is %q, want NO", got)
+	}
+	k.ended()
+	s.gone()
 }
 
 func TestLiteralsInCommands(t *testing.T) {
