@@ -11,15 +11,16 @@ import (
 
 // Bounds of what a client may send in one command.
 const (
-	maxLine    = 8192 // bytes of a line; RFC 7162 section 4 asks for this much
-	maxLiteral = 4096 // bytes of a literal
-	maxArgs    = 64   // arguments of a command; ID has the most, 30 pairs (RFC 2971 section 3.3)
+	maxLine    = 8192     // bytes of a line; RFC 7162 section 4 asks for this much
+	maxLiteral = 4096     // bytes of a literal
+	maxArgs    = 64       // arguments of a command; ID has the most, 30 pairs (RFC 2971 section 3.3)
+	maxCommand = 20 << 10 // bytes of a command, with its literals
 )
 
 // Errors after which a session cannot go on, because what follows cannot be told from commands.
 var (
 	errLineTooLong = errors.New("imapfront: line too long")
-	errLiteralSize = errors.New("imapfront: literal too large")
+	errLiteralSize = errors.New("imapfront: literal too large, or one too many")
 )
 
 // errSyntax is a command that was read to its end and makes no sense.
@@ -71,12 +72,16 @@ func (r *reader) command() (command, error) {
 	if !isTag(c.name) {
 		return c, errSyntax
 	}
-	for more {
+	for room := int64(maxCommand); more; {
+		room -= int64(len(rest))
 		var size int64
 		var nonSync bool
 		size, nonSync, rest = cutLiteral(rest)
 		if err := c.addArgs(rest); err != nil || size < 0 {
 			return c, err
+		}
+		if room -= size; room < 0 || len(c.args) >= maxArgs {
+			return c, errLiteralSize
 		}
 		text, err := r.literal(size, nonSync)
 		if err != nil {

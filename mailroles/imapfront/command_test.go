@@ -11,6 +11,7 @@ import (
 )
 
 func TestCommand(t *testing.T) {
+	large := strings.Repeat("x", maxLiteral)
 	for _, tc := range []struct {
 		name, text string
 		want       command
@@ -22,6 +23,7 @@ func TestCommand(t *testing.T) {
 		{"list", "a ID (\"k\" NIL)\r\n", command{"a", "ID", []string{"(", "k", "NIL", ")"}}, 0},
 		{"literals", "a LOGIN {1+}\r\nx {3}\r\ny\r\n\r\n", command{"a", "LOGIN", []string{"x", "y\r\n"}}, 1},
 		{"empty literal", "a LOGIN x {0}\r\n\r\n", command{"a", "LOGIN", []string{"x", ""}}, 1},
+		{"largest literals", "a ID" + strings.Repeat(" {4096+}\r\n"+large, 4) + "\r\n", command{"a", "ID", []string{large, large, large, large}}, 0},
 		{"brace within an atom", "a LOGIN x }y{\r\n", command{}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -57,6 +59,8 @@ func TestCommandErrors(t *testing.T) {
 		{"a ID" + strings.Repeat(" x", maxArgs+1) + "\r\n", errSyntax},
 		{"a LOGIN {4097}\r\n", errLiteralSize},
 		{"a LOGIN {99999999999999999999999+}\r\n", errLiteralSize},
+		{"a ID" + strings.Repeat(" {0+}\r\n", maxArgs+1) + "\r\n", errLiteralSize},
+		{"a ID" + strings.Repeat(" {4096+}\r\n"+strings.Repeat("x", 4096), 5) + "\r\n", errLiteralSize},
 		{"a LOGIN " + strings.Repeat("x", maxLine) + "\r\n", errLineTooLong},
 		{"a LOGIN {5+}\r\nx", io.ErrUnexpectedEOF},
 		{"a LOGIN", io.EOF},
