@@ -147,7 +147,7 @@ func (t *talk) heardLine() {
 	default: // a tagged answer
 		t.open = max(0, t.open-1)
 		t.idling = t.idling && t.open > 0 // no command may follow IDLE, so its answer is the last
-		if t.waiting {                    // the literal is refused, and not sent
+		if t.waiting && t.open == 0 {     // the literal's own command is the last: it is refused, and not sent
 			t.waiting = false
 			t.up.done(false)
 		}

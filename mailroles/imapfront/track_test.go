@@ -42,6 +42,7 @@ func TestTalk(t *testing.T) {
 		"its answer too":             {words: []said{c("a APPEND x {8+}\r\nb NOOP\r\n\r\n"), s("a OK\r\n")}},
 		"an append with a wait":      {words: []said{c("a APPEND x {8}\r\n"), s("+ go on\r\n"), c("b NOOP\r\n\r\n"), s("a OK\r\n")}},
 		"an append that is refused":  {words: []said{c("a APPEND x {8}\r\n"), s("a NO\r\n"), c("b NOOP\r\n")}, busy: true},
+		"an append behind another":   {words: []said{c("a NOOP\r\nb APPEND x {8}\r\n"), s("a OK\r\n+ go on\r\n"), c("b NOOP\r\n\r\n"), s("b OK\r\n")}},
 		"and then another":           {words: []said{c("a APPEND x {8}\r\n"), s("a NO\r\n"), c("b NOOP\r\n"), s("b OK\r\n")}},
 		"more answers than commands": {words: []said{s("a OK\r\nb OK\r\n"), c("c NOOP\r\n")}, busy: true},
 	} {
