@@ -50,6 +50,7 @@ type Options struct {
 	Throttle    Throttle // nil for none
 	MaxSessions int
 	Grace       time.Duration // how long a session may take to end when the role does; 0 for 30 s
+	Idle        time.Duration // how long a client that is logged in may say nothing; 0 for 35 min
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
@@ -76,6 +77,9 @@ type Server struct {
 func NewServer(opt Options) *Server {
 	if opt.Grace == 0 {
 		opt.Grace = 30 * time.Second
+	}
+	if opt.Idle == 0 {
+		opt.Idle = spliceIdle
 	}
 	s := &Server{opt: opt, joined: map[*joined]struct{}{}}
 	s.bufs.New = func() any { return new([bigRoom]byte) }
@@ -173,7 +177,7 @@ func (s *Server) serve(ctx, hard context.Context, conn net.Conn, secure bool) bo
 // join has a session go on with its store. The goroutine that has talked until login ends, and with it the stack that the
 // handshake has made large.
 func (s *Server) join(ctx context.Context, c *session, store *storeConn) error {
-	j, err := newJoined(c.mailbox, c.conn.(*tls.Conn), store.Conn, &s.bufs)
+	j, err := s.newJoined(c.mailbox, c.conn.(*tls.Conn), store.Conn)
 	if err != nil {
 		return err
 	}

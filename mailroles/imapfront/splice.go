@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// spliceIdle ends a session in which the client says nothing (RFC 3501 section 5.4 asks for 30 minutes).
+	// spliceIdle is Options.Idle when that is not given (RFC 3501 section 5.4 asks for 30 minutes).
 	spliceIdle = 35 * time.Minute
 	// spliceWrite bounds a write to a peer that does not read.
 	spliceWrite = 5 * time.Minute
@@ -62,6 +62,7 @@ type joined struct {
 	store   *tls.Conn
 	sockets [2]syscall.RawConn // theirs
 	bufs    *sync.Pool         // of *[bigRoom]byte
+	idle    time.Duration      // how long the client may say nothing
 
 	small [2][smallRoom]byte // for what the client says, and for what the store does
 
@@ -76,8 +77,8 @@ type joined struct {
 }
 
 // newJoined makes a session of two connections that it closes in the end.
-func newJoined(m directory.Mailbox, client, store *tls.Conn, bufs *sync.Pool) (*joined, error) {
-	j := &joined{address: m.Address, lun: m.LUN, client: client, store: store, bufs: bufs}
+func (s *Server) newJoined(m directory.Mailbox, client, store *tls.Conn) (*joined, error) {
+	j := &joined{address: m.Address, lun: m.LUN, client: client, store: store, bufs: &s.bufs, idle: s.opt.Idle}
 	for i, conn := range []*tls.Conn{client, store} {
 		var err error
 		if j.sockets[i], err = socketOf(conn.NetConn()); err != nil {
@@ -161,9 +162,12 @@ func (j *joined) cut() {
 func (j *joined) up(said []byte) {
 	err := aside(func() error { return j.upBusy(said) })
 	for err == nil {
-		if !j.await(spliceIdle) {
+		if !j.await(j.idle) {
 			err = errEnded
-		} else if err = readable(j.sockets[0]); err == nil {
+			break
+		}
+		err = readable(j.sockets[0])
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) && j.busy() {
 			err = aside(func() error { return j.upBusy(nil) })
 		}
 	}
@@ -203,6 +207,13 @@ func (j *joined) await(d time.Duration) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return !j.ended && j.client.SetReadDeadline(time.Now().Add(d)) == nil
+}
+
+// busy says whether the client has to wait for an answer. A command that stalls is ended by the store.
+func (j *joined) busy() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.talk.busy()
 }
 
 // forward hands on to the store what the client has said.

@@ -195,6 +195,28 @@ func TestClientGoesAway(t *testing.T) {
 	waitFor(t, func() bool { return r.tally.Counts().Sessions == 0 })
 }
 
+// TestIdleClient has one client say nothing, and another wait for an answer that takes long.
+func TestIdleClient(t *testing.T) {
+	const idle = time.Second
+	r := newRig(t, func(o *Options) { o.Idle = idle })
+	busy, busyStore := r.login("lun-east")
+	busy.write("a FETCH 1:* BODY[]\r\n")
+	busyStore.expect("a FETCH 1:* BODY[]\r\n")
+	for range 2 { // by then the other has waited for longer than that
+		silent, _ := r.login("lun-east")
+		if got := silent.over(); got != "* BYE "+byeIdle+"\r\n" {
+			t.Errorf("who says nothing is told %q", got)
+		}
+	}
+	busyStore.write("* 1 FETCH (BODY[] {0}\r\n)\r\n")
+	busy.expect("* 1 FETCH (BODY[] {0}\r\n)\r\n")
+	busyStore.write("a OK done\r\n")
+	busy.expect("a OK done\r\n")
+	if got := busy.over(); got != "* BYE "+byeIdle+"\r\n" {
+		t.Errorf("who says nothing after an answer is told %q", got)
+	}
+}
+
 func TestEndOfTheRole(t *testing.T) {
 	r := newRig(t, nil)
 	idle, _ := r.login("lun-east")
