@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"anycastle/internal/mtls"
+	"anycastle/internal/mtlstest"
 	"anycastle/mailroles/directory"
 )
 
@@ -30,6 +33,31 @@ func TestStoreHearsWhoTheClientIs(t *testing.T) {
 	client, store := r.login("lun-east")
 	if want := client.conn.LocalAddr().String(); store.from != want {
 		t.Errorf("the store hears of %s, the client is %s", store.from, want)
+	}
+}
+
+// TestWhyAStoreRefuses has a store that greets, or answers the login, with something else than OK.
+func TestWhyAStoreRefuses(t *testing.T) {
+	material, err := mtls.Load(mtlstest.NewCA(t).Node(t, "node"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, said := range []string{"* BYE no disk\r\n", "* OK store\r\nfront NO [UNAVAILABLE] no disk\r\n"} {
+		raw, conn := net.Pipe()
+		var serving sync.WaitGroup
+		serving.Go(func() {
+			defer conn.Close()
+			store := tls.Server(conn, material.Server())
+			if _, err := io.WriteString(store, said); err == nil {
+				_, _ = io.Copy(io.Discard, store) // the login, and then the end
+			}
+		})
+		front := &storeConn{Conn: tls.Client(raw, material.ClientOfAny())}
+		if err := front.login(alice); err == nil || !strings.Contains(err.Error(), "no disk") {
+			t.Errorf("%q: error is %v", said, err)
+		}
+		raw.Close()
+		serving.Wait()
 	}
 }
 

@@ -72,7 +72,7 @@ func (s *storeConn) login(user string) error {
 		return err
 	}
 	if !strings.HasPrefix(greeting, "* OK") {
-		return errors.New("imapfront: store is not ready")
+		return fmt.Errorf("imapfront: store is not ready: %q", greeting)
 	}
 	const tag = "front"
 	if _, err := fmt.Fprintf(s, "%s AUTHENTICATE EXTERNAL %s\r\n", tag, base64.StdEncoding.EncodeToString([]byte(user))); err != nil {
@@ -86,7 +86,7 @@ func (s *storeConn) login(user string) error {
 		if rest, ok := strings.CutPrefix(line, tag+" "); ok {
 			s.welcome = strings.TrimRight(rest, "\r\n")
 			if !strings.HasPrefix(s.welcome, "OK") {
-				return errors.New("imapfront: store refuses the user")
+				return fmt.Errorf("imapfront: store refuses the user: %q", s.welcome)
 			}
 			ahead, _ := br.Peek(br.Buffered())
 			s.ahead = bytes.Clone(ahead) // the buffer that it is in may go
