@@ -92,6 +92,7 @@ func TestConfig(t *testing.T) {
 		{"submission's milter", "{messages", "{milters: [{name: x, addr: y}], messages", `mail.submission.milters[0].addr: "y" is not where`},
 		{"proxies of everybody", "smtp: {", "smtp: {proxy_from: [0.0.0.0/0], ", "node.yml:8: mail.smtp.proxy_from[0]: 0.0.0.0/0 would let everybody"},
 		{"proxies askew", "imap:\n", "imap:\n    proxy_from: [192.0.2.1/24]\n", "node.yml:10: mail.imap.proxy_from[0]: 192.0.2.1/24 has bits behind its length; write 192.0.2.0/24"},
+		{"proxies in IPv6 dress", "smtp: {", "smtp: {proxy_from: ['::ffff:192.0.2.0/120'], ", "node.yml:8: mail.smtp.proxy_from[0]: ::ffff:192.0.2.0/120 matches nobody; write 192.0.2.0/24"},
 		{"no proxy", "smtp: {", "smtp: {proxy_from: [proxy1], ", "node.yml:8: mail.smtp.proxy_from[0]:"},
 		{"lead of a drain", "smtp: {", "smtp: {drain_lead: 1h, ", "node.yml:8: mail.smtp.drain_lead: 1h0m0s must be"},
 		{"deadline of a drain", "imap:\n", "imap:\n    drain_deadline: 0s\n", "node.yml:10: mail.imap.drain_deadline: 0s must be"},

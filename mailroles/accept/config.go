@@ -19,6 +19,8 @@ func (c *Config) Validate(at config.Cursor) {
 			at.Key("proxy_from").Index(i).Errorf("%v would let everybody say who they are; list the proxies", p)
 		case p != p.Masked():
 			at.Key("proxy_from").Index(i).Errorf("%v has bits behind its length; write %v", p, p.Masked())
+		case p.Addr().Is4In6(): // peers are looked up as IPv4
+			at.Key("proxy_from").Index(i).Errorf("%v matches nobody; write %v", p, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96))
 		}
 	}
 }
