@@ -61,6 +61,9 @@ func TestUnits(t *testing.T) {
 		if writes := strings.Contains(text, "ReadWritePaths="); writes != (role == "store") {
 			t.Errorf("the unit of %s lets it write: %v", role, writes)
 		}
+		if unit, _, _ := strings.Cut(text, "[Service]"); !strings.Contains(unit, "\nStartLimitIntervalSec=0\n") {
+			t.Errorf("the unit of %s is given up when it cannot start for some seconds", role)
+		}
 		self, err := os.Executable() // a binary that there is
 		if err != nil {
 			t.Fatal(err)
