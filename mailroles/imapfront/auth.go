@@ -119,6 +119,9 @@ func (c *session) login(ctx context.Context, tag string, who credentials) (*stor
 	}
 	source := c.source()
 	if !c.mayTry(ctx, source, who.user) {
+		if ctx.Err() != nil { // BYE comes next
+			return nil, c.reply(tag, "NO "+byeEnding)
+		}
 		c.server.opt.Tally.Reject("throttled")
 		return nil, c.reply(tag, "NO [UNAVAILABLE] Too many wrong passwords, try again later")
 	}

@@ -64,7 +64,7 @@ func (c *session) untilLogin(ctx context.Context) (*storeConn, error) {
 	}
 	for {
 		if err := c.await(ctx); err != nil {
-			return nil, c.bye(err)
+			return nil, c.bye(ctx, err)
 		}
 		cmd, err := c.rd.command()
 		if errors.Is(err, errSyntax) {
@@ -80,7 +80,7 @@ func (c *session) untilLogin(ctx context.Context) (*storeConn, error) {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, c.bye(err)
+			return nil, c.bye(ctx, err)
 		}
 	}
 }
@@ -101,11 +101,14 @@ func (c *session) await(ctx context.Context) error {
 }
 
 // bye tells the client why the session ends, where there is something to tell and someone to hear it.
-func (c *session) bye(err error) error {
+func (c *session) bye(ctx context.Context, err error) error {
 	text := ""
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		text = "[UNAVAILABLE] Time is up"
+		if ctx.Err() != nil {
+			text = byeEnding
+		}
 	case errors.Is(err, errLineTooLong):
 		text = "Line is too long"
 	case errors.Is(err, errLiteralSize):

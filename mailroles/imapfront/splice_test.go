@@ -301,6 +301,7 @@ func TestDeadlineOfTheRole(t *testing.T) {
 type turnstile struct {
 	mu    sync.Mutex
 	shut  bool
+	wait  time.Duration
 	notes []string
 }
 
@@ -308,7 +309,7 @@ func (g *turnstile) Check(source netip.Addr, account string) (time.Duration, boo
 	g.note("check", source, account)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return time.Millisecond, !g.shut
+	return max(g.wait, time.Millisecond), !g.shut
 }
 
 func (g *turnstile) Failed(source netip.Addr, account string) { g.note("failed", source, account) }
@@ -345,6 +346,27 @@ func TestThrottle(t *testing.T) {
 	want := []string{"check" + who, "failed" + who, "check" + who, "check" + who, "succeeded" + who}
 	if !slices.Equal(gate.notes, want) {
 		t.Errorf("the throttle is told %q, want %q", gate.notes, want)
+	}
+}
+
+// TestEndWhileALoginWaits ends the role while a client waits for its turn.
+func TestEndWhileALoginWaits(t *testing.T) {
+	gate := &turnstile{wait: time.Hour}
+	r := newRig(t, func(o *Options) { o.Throttle = gate })
+	client := r.connect()
+	client.write("l LOGIN " + alice + " " + secret + "\r\n")
+	waitFor(t, func() bool {
+		gate.mu.Lock()
+		defer gate.mu.Unlock()
+		return len(gate.notes) > 0
+	})
+	r.stop()
+	if got := client.over(); got != "l NO "+strings.TrimPrefix(ending, "* BYE ")+ending {
+		t.Errorf("the client is told %q", got)
+	}
+	r.ended()
+	if got := r.tally.Counts().Rejects; len(got) > 0 {
+		t.Errorf("counted are %v", got)
 	}
 }
 
