@@ -22,6 +22,8 @@ import (
 
 // CA signs certificates for one test.
 type CA struct {
+	Names []string // of hosts, in the certificates made from now on; mx.example.org at first
+
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -30,7 +32,7 @@ type CA struct {
 // NewCA makes a certificate authority.
 func NewCA(t testing.TB) *CA {
 	t.Helper()
-	ca := &CA{dir: t.TempDir()}
+	ca := &CA{Names: []string{"mx.example.org"}, dir: t.TempDir()}
 	ca.Replace(t)
 	return ca
 }
@@ -56,8 +58,8 @@ func (ca *CA) Replace(t testing.TB) {
 	writePEM(t, ca.path("ca.pem"), "CERTIFICATE", der)
 }
 
-// Node makes a certificate for 127.0.0.1, mx.example.org and mta-sts.example.org with the given uses, both uses when none is
-// given. It takes the place of one of the same name.
+// Node makes a certificate for 127.0.0.1 and the CA's Names with the given uses, both uses when none is given. It takes the
+// place of one of the same name.
 func (ca *CA) Node(t testing.TB, name string, uses ...x509.ExtKeyUsage) mtls.Files {
 	t.Helper()
 	return ca.Host(t, name, []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, uses...)
@@ -79,7 +81,7 @@ func (ca *CA) Host(t testing.TB, name string, addrs []netip.Addr, uses ...x509.E
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
-		DNSNames:     []string{"mx.example.org", "mta-sts.example.org"},
+		DNSNames:     ca.Names,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  uses,
 	}

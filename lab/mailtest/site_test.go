@@ -48,7 +48,9 @@ var listens = map[string]string{
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{t: t, ns: netnstest.New(t), dir: t.TempDir(), roles: map[string]*proctest.Process{}, more: map[string]string{}}
-	s.tls = mtlstest.NewCA(t).Node(t, "node")
+	ca := mtlstest.NewCA(t)
+	ca.Names = []string{host, "mta-sts.example.org"}
+	s.tls = ca.Node(t, "node")
 	for _, sub := range []string{"east", "west", "home"} {
 		proctest.Check(t, os.Mkdir(s.path(sub), 0o700))
 	}
