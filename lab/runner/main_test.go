@@ -83,9 +83,13 @@ func echo(addr string) error {
 // patience is for what takes milliseconds, on a machine that has other tests to run.
 const patience = 10 * time.Second
 
-// talk sends each line of its input and prints what comes back.
+// talk sends each line of its input and prints what comes back. The far end may have started, and not listen yet.
 func talk(addr string) error {
 	c, err := net.DialTimeout("tcp", addr, patience)
+	for end := time.Now().Add(patience); errors.Is(err, unix.ECONNREFUSED) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		c, err = net.DialTimeout("tcp", addr, patience)
+	}
 	if err != nil {
 		return err
 	}
