@@ -251,7 +251,11 @@ rhi:
 	rig.good.start(balancer(2, "192.0.2.128"))
 	rig.good.set(vip)
 	eventually(t, "good peer's route", soon, func() bool { return rig.router.kernel(vip) == "192.0.2.129" })
-	rig.since = rig.router.peer("good").Since
+	eventually(t, "good peer's session in the status", soon, func() bool { // which comes after the route
+		good := rig.router.peer("good")
+		rig.since = good.Since
+		return good.State == established
+	})
 	return rig
 }
 

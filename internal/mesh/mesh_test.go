@@ -226,9 +226,11 @@ func TestNothingIsLeftRunning(t *testing.T) {
 		buf := make([]byte, 1<<20)
 		return string(buf[:runtime.Stack(buf, true)])
 	}
-	for _, own := range []string{"mesh.(*transport)", "mesh.(*Mesh)"} {
-		if s := stacks(); strings.Contains(s, own) {
-			t.Errorf("%s still runs:\n%s", own, s)
+	for one := range strings.SplitSeq(stacks(), "\n\n") {
+		ours := strings.Contains(one, "mesh.(*transport)") || strings.Contains(one, "mesh.(*Mesh)")
+		// memberlist's may be about to send by what is closed already
+		if ours && !strings.Contains(one, "hashicorp/memberlist") {
+			t.Errorf("still runs:\n%s", one)
 		}
 	}
 	eventually(t, "memberlist's goroutines end", func() bool { return !strings.Contains(stacks(), "hashicorp/memberlist") })
