@@ -1,7 +1,6 @@
 package mailroles_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -23,6 +22,7 @@ import (
 
 	"anycastle/internal/config"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/proctest"
 	"anycastle/mailroles"
 	"anycastle/mailroles/directory"
 )
@@ -36,7 +36,7 @@ const (
 // site is a front end of each kind and two stores, on loopback.
 type site struct {
 	t     *testing.T
-	log   *logBuffer
+	log   *proctest.Transcript
 	dir   string
 	base  mailroles.Config
 	addrs map[string]netip.AddrPort // of smtp, imap, imaps, and lmtp and imap of each LUN
@@ -45,27 +45,9 @@ type site struct {
 	ready map[string]net.Listener // opened, and not yet taken by a role
 }
 
-// logBuffer keeps all that is logged.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, log: &logBuffer{}, dir: t.TempDir(), addrs: map[string]netip.AddrPort{}, ready: map[string]net.Listener{}}
+	s := &site{t: t, log: &proctest.Transcript{}, dir: t.TempDir(), addrs: map[string]netip.AddrPort{}, ready: map[string]net.Listener{}}
 	for _, name := range []string{"smtp", "imap", "imaps", "lun-east/lmtp", "lun-east/imap", "lun-west/lmtp", "lun-west/imap"} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

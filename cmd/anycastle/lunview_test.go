@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/proctest"
 	"anycastle/mailroles"
 	"anycastle/mailroles/store"
 )
@@ -85,7 +86,7 @@ func TestShowLUN(t *testing.T) {
 	f := mtlstest.NewCA(t).Node(t, "node")
 	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA).Replace(storeNodeText))
 	n.write("mailboxes.yml", "mailboxes: []\n")
-	log := &syncBuffer{}
+	log := &proctest.Transcript{}
 	ctx, cancel := context.WithCancel(t.Context())
 	var role sync.WaitGroup
 	role.Go(func() {

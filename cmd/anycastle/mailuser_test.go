@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/proctest"
 )
 
 // mailNode runs the smtp role of a node in this process, and asks it.
@@ -31,25 +32,7 @@ const mailNodeText = `mail:
   smtp: {listen: ["ADDR"], max_sessions: 10}
 `
 
-// syncBuffer is a buffer that a role writes to while a test reads.
-type syncBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func newMailNode(t *testing.T) (*mailNode, *syncBuffer) {
+func newMailNode(t *testing.T) (*mailNode, *proctest.Transcript) {
 	t.Helper()
 	n := &mailNode{t: t, dir: t.TempDir()}
 	n.file = filepath.Join(n.dir, "node.yml")
@@ -61,7 +44,7 @@ func newMailNode(t *testing.T) (*mailNode, *syncBuffer) {
 	f := mtlstest.NewCA(t).Node(t, "node")
 	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA, "ADDR", ln.Addr().String()).Replace(mailNodeText))
 	n.command(0, "user-secret\n", "mail", "user", "add", "alice@example.org", "--lun", "lun-east", "--quota", "1G", "-c", n.file, "--password-stdin")
-	log := &syncBuffer{}
+	log := &proctest.Transcript{}
 	ctx, cancel := context.WithCancel(t.Context())
 	var role sync.WaitGroup
 	role.Go(func() {

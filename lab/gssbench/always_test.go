@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"anycastle/internal/proctest"
 )
 
 // hazard is something in which no client may be given an error, or nothing.
@@ -34,7 +36,7 @@ func allOut(w *world) {
 // restartEach stops each site selector, and starts it again a second later.
 func restartEach(w *world) {
 	for _, place := range places() {
-		w.gss[place].stop()
+		w.gss[place].Stop()
 		pause(w.t, time.Second)
 		w.startGSS(place)
 		w.waitGSS(place)
@@ -56,7 +58,7 @@ func reloadAll(w *world) {
 	}
 	wg.Wait()
 	for _, err := range errs {
-		check(w.t, err)
+		proctest.Check(w.t, err)
 	}
 }
 
@@ -91,7 +93,7 @@ func endure(t testing.TB, list []*resolver) (verdicts []verdict) {
 	}
 	for _, r := range list {
 		for _, c := range clients[r] {
-			eventually(t, r.host()+" is told of east", func() bool { return c.settled("east") })
+			proctest.Eventually(t, r.host()+" is told of east", func() bool { return c.settled("east") })
 		}
 	}
 	var began, ended []time.Time
@@ -102,7 +104,7 @@ func endure(t testing.TB, list []*resolver) (verdicts []verdict) {
 	}
 	for _, list := range clients { // all that was asked in the hazards has been answered, or will not be
 		for _, c := range list {
-			eventually(t, c.host+" has no question left", func() bool { return c.oldest().After(ended[len(ended)-1]) })
+			proctest.Eventually(t, c.host+" has no question left", func() bool { return c.oldest().After(ended[len(ended)-1]) })
 		}
 	}
 	for i, h := range hazards() {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"anycastle/internal/proctest"
 )
 
 // announced are addresses that the site selectors of all places have, and announce to the router by BGP. East's way is the best
@@ -46,17 +48,17 @@ func (w *world) startRouter() {
   neighbors:
 %s  router: {}
 `, dir, neighbors.String()))
-	start(w.t, w.router, "router", dir, binary, "rhi", "--config", "node.yml", "--run-dir", dir)
+	proctest.Start(w.t, w.router, "router", dir, binary, "rhi", "--config", "node.yml", "--run-dir", dir)
 }
 
 // waitRoute waits until the router's way to the addresses is that to a place.
 func (w *world) waitRoute(place string) {
 	w.t.Helper()
 	link, err := w.router.Link.LinkByName("gss-" + place)
-	check(w.t, err)
-	eventually(w.t, "the router's way to the site selectors is that to "+place, func() bool {
+	proctest.Check(w.t, err)
+	proctest.Eventually(w.t, "the router's way to the site selectors is that to "+place, func() bool {
 		list, err := w.router.Link.RouteList(link, netlink.FAMILY_V4)
-		check(w.t, err)
+		proctest.Check(w.t, err)
 		found := 0
 		for _, r := range list {
 			for _, address := range announced() {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"anycastle/internal/proctest"
 )
 
 const (
@@ -55,7 +57,7 @@ type question struct {
 func (w *world) startClient(host, resolver string, dials bool, name func(n int) string) *client {
 	w.t.Helper()
 	conn, err := w.dial(host, resolver)
-	check(w.t, err)
+	proctest.Check(w.t, err)
 	ctx, stop := context.WithCancel(w.t.Context())
 	c := &client{t: w.t, w: w, host: host, conn: &dns.Conn{Conn: conn, UDPSize: 1232}, name: name, dials: dials, stop: stop,
 		byID: map[uint16]*question{}}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"anycastle/internal/proctest"
 )
 
 const meshKey = "c3a1f5d2784e6b90ab17de5f34c2089d"
@@ -117,7 +119,7 @@ func (w *world) startAll() {
 func (w *world) waitCounted(n int) {
 	w.t.Helper()
 	for _, place := range places() {
-		eventually(w.t, fmt.Sprintf("%s hears %d vantages", place, n), func() bool {
+		proctest.Eventually(w.t, fmt.Sprintf("%s hears %d vantages", place, n), func() bool {
 			list := show[struct{ Counts bool }](w, place, "vantage")
 			heard := 0
 			for _, v := range list {
@@ -134,7 +136,7 @@ func (w *world) waitCounted(n int) {
 func (w *world) waitPlace(answer, place string, at ...string) {
 	w.t.Helper()
 	for _, gss := range at {
-		eventually(w.t, fmt.Sprintf("%s is %s for %s", answer, place, gss), func() bool {
+		proctest.Eventually(w.t, fmt.Sprintf("%s is %s for %s", answer, place, gss), func() bool {
 			for _, a := range show[struct{ Name, Place string }](w, gss, "answer") {
 				if a.Name == answer {
 					return a.Place == place

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"anycastle/internal/proctest"
 )
 
 const (
@@ -88,7 +90,7 @@ func BenchmarkFailover(b *testing.B) {
 func (w *world) settle(site string, subjects []*subject) {
 	w.t.Helper()
 	for _, s := range subjects {
-		eventually(w.t, s.host+" is told of "+site, func() bool { return s.settled(site) })
+		proctest.Eventually(w.t, s.host+" is told of "+site, func() bool { return s.settled(site) })
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"anycastle/internal/proctest"
 )
 
 // lookup is what a client asks for, and is to be told.
@@ -111,17 +113,17 @@ func resolve(t testing.TB, list []*resolver) (lookups int) {
 	w.startAll()
 	dir := w.folder("gss-child")
 	w.write("gss-child", "node.yml", child(w.addr["gss-child"], dir))
-	start(t, w.hosts["gss-child"], "gss-child", dir, binary, "gss", "--config", "node.yml", "--run-dir", dir)
+	proctest.Start(t, w.hosts["gss-child"], "gss-child", dir, binary, "gss", "--config", "node.yml", "--run-dir", dir)
 	w.waitGSS("child")
 	seen := w.tapRouter()
 	for _, r := range list {
 		p := w.startResolver(r)
-		said := len(p.log.String())
+		said := len(p.Log().String())
 		lookups += w.look(t, r)
 		for _, h := range r.habits() {
-			eventually(t, r.host()+" asks with "+h.what, func() bool { return seen.asked(w.addr[r.host()], h.is) })
+			proctest.Eventually(t, r.host()+" asks with "+h.what, func() bool { return seen.asked(w.addr[r.host()], h.is) })
 		}
-		for line := range strings.Lines(p.log.String()[said:]) {
+		for line := range strings.Lines(p.Log().String()[said:]) {
 			if r.bad.MatchString(line) {
 				t.Errorf("%s complains: %s", r.host(), line)
 			}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"anycastle/internal/proctest"
 )
 
 // resolver is a program of others that clients ask. All of its settings are Debian's but for those given here: where to
@@ -111,7 +113,8 @@ func (r *resolver) row(what string) string {
 	case r.iterates:
 		name += "/setting=from-the-root"
 	case r.setting != "":
-		name += "/setting=own-addresses-" + strings.Join(strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) }), "-")
+		words := strings.FieldsFunc(r.setting, func(c rune) bool { return strings.ContainsRune(":= ", c) })
+		name += "/setting=own-addresses-" + strings.Join(words, "-")
 	case r.own:
 		name += "/setting=own-addresses"
 	}
@@ -207,7 +210,7 @@ log-facility=-
 }
 
 // startCopy runs a program on a host, from a copy: AppArmor's profile of the packaged program would keep it out of our folder.
-func (w *world) startCopy(host, program string, args ...string) *process {
+func (w *world) startCopy(host, program string, args ...string) *proctest.Process {
 	w.t.Helper()
 	code, err := os.ReadFile(program)
 	if err != nil {
@@ -215,12 +218,12 @@ func (w *world) startCopy(host, program string, args ...string) *process {
 	}
 	dir := w.folder(host)
 	own := filepath.Join(dir, filepath.Base(program))
-	check(w.t, os.WriteFile(own, code, 0o755))
-	return start(w.t, w.hosts[host], host, dir, append([]string{own}, args...)...)
+	proctest.Check(w.t, os.WriteFile(own, code, 0o755))
+	return proctest.Start(w.t, w.hosts[host], host, dir, append([]string{own}, args...)...)
 }
 
 // startResolver runs a resolver on its host, and waits until it knows a name.
-func (w *world) startResolver(r *resolver) *process {
+func (w *world) startResolver(r *resolver) *proctest.Process {
 	w.t.Helper()
 	servers := announced()
 	if r.own {
@@ -238,9 +241,9 @@ func (w *world) startResolver(r *resolver) *process {
 		w.write(r.host(), "hints", w.hints())
 	}
 	p := w.startCopy(r.host(), r.program, r.args...)
-	eventually(w.t, r.host()+" resolves", func() bool {
-		if p.ended() {
-			w.t.Fatalf("%s ends: %v", r.host(), p.err)
+	proctest.Eventually(w.t, r.host()+" resolves", func() bool {
+		if p.Ended() {
+			w.t.Fatalf("%s ends: %v", r.host(), p.Wait())
 		}
 		m, err := w.query(r.host(), "www.example.org.", dns.TypeA)
 		return err == nil && m.Rcode == dns.RcodeSuccess && len(m.Answer) == 1

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"anycastle/internal/proctest"
 )
 
 // startRoot runs a root server, of BIND, on the host "root": it delegates example.org to the site selectors, as its parent does
@@ -30,9 +32,9 @@ controls { };
 zone "." { type primary; file "zone"; };
 `)
 	p := w.startCopy("root", "/usr/sbin/named", "-g", "-c", "config")
-	eventually(w.t, "the root server answers", func() bool {
-		if p.ended() {
-			w.t.Fatalf("the root server ends: %v", p.err)
+	proctest.Eventually(w.t, "the root server answers", func() bool {
+		if p.Ended() {
+			w.t.Fatalf("the root server ends: %v", p.Wait())
 		}
 		m, err := w.query("root", "example.org.", dns.TypeNS)
 		return err == nil && len(m.Ns) == len(announced())

@@ -9,6 +9,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"anycastle/internal/proctest"
 )
 
 // tap sees the questions that pass the router over UDP.
@@ -26,7 +28,7 @@ func (w *world) tapRouter() *tap {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(protocol))
 		return err
 	})
-	check(w.t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
+	proctest.Check(w.t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
 	t := &tap{seen: map[netip.Addr][]*dns.Msg{}}
 	quit := make(chan struct{})
 	var wg sync.WaitGroup

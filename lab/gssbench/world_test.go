@@ -17,6 +17,7 @@ import (
 
 	"anycastle/internal/daemon"
 	"anycastle/internal/netnstest"
+	"anycastle/internal/proctest"
 )
 
 // world is the network, and what runs in it.
@@ -24,9 +25,9 @@ type world struct {
 	t      testing.TB
 	router *netnstest.NS
 	hosts  map[string]*netnstest.NS
-	addr   map[string]netip.Addr // of each host, IPv4
-	dir    string                // a folder for each host, with its files and sockets
-	gss    map[string]*process   // by place
+	addr   map[string]netip.Addr        // of each host, IPv4
+	dir    string                       // a folder for each host, with its files and sockets
+	gss    map[string]*proctest.Process // by place
 
 	probing string // keys of a probe
 }
@@ -55,7 +56,7 @@ func newWorld(t testing.TB, more ...string) *world {
 	t.Helper()
 	w := &world{
 		t: t, router: netnstest.New(t), hosts: map[string]*netnstest.NS{}, addr: map[string]netip.Addr{}, dir: t.TempDir(),
-		gss: map[string]*process{}, probing: quick,
+		gss: map[string]*proctest.Process{}, probing: quick,
 	}
 	sysctl(w.router, map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/accept_dad": "0"})
 	for _, place := range places() {
@@ -86,7 +87,7 @@ func (w *world) join(name string) {
 	w.addAddr(w.router, name, gateway6+"/64")
 	w.addAddr(host, "eth1", fmt.Sprintf("2001:db8:0:%x::2/64", n))
 	for prefix, via := range map[string]string{"0.0.0.0/0": gateway.String(), "::/0": gateway6} {
-		check(w.t, host.Link.RouteReplace(route(prefix, via)))
+		proctest.Check(w.t, host.Link.RouteReplace(route(prefix, via)))
 	}
 }
 
@@ -104,13 +105,13 @@ func sysctl(ns *netnstest.NS, values map[string]string) {
 func (w *world) addAddr(ns *netnstest.NS, link, text string) {
 	w.t.Helper()
 	l, err := ns.Link.LinkByName(link)
-	check(w.t, err)
+	proctest.Check(w.t, err)
 	a, err := netlink.ParseAddr(text)
-	check(w.t, err)
+	proctest.Check(w.t, err)
 	if a.IP.To4() == nil {
 		a.Flags = unix.IFA_F_NODAD // usable at once; there are no duplicates here
 	}
-	check(w.t, ns.Link.AddrAdd(l, a))
+	proctest.Check(w.t, ns.Link.AddrAdd(l, a))
 }
 
 func route(prefix, via string) *netlink.Route {
@@ -127,9 +128,9 @@ func (w *world) serve(site string) {
 	name := "vip-" + site
 	w.addAddr(w.hosts[name], "lo", vip4(site).String()+"/32")
 	w.addAddr(w.hosts[name], "lo", vip6(site).String()+"/128")
-	check(w.t, w.router.Link.RouteReplace(route(vip4(site).String()+"/32", w.addr[name].String())))
+	proctest.Check(w.t, w.router.Link.RouteReplace(route(vip4(site).String()+"/32", w.addr[name].String())))
 	via6 := fmt.Sprintf("2001:db8:0:%x::2", w.addr[name].As4()[3]/4)
-	check(w.t, w.router.Link.RouteReplace(route(vip6(site).String()+"/128", via6)))
+	proctest.Check(w.t, w.router.Link.RouteReplace(route(vip6(site).String()+"/128", via6)))
 	var ln net.Listener
 	w.hosts[name].Do(func() (err error) {
 		ln, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", ":25")
@@ -180,7 +181,7 @@ func (w *world) nft(script string) {
 func (w *world) folder(host string) string {
 	w.t.Helper()
 	dir := filepath.Join(w.dir, host)
-	check(w.t, os.MkdirAll(dir, 0o755))
+	proctest.Check(w.t, os.MkdirAll(dir, 0o755))
 	return dir
 }
 
@@ -188,7 +189,7 @@ func (w *world) folder(host string) string {
 func (w *world) write(host, name, text string) string {
 	w.t.Helper()
 	file := filepath.Join(w.folder(host), name)
-	check(w.t, os.WriteFile(file, []byte(text), 0o644))
+	proctest.Check(w.t, os.WriteFile(file, []byte(text), 0o644))
 	return file
 }
 
@@ -197,14 +198,14 @@ func (w *world) startGSS(place string) {
 	w.t.Helper()
 	host := "gss-" + place
 	dir := w.folder(host)
-	w.gss[place] = start(w.t, w.hosts[host], host, dir, binary, "gss", "--config", "node.yml", "--run-dir", dir)
+	w.gss[place] = proctest.Start(w.t, w.hosts[host], host, dir, binary, "gss", "--config", "node.yml", "--run-dir", dir)
 }
 
 // waitGSS waits until site selectors answer.
 func (w *world) waitGSS(places ...string) {
 	w.t.Helper()
 	for _, place := range places {
-		eventually(w.t, place+" answers", func() bool {
+		proctest.Eventually(w.t, place+" answers", func() bool {
 			s := show[struct{ Listen []string }](w, place, "server")
 			return len(s) == 1 && len(s[0].Listen) > 0
 		})

@@ -9,13 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/proctest"
 )
 
 // patience bounds every wait for slapd.
@@ -30,26 +30,8 @@ type slapd struct {
 	tls                mtls.Files
 	cmd                *exec.Cmd
 	done               chan struct{} // closed when it has ended
-	log                transcript
+	log                proctest.Transcript
 	binary, addProgram string
-}
-
-// transcript is what a process says.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *transcript) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *transcript) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // slapdConf has Debian's own schema for all but three attributes, of which it has none.

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
 
+	"anycastle/internal/proctest"
 	"anycastle/mailroles/mtasts"
 	"anycastle/mailroles/queue/mx"
 	"anycastle/mailroles/queue/remote"
@@ -31,7 +31,7 @@ import (
 type world struct {
 	t   *testing.T
 	dir string
-	log *logBuffer
+	log *proctest.Transcript
 
 	mu      sync.Mutex
 	zone    []dns.RR
@@ -54,23 +54,6 @@ type letter struct {
 	user     string
 }
 
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 const (
 	alice = "alice@home.example" // has a mailbox at home
 	hello = "From: alice@home.example\r\nSubject: hello\r\n\r\nHello.\r\n"
@@ -79,7 +62,7 @@ const (
 func newWorld(t *testing.T, records ...string) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: filepath.Join(t.TempDir(), ".queue"), log: &logBuffer{}, broken: map[string]bool{},
+		t: t, dir: filepath.Join(t.TempDir(), ".queue"), log: &proctest.Transcript{}, broken: map[string]bool{},
 		hosts: map[netip.AddrPort]string{}, dials: map[netip.AddrPort]int{}, change: func(*Options) {},
 	}
 	w.publish(records...)

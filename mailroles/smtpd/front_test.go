@@ -15,6 +15,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"anycastle/internal/proctest"
 	"anycastle/mailroles/directory"
 	"anycastle/mailroles/link"
 )
@@ -199,7 +200,7 @@ func TestWhatStoresSayAfterTheBody(t *testing.T) {
 }
 
 func TestLogTellsWhereMailWent(t *testing.T) {
-	log := &logBuffer{}
+	log := &proctest.Transcript{}
 	s, site := newFront(func(o *Options) { o.Handler.(*Front).Log = slog.New(slog.NewTextHandler(log, nil)) })
 	c, _ := s.hello(t)
 	c.envelope("alias@example.org")

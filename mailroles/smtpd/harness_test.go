@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"anycastle/internal/proctest"
 	"anycastle/mailroles/tally"
 )
 
@@ -81,29 +81,11 @@ func (taker) Close() {}
 type testServer struct {
 	*Server
 	*recorder
-	log *logBuffer
-}
-
-// logBuffer keeps all that is logged. The library may log after the end of a session.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log *proctest.Transcript
 }
 
 func newTestServer(change func(*Options)) testServer {
-	s := testServer{recorder: &recorder{}, log: &logBuffer{}}
+	s := testServer{recorder: &recorder{}, log: &proctest.Transcript{}}
 	opt := Options{
 		Hostname:    "mx.example.org",
 		MaxSize:     1 << 20,

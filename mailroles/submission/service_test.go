@@ -1,7 +1,6 @@
 package submission
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,6 +19,7 @@ import (
 
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/proctest"
 	"anycastle/mailroles/directory"
 	"anycastle/mailroles/link"
 	"anycastle/mailroles/smtpd"
@@ -173,24 +173,6 @@ func (n *notes) at(t *testing.T, addr netip.AddrPort) handed {
 	return handed{}
 }
 
-// logBuffer keeps all that is logged.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 var luns = map[string]LUN{
 	"lun-east": {LMTP: netip.MustParseAddrPort("192.0.2.1:2424"), Queue: netip.MustParseAddrPort("192.0.2.1:2425")},
 	"lun-west": {LMTP: netip.MustParseAddrPort("192.0.2.2:2424"), Queue: netip.MustParseAddrPort("192.0.2.2:2425")},
@@ -205,7 +187,7 @@ type service struct {
 	people     *people
 	handler    *Handler
 	login      *Login
-	log        logBuffer
+	log        proctest.Transcript
 	tally      tally.Tally
 }
 
