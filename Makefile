@@ -34,14 +34,14 @@ check: packages ## what needs no run: format, vet, staticcheck, tidy modules, sh
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
-	shellcheck .ci/run .ci/packages .ci/kernel-image
+	shellcheck .ci/run .ci/packages .ci/race-test .ci/kernel-image
 
 test-mail: packages ## the mail roles before clients, filters and directories of others, from Debian (root)
-	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m ./lab/mailtest ./mailroles/...
+	.ci/race-test ./lab/mailtest ./mailroles/...
 
 test: packages ## all four layers: unit, packets, namespaces, lab (root)
-	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m $$(go list ./... | grep -v '/lab$$')
-	ANYCASTLE_TEST_ROOT=1 go test -race -shuffle=on -timeout 15m ./lab # alone: its client must not starve
+	.ci/race-test $$(go list ./... | grep -v '/lab$$')
+	.ci/race-test ./lab # alone: its client must not starve
 
 test-kernel: ## the tests that meet the kernel, on Debian's Linux 6.1 in QEMU; KERNEL_TESTS='./bpf=TestLB ./lb/real' chooses
 	@.ci/packages qemu-system-x86
