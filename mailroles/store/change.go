@@ -131,7 +131,7 @@ func (t *transfer) build(k kind, f, to *Folder, uids []uint32) (*op, error) {
 		}
 		size += m.Size
 		o.Arrivals = append(o.Arrivals, arrival{
-			UID: next, From: uid, Flags: now.Flags, Keywords: now.Keywords, Size: m.Size, Wide: m.Wide, Date: m.Date.Unix(),
+			UID: next, From: uid, Flags: now.Flags, Keywords: now.Keywords, Size: m.Size, Wide: m.Wide, Date: m.Date.Unix(), Sum: m.Sum,
 			Base: maildir.Base(f.box.store.unique(""), m.Size, m.Wide),
 		})
 		t.pairs = append(t.pairs, Pair{From: uid, To: next})

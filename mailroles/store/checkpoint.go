@@ -207,11 +207,12 @@ func (m *Mailbox) parts() []part {
 		}
 		f.stale, f.shared = false, true
 		dir, messages, keywords := f.dir(m.address), slices.Clip(f.messages), slices.Clone(f.keywords)
+		changed := f.changed
 		list := maildir.UIDList{Validity: f.validity, Next: f.next, GUID: guid}
 		parts = append(parts,
 			part{guid, dir, maildir.UIDListFile, func() []byte { return uidListBytes(list, messages) }},
 			part{guid, dir, maildir.KeywordsFile, func() []byte { return maildir.KeywordsBytes(keywords) }},
-			part{guid, dir, indexFile, func() []byte { return indexBytes(messages) }})
+			part{guid, dir, indexFile, func() []byte { return indexBytes(changed, messages) }})
 	}
 	return parts
 }

@@ -134,7 +134,7 @@ func (m *Mailbox) foresee(p *proposal) {
 		target.aheadNext = max(target.aheadNext, a.UID+1)
 		target.expect(a.Keywords)
 		target.foresee(p, a.UID, &Message{
-			UID: a.UID, Size: a.Size, Wide: a.Wide, base: a.Base, Marks: Marks{Flags: a.Flags, Keywords: a.Keywords},
+			UID: a.UID, Size: a.Size, Wide: a.Wide, base: a.Base, Sum: a.Sum, Marks: Marks{Flags: a.Flags, Keywords: a.Keywords},
 		})
 		m.promised.add(a.Size, 1)
 	}

@@ -17,6 +17,8 @@ type Message struct {
 	Wide int64     // size when all lines end in CRLF
 	Date time.Time // INTERNALDATE, in whole seconds
 	Marks
+	Modseq uint64 // index of the last operation that touched it (RFC 7162); 0: before such were kept
+	Sum    string // SHA-256 of the body, in hexadecimal; empty: not known
 
 	base string
 	file string // below the folder: "new/…" or "cur/…"; empty while it waits to be placed. Guarded by the mailbox's mu

@@ -357,19 +357,33 @@ func TestIndex(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := os.ReadFile(path); err != nil || !cmp.Equal(again, damage["whole"]) {
-			t.Errorf("%s: the index is not as it was, %v", name, err)
+		again, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, _ := parseIndex(damage["whole"])
+		now, _ := parseIndex(again)
+		for base, i := range was {
+			if name != "whole" { // sums and MODSEQs stand nowhere else
+				i.sum, i.modseq = "", 0
+			}
+			if now[base] != i || len(now) != len(was) {
+				t.Errorf("%s: the index has %+v for %+v", name, now[base], i)
+			}
 		}
 	}
 }
 
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(indexHead))
-	f.Add(indexBytes([]*Message{{Size: 3, Wide: 4, Date: standstill(), base: "1.M2P3Q4.host,S=3,W=4"}, {base: "a b"}}))
+	f.Add([]byte("anycastle-index 1\n3 4 1700000000 1.M2P3Q4.host,S=3,W=4\nfeffaaa7\n"))
+	f.Add(indexBytes(7, []*Message{{Size: 3, Wide: 4, Date: standstill(), base: "1.M2P3Q4.host,S=3,W=4"}, {base: "a b"}}))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		for base, i := range parseIndex(text) {
-			m := &Message{Size: i.size, Wide: i.wide, Date: i.date, base: base}
-			if again := parseIndex(indexBytes([]*Message{m})); len(again) != 1 || again[base] != i {
+		index, changed := parseIndex(text)
+		for base, i := range index {
+			m := &Message{Size: i.size, Wide: i.wide, Date: i.date, Modseq: i.modseq, Sum: i.sum, base: base}
+			again, same := parseIndex(indexBytes(changed, []*Message{m}))
+			if len(again) != 1 || again[base] != i || same != changed {
 				t.Fatalf("%q %+v became %+v", base, i, again)
 			}
 		}

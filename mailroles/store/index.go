@@ -10,58 +10,108 @@ import (
 )
 
 // indexFile holds what is known of a folder's messages beyond their names, so that opening it looks at no file. It can
-// be removed at any time: what it does not have is found out again.
+// be removed at any time: what it does not have is found out again, but for the MODSEQs, which begin anew.
 const indexFile = "anycastle-index"
 
-const indexHead = "anycastle-index 1\n"
+// Version 1 has neither sums nor MODSEQs.
+const (
+	indexHead1 = "anycastle-index 1\n"
+	indexHead  = "anycastle-index 2\n"
+)
 
 // fileInfo is what cannot be read from the name of every message.
 type fileInfo struct {
 	size, wide int64
 	date       time.Time
+	modseq     uint64
+	sum        string // empty: not known
 }
 
-// indexBytes gives an index as a file: lines "SIZE WIDE DATE BASE", and the CRC-32C of all before it.
-func indexBytes(messages []*Message) []byte {
-	b := []byte(indexHead)
+// indexBytes gives an index as a file: a line with the folder's MODSEQ, lines "SIZE WIDE DATE MODSEQ SUM BASE", and the
+// CRC-32C of all before it. A sum that is not known is "-".
+func indexBytes(changed uint64, messages []*Message) []byte {
+	b := fmt.Appendf(nil, "%s%d\n", indexHead, changed)
 	for _, m := range messages {
 		b = strconv.AppendInt(b, m.Size, 10)
 		b = strconv.AppendInt(append(b, ' '), m.Wide, 10)
 		b = strconv.AppendInt(append(b, ' '), m.Date.Unix(), 10)
+		b = strconv.AppendUint(append(b, ' '), m.Modseq, 10)
+		sum := m.Sum
+		if sum == "" {
+			sum = "-"
+		}
+		b = append(append(b, ' '), sum...)
 		b = append(append(append(b, ' '), m.base...), '\n')
 	}
 	return fmt.Appendf(b, "%08x\n", crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // parseIndex reads an index. One that is damaged is empty.
-func parseIndex(text []byte) map[string]fileInfo {
+func parseIndex(text []byte) (index map[string]fileInfo, changed uint64) {
 	const sumLen = 9
-	if len(text) < len(indexHead)+sumLen || !bytes.HasPrefix(text, []byte(indexHead)) {
-		return nil
+	if len(text) < len(indexHead)+sumLen {
+		return nil, 0
 	}
 	body, sum := text[:len(text)-sumLen], string(text[len(text)-sumLen:])
 	if fmt.Sprintf("%08x\n", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))) != sum {
-		return nil
+		return nil, 0
 	}
-	index := map[string]fileInfo{}
-	for line := range strings.Lines(string(body[len(indexHead):])) {
-		var i fileInfo
-		var date int64
-		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
-		if len(fields) != 4 {
-			return nil
+	version := 2
+	lines, ok := bytes.CutPrefix(body, []byte(indexHead))
+	if !ok {
+		version = 1
+		if lines, ok = bytes.CutPrefix(body, []byte(indexHead1)); !ok {
+			return nil, 0
 		}
-		for n, to := range []*int64{&i.size, &i.wide, &date} {
-			var err error
-			if *to, err = strconv.ParseInt(fields[n], 10, 64); err != nil {
-				return nil
+	}
+	rest := string(lines)
+	if version == 2 {
+		var first string
+		var err error
+		first, rest, _ = strings.Cut(rest, "\n")
+		if changed, err = strconv.ParseUint(first, 10, 64); err != nil {
+			return nil, 0
+		}
+	}
+	index = map[string]fileInfo{}
+	for line := range strings.Lines(rest) {
+		base, i, ok := parseIndexLine(strings.TrimSuffix(line, "\n"), version)
+		if !ok {
+			return nil, 0
+		}
+		index[base] = i
+	}
+	return index, changed
+}
+
+func parseIndexLine(line string, version int) (base string, i fileInfo, ok bool) {
+	n := 4
+	if version == 2 {
+		n = 6
+	}
+	fields := strings.SplitN(line, " ", n)
+	if len(fields) != n {
+		return "", i, false
+	}
+	var date int64
+	for n, to := range []*int64{&i.size, &i.wide, &date} {
+		var err error
+		if *to, err = strconv.ParseInt(fields[n], 10, 64); err != nil {
+			return "", i, false
+		}
+	}
+	if version == 2 {
+		var err error
+		if i.modseq, err = strconv.ParseUint(fields[3], 10, 64); err != nil {
+			return "", i, false
+		}
+		if fields[4] != "-" {
+			if !isSum(fields[4]) {
+				return "", i, false
 			}
+			i.sum = strings.Clone(fields[4]) // else it would keep the whole text
 		}
-		if i.size < 0 || i.wide < i.size {
-			return nil
-		}
-		i.date = time.Unix(date, 0)
-		index[fields[3]] = i
 	}
-	return index
+	i.date = time.Unix(date, 0)
+	return fields[n-1], i, i.size >= 0 && i.wide >= i.size
 }

@@ -160,7 +160,7 @@ func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 		if f.list == nil {
 			continue
 		}
-		c := &contents{guid: f.list.GUID, name: f.name, validity: f.list.Validity, next: f.list.Next, keywords: f.keywords}
+		c := &contents{guid: f.list.GUID, name: f.name, validity: f.list.Validity, next: f.list.Next, keywords: f.keywords, changed: f.changed}
 		st.folders[c.guid] = c
 		for _, e := range f.list.Entries {
 			msg := &Message{UID: e.UID, base: e.Base}
@@ -171,7 +171,7 @@ func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 				if err != nil {
 					return nil, nil, err
 				}
-				msg.Size, msg.Wide, msg.Date = info.size, info.wide, info.date
+				msg.Size, msg.Wide, msg.Date, msg.Modseq, msg.Sum = info.size, info.wide, info.date, info.modseq, info.sum
 				letters[msg] = file.letters
 			}
 			st.usage.add(msg.Size, 1)
@@ -255,7 +255,7 @@ func (m *Mailbox) run(p plan) error {
 		case stepMakeFolder:
 			err = d.makeFolder(s.to, s.folder)
 		case stepRemove:
-			err = d.remove(s.from)
+			err = m.store.retire(s.from, baseOf(s.from))
 		case stepQuarantine:
 			err = m.store.quarantine(s.from, s.reason)
 		}
@@ -269,4 +269,10 @@ func (m *Mailbox) run(p plan) error {
 	}
 	m.dead = map[deadFile]bool{}
 	return nil
+}
+
+// baseOf gives the base name of a message's file.
+func baseOf(path string) string {
+	name, _ := maildir.ParseName(filepath.Base(path))
+	return name.Base
 }

@@ -158,7 +158,7 @@ func (m *Mailbox) remove(name string, do carrier) error {
 	if err != nil {
 		return err
 	}
-	if err := m.store.files.removeAll(grave(guid)); err != nil {
+	if err := m.store.retireFolder(grave(guid)); err != nil {
 		m.log.Warn("deleted folder leaves files", "err", err)
 	}
 	return nil

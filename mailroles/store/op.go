@@ -23,6 +23,9 @@ const (
 	opExpunge   kind = "expunge"
 	opCopy      kind = "copy"
 	opMove      kind = "move"
+	opRestore   kind = "restore"  // messages of a snapshot, with the UIDs that the operation gives
+	opQueue     kind = "queue"    // of the LUN's queue, and of no mailbox
+	opSnapshot  kind = "snapshot" // of the whole LUN
 )
 
 // op is one operation: everything that a replica needs to come to the same state, whatever its clock says and whatever
@@ -40,6 +43,8 @@ type op struct {
 	Arrivals []arrival          `json:"arrivals,omitempty"`
 	Markings []marking          `json:"markings,omitempty"`
 	Gone     []maildir.UIDEntry `json:"gone,omitempty"` // from Folder
+	Queue    *queueOp           `json:"queue,omitempty"`
+	Snapshot *snapshotOp        `json:"snapshot,omitempty"`
 }
 
 // renaming gives a folder another name.
@@ -58,7 +63,7 @@ type arrival struct {
 	Size     int64         `json:"size"`
 	Wide     int64         `json:"wide"`          // size with CRLF line ends
 	Date     int64         `json:"date"`          // Unix time
-	Sum      string        `json:"sum,omitempty"` // SHA-256 of the body, in hexadecimal; of what is copied or moved none
+	Sum      string        `json:"sum,omitempty"` // SHA-256 of the body, in hexadecimal; empty when it is not known
 }
 
 // marking gives the same marks to messages.
@@ -92,11 +97,16 @@ func decodeOp(record []byte) (*op, error) {
 
 // check refuses what would lead out of the mailbox's directory, or to a state that a Maildir cannot have.
 func (o *op) check() error {
-	if !plainName(o.Mailbox) {
+	switch {
+	case o.Kind == opQueue && o.Queue != nil:
+		return o.Queue.check()
+	case o.Kind == opSnapshot && o.Snapshot != nil:
+		return o.Snapshot.check()
+	case !plainName(o.Mailbox):
 		return errors.New("no mailbox")
 	}
 	switch o.Kind {
-	case opCreate, opDelete, opDeliver, opAppend, opAdopt, opFlags, opExpunge, opCopy, opMove:
+	case opCreate, opDelete, opDeliver, opAppend, opAdopt, opFlags, opExpunge, opCopy, opMove, opRestore:
 		if !isGUID(o.Folder) || (o.Kind == opCopy || o.Kind == opMove) != isGUID(o.To) {
 			return errors.New("no folder")
 		}
@@ -127,6 +137,9 @@ func (o *op) checkMessages() error {
 		if !ok || a.Size < 0 || a.Wide < a.Size {
 			return fmt.Errorf("message %d %q", a.UID, a.Base)
 		}
+		if a.Sum != "" && !isSum(a.Sum) {
+			return fmt.Errorf("message %d of sum %q", a.UID, a.Sum)
+		}
 		if err := checkKeywords(a.Keywords); err != nil {
 			return err
 		}
@@ -151,10 +164,12 @@ func checkKeywords(list []string) error {
 func goodUID(uid uint32) bool { return uid > 0 && uid < 1<<32-1 }
 
 // isGUID reports whether s is a folder's id, 32 hexadecimal digits.
-func isGUID(s string) bool {
-	if len(s) != 32 {
-		return false
-	}
+func isGUID(s string) bool { return len(s) == 32 && isHex(s) }
+
+// isSum reports whether s is a SHA-256, 64 hexadecimal digits.
+func isSum(s string) bool { return len(s) == 64 && isHex(s) }
+
+func isHex(s string) bool {
 	for _, c := range []byte(s) {
 		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
 			return false

@@ -68,7 +68,7 @@ func (m *Mailbox) discard(guid, dir string, msg *Message) error {
 	if msg.file != "" {
 		path = filepath.Join(dir, msg.file)
 	}
-	err := m.store.files.remove(path)
+	err := m.store.retire(path, msg.base)
 	if err != nil {
 		m.dead[deadFile{guid, msg.base}] = true
 	}
@@ -80,7 +80,7 @@ func (m *Mailbox) bury(o *op, out outcome) error {
 	var errs []error
 	for _, msg := range out.gone {
 		if msg.file == "" {
-			errs = append(errs, m.store.files.remove(bodyPath(msg.base)))
+			errs = append(errs, m.store.retire(bodyPath(msg.base), msg.base))
 		}
 	}
 	err := m.store.files.rename(out.folder.dir(m.address), grave(o.Folder))

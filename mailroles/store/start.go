@@ -113,7 +113,7 @@ func (s *Store) sweep() error {
 		return fmt.Errorf("read deleted folders: %w", err)
 	}
 	for _, e := range graves {
-		if err := s.files.removeAll(filepath.Join(trashDir, e.Name())); err != nil {
+		if err := s.retireFolder(filepath.Join(trashDir, e.Name())); err != nil {
 			return fmt.Errorf("remove deleted folder: %w", err)
 		}
 	}

@@ -85,10 +85,10 @@ func (st *state) apply(index uint64, o *op) outcome {
 				st.recent.lose(tx)
 			}
 		} else {
-			st.arrive(target, o, &out)
+			st.arrive(index, target, o, &out)
 		}
 		if out.folder != nil {
-			st.mark(out.folder, o, &out)
+			st.mark(index, out.folder, o, &out)
 			st.leave(out.folder, o, &out)
 		}
 	}
@@ -109,11 +109,11 @@ func (st *state) create(o *op) {
 	st.folders[o.Folder] = &contents{guid: o.Folder, name: o.Name, validity: o.Validity, next: 1}
 }
 
-func (st *state) arrive(c *contents, o *op, out *outcome) {
+func (st *state) arrive(index uint64, c *contents, o *op, out *outcome) {
 	for _, a := range o.Arrivals {
 		c.know(a.Keywords)
 		m := &Message{
-			UID: a.UID, Size: a.Size, Wide: a.Wide, Date: time.Unix(a.Date, 0), base: a.Base,
+			UID: a.UID, Size: a.Size, Wide: a.Wide, Date: time.Unix(a.Date, 0), base: a.Base, Modseq: index, Sum: a.Sum,
 			Marks: c.tidy(Marks{Flags: a.Flags, Keywords: a.Keywords}),
 		}
 		c.next = max(c.next, a.UID+1)
@@ -141,14 +141,14 @@ func (st *state) arrive(c *contents, o *op, out *outcome) {
 	}
 }
 
-func (st *state) mark(c *contents, o *op, out *outcome) {
+func (st *state) mark(index uint64, c *contents, o *op, out *outcome) {
 	for _, k := range o.Markings {
 		c.know(k.Keywords)
 		marks := c.tidy(Marks{Flags: k.Flags, Keywords: k.Keywords})
 		for _, uid := range k.UIDs {
 			if i, ok := c.find(uid); ok {
 				m := *c.messages[i]
-				m.Marks = marks
+				m.Marks, m.Modseq = marks, index
 				c.replace(i, &m, out)
 			}
 		}

@@ -30,6 +30,12 @@ var (
 	ErrKeywords  = errors.New("store: folder has no room for another keyword")
 	ErrFull      = errors.New("store: LUN has its 1000 mailboxes, which is the most it may have")
 	ErrStopped   = errors.New("store: stopped after a failure of the disk")
+
+	// Of a replicated LUN; each may be gone a moment later.
+	ErrPassive = errors.New("store: this replica is not the active store of the LUN")
+	ErrAlone   = errors.New("store: no replica of the other site can be reached")
+	ErrUnfit   = errors.New("store: the disk of this replica takes no mail")
+	ErrMissing = errors.New("store: the body of the message is not here yet")
 )
 
 // maxMailboxes is how many mailboxes a LUN may have.
@@ -62,6 +68,9 @@ type Options struct {
 	Log    *slog.Logger                             // nil: silent
 	Synced func(operations int, took time.Duration) // told after each fsync of the log; nil: nobody
 
+	// Journal, of a replicated LUN, has its operations instead of a log in the tree.
+	Journal Journal
+
 	now   func() time.Time
 	fault func(step, path string) error
 }
@@ -75,7 +84,9 @@ type Store struct {
 	seq   atomic.Uint64
 	now   func() time.Time
 	files files
-	ops   Log
+	ops   Log // nil in a replicated LUN, which has a journal
+
+	journal Journal
 
 	bodies       atomic.Uint64 // names made in the incoming directory
 	bodiesSynced uint64        // of those, durable; used by the log's writer only
@@ -123,7 +134,7 @@ func OpenWith(opt Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", opt.Root, err), lock.Close())
 	}
 	s := &Store{
-		root: opt.Root, log: opt.Log, lock: lock, host: host, now: opt.now,
+		root: opt.Root, log: opt.Log, lock: lock, host: host, now: opt.now, journal: opt.Journal,
 		files: files{root: opt.Root, lock: lock, fault: opt.fault},
 		boxes: map[string]*Mailbox{}, lost: map[string][]recentTx{}, usage: map[string]Usage{}, failed: make(chan struct{}),
 	}

@@ -35,6 +35,7 @@ type treeFolder struct {
 	torn      bool
 	keywords  []string
 	index     map[string]fileInfo   // by base name
+	changed   uint64                // as the index says
 	files     map[string][]treeFile // by base name
 	odd       []oddFile             // what can be no message
 }
@@ -155,7 +156,7 @@ func (s *Store) readFolder(dir, name string, t *tree) (*treeFolder, error) {
 	if text, err = s.readFile(filepath.Join(dir, indexFile)); err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
-	f.index = parseIndex(text)
+	f.index, f.changed = parseIndex(text)
 	return f, s.scan(f)
 }
 
