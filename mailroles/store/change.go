@@ -148,6 +148,9 @@ func (t *transfer) build(k kind, f, to *Folder, uids []uint32) (*op, error) {
 			return nil, err
 		}
 	}
+	if f.box.store.replica != nil { // each replica makes the names when it does the operation
+		return o, nil
+	}
 	for i, a := range o.Arrivals {
 		at, _ := f.find(t.pairs[i].From)
 		if err := f.box.store.files.link(f.path(f.messages[at]), bodyPath(a.Base)); err != nil {

@@ -32,6 +32,13 @@ type checkpoint struct {
 	Index  uint64     `json:"index"`
 	Time   time.Time  `json:"time"`
 	Recent []recentTx `json:"recent,omitempty"` // deliveries whose messages are gone
+
+	// Of a replicated LUN. Check tells whether the index and the chain are as they were written.
+	Replicated bool   `json:"replicated,omitempty"`
+	Chain      string `json:"chain,omitempty"` // hexadecimal
+	Check      string `json:"check,omitempty"`
+
+	chain Sum
 }
 
 // recentTx is a delivery of which no message's name tells.
@@ -42,7 +49,7 @@ type recentTx struct {
 }
 
 func (s *Store) due() bool {
-	last, size := s.ops.Size()
+	last, size := s.size()
 	s.mu.Lock()
 	n := last - s.saved.Index
 	s.mu.Unlock()
@@ -52,6 +59,16 @@ func (s *Store) due() bool {
 		return false
 	}
 	return n >= checkpointOps || size >= checkpointBytes || s.now().Sub(s.savedLast) >= checkpointTime
+}
+
+// size gives the index of the last operation, and the bytes of those since the last checkpoint.
+func (s *Store) size() (last uint64, bytes int64) {
+	if r := s.replica; r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.applied.Index, r.bytes
+	}
+	return s.ops.Size()
 }
 
 // Checkpoint makes the tree durable and cuts the log off up to here. The tree can be read by others then.
@@ -70,7 +87,10 @@ func (s *Store) checkpoint() error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	index, boxes, err := s.quiet()
+	if s.replica != nil && !s.replica.isSettled() {
+		return errUnsettled
+	}
+	at, boxes, err := s.quiet()
 	if err != nil {
 		return err
 	}
@@ -95,7 +115,7 @@ func (s *Store) checkpoint() error {
 		err = s.sync()
 	}
 	if err == nil {
-		err = s.save(index)
+		err = s.save(at)
 	}
 	if err != nil {
 		for _, w := range written {
@@ -103,7 +123,10 @@ func (s *Store) checkpoint() error {
 		}
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	return s.ops.Cut(index)
+	if s.ops == nil {
+		return nil
+	}
+	return s.ops.Cut(at.Index)
 }
 
 // sync makes the tree durable. After a failure nobody knows what the disk has.
@@ -117,25 +140,29 @@ func (s *Store) sync() error {
 
 // quiet waits for a moment at which no operation is under way, and gives the index of the last and all mailboxes. Trees
 // that fell behind are made fit.
-func (s *Store) quiet() (uint64, []*Mailbox, error) {
+func (s *Store) quiet() (Position, []*Mailbox, error) {
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	s.mu.Lock()
-	var boxes []*Mailbox
-	for _, m := range s.boxes {
-		boxes = append(boxes, m)
-	}
-	s.mu.Unlock()
+	boxes := s.loadedBoxes()
 	for _, m := range boxes {
 		if err := m.catchUp(); err != nil {
-			return 0, nil, err
+			return Position{}, nil, err
 		}
+	}
+	if r := s.replica; r != nil {
+		if err := s.queueSave(); err != nil {
+			return Position{}, nil, fmt.Errorf("save queue: %w", err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.bytes = 0
+		return r.applied, boxes, nil
 	}
 	index, err := s.ops.Mark()
 	if err != nil {
-		return 0, nil, fmt.Errorf("mark log: %w", err)
+		return Position{}, nil, fmt.Errorf("mark log: %w", err)
 	}
-	return index, boxes, nil
+	return Position{Index: index}, boxes, nil
 }
 
 // catchUp makes a tree fit that fell behind. The caller holds the gate.
@@ -160,6 +187,16 @@ type written struct {
 	folders map[string][]string // names of files by the folder's GUID
 }
 
+// steady has folders keep their directories until its result is called.
+func (m *Mailbox) steady() (free func()) {
+	if m.store.replica != nil { // order is held while an operation waits for the journal
+		m.layout.RLock()
+		return m.layout.RUnlock
+	}
+	m.order.RLock()
+	return m.order.RUnlock
+}
+
 // part is a file of a folder with its text.
 type part struct {
 	guid, dir, name string
@@ -170,8 +207,7 @@ type part struct {
 func (m *Mailbox) write() (*written, error) {
 	m.loading.Lock() // operations of a load that is under way count as well
 	defer m.loading.Unlock()
-	m.order.RLock() // folders keep their directories
-	defer m.order.RUnlock()
+	defer m.steady()()
 	m.mu.Lock()
 	if !m.dirty || !m.loaded {
 		m.mu.Unlock()
@@ -196,9 +232,12 @@ func (m *Mailbox) write() (*written, error) {
 
 // parts collects what is to be written. The texts are made without the lock, of what does not change.
 func (m *Mailbox) parts() []part {
-	counter, subscribed := m.state.counter, m.state.subscribed
+	text, subscribed := strconv.FormatUint(uint64(m.state.counter), 10)+"\n", m.state.subscribed
+	if m.store.replica != nil {
+		text = fmt.Sprintf("%d %d\n", m.state.counter, m.state.changed)
+	}
 	parts := []part{
-		{dir: m.address, name: validityFile, text: func() []byte { return []byte(strconv.FormatUint(uint64(counter), 10) + "\n") }},
+		{dir: m.address, name: validityFile, text: func() []byte { return []byte(text) }},
 		{dir: m.address, name: maildir.SubscriptionsFile, text: func() []byte { return maildir.SubscriptionsBytes(subscribed) }},
 	}
 	for guid, f := range m.byGUID {
@@ -207,12 +246,12 @@ func (m *Mailbox) parts() []part {
 		}
 		f.stale, f.shared = false, true
 		dir, messages, keywords := f.dir(m.address), slices.Clip(f.messages), slices.Clone(f.keywords)
-		changed := f.changed
+		changed, away := f.changed, m.away(f.contents)
 		list := maildir.UIDList{Validity: f.validity, Next: f.next, GUID: guid}
 		parts = append(parts,
 			part{guid, dir, maildir.UIDListFile, func() []byte { return uidListBytes(list, messages) }},
 			part{guid, dir, maildir.KeywordsFile, func() []byte { return maildir.KeywordsBytes(keywords) }},
-			part{guid, dir, indexFile, func() []byte { return indexBytes(changed, messages) }})
+			part{guid, dir, indexFile, func() []byte { return indexBytes(changed, messages, away) }})
 	}
 	return parts
 }
@@ -227,8 +266,7 @@ func uidListBytes(list maildir.UIDList, messages []*Message) []byte {
 
 // replace puts what write wrote into place. Folders may have other directories by now, or none.
 func (m *Mailbox) replace(w *written) error {
-	m.order.RLock()
-	defer m.order.RUnlock()
+	defer m.steady()()
 	var errs []error
 	move := func(dir, name string) {
 		errs = append(errs, m.store.files.rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)))
@@ -265,9 +303,12 @@ func (m *Mailbox) redo(w *written) {
 }
 
 // save writes the checkpoint itself.
-func (s *Store) save(index uint64) error {
+func (s *Store) save(at Position) error {
 	now := s.now()
-	c := checkpoint{Index: index, Time: now, Recent: s.recents(now)}
+	c := checkpoint{Index: at.Index, Time: now, Recent: s.recents(now)}
+	if s.replica != nil {
+		c.seal(at)
+	}
 	text, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -277,7 +318,7 @@ func (s *Store) save(index uint64) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.saved = checkpoint{Index: index, Time: now}
+	s.saved = checkpoint{Index: at.Index, Time: now, chain: at.Chain}
 	return nil
 }
 
@@ -285,11 +326,8 @@ func (s *Store) save(index uint64) error {
 func (s *Store) recents(now time.Time) []recentTx {
 	old := now.Add(-txMemory).Unix()
 	all := map[recentTx]bool{}
+	boxes := s.loadedBoxes()
 	s.mu.Lock()
-	var boxes []*Mailbox
-	for _, m := range s.boxes {
-		boxes = append(boxes, m)
-	}
 	for _, lost := range s.lost {
 		for _, r := range lost {
 			if r.At >= old {

@@ -10,41 +10,70 @@ import (
 // proposal is an operation on its way into the log.
 type proposal struct {
 	op      *op
+	record  []byte // of a replicated LUN
 	wait    func() (uint64, error)
 	applied bool // guarded by the mailbox's mu
+}
+
+// result is where the last of some operations is, for what must be proven of a replicated LUN.
+type result struct {
+	index  uint64
+	bodies []Body
 }
 
 // operate proposes the operation that build makes, under the mailbox's lock, and returns when it is in the log and
 // done. build sees what there will be when the operations before it are done; it gives nil when there is nothing to do.
 // relief says that the operation may use the room that is kept for those that free space.
 func (m *Mailbox) operate(relief bool, build func() (*op, error)) error {
-	m.store.gate.RLock()
-	defer m.store.gate.RUnlock()
-	m.order.RLock()
-	defer m.order.RUnlock()
-	return m.carry(relief, build)
+	return m.store.during(func() (result, error) {
+		m.order.RLock()
+		defer m.order.RUnlock()
+		return m.propel(relief, build)
+	})
 }
 
 // operateAlone is operate for what changes folders: no other operation of the mailbox is under way meanwhile.
 func (m *Mailbox) operateAlone(relief bool, build func() (*op, error)) error {
-	m.store.gate.RLock()
-	defer m.store.gate.RUnlock()
-	m.order.Lock()
-	defer m.order.Unlock()
-	return m.carry(relief, build)
+	return m.store.during(func() (result, error) {
+		m.order.Lock()
+		defer m.order.Unlock()
+		return m.propel(relief, build)
+	})
 }
 
+// during runs what proposes operations, while the store takes them.
+func (s *Store) during(do func() (result, error)) error {
+	if s.replica != nil {
+		return s.replica.during(do)
+	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	_, err := do()
+	return err
+}
+
+// carry is operate within during.
 func (m *Mailbox) carry(relief bool, build func() (*op, error)) error {
+	_, err := m.propel(relief, build)
+	return err
+}
+
+func (m *Mailbox) propel(relief bool, build func() (*op, error)) (result, error) {
 	m.mu.Lock()
 	o, err := build()
+	if err == nil && o == nil && m.store.replica != nil {
+		p := m.latest()
+		m.mu.Unlock()
+		return m.store.replica.await(p) // what there was nothing to do for may be on its way
+	}
 	if err != nil || o == nil {
 		m.mu.Unlock()
-		return err
+		return result{}, err
 	}
 	p, err := m.propose(o, relief)
 	m.mu.Unlock()
 	if err != nil {
-		return err
+		return result{}, err
 	}
 	return m.finish(p)
 }
@@ -59,11 +88,16 @@ func (m *Mailbox) propose(o *op, relief bool) (*proposal, error) {
 	if err := o.check(); err != nil { // else the log would hold what cannot be read back
 		return nil, fmt.Errorf("%w: %w", errOp, err)
 	}
-	wait, err := m.store.ops.Append(record, relief && o.relieves())
+	p := &proposal{op: o}
+	if m.store.replica != nil {
+		p.record = record
+		p.wait, err = m.store.replica.append(record)
+	} else {
+		p.wait, err = m.store.ops.Append(record, relief && o.relieves())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", o.Kind, err)
 	}
-	p := &proposal{op: o, wait: wait}
 	m.queue = append(m.queue, p)
 	m.foresee(p)
 	return p, nil
@@ -71,7 +105,10 @@ func (m *Mailbox) propose(o *op, relief bool) (*proposal, error) {
 
 // finish waits until the log has an operation, and sees to it that it and those before it are done, in order. After an
 // error nobody knows whether the log has it: the store must be opened again.
-func (m *Mailbox) finish(p *proposal) error {
+func (m *Mailbox) finish(p *proposal) (result, error) {
+	if m.store.replica != nil {
+		return m.store.replica.await(p)
+	}
 	_, err := p.wait()
 	if err == nil {
 		m.mu.Lock()
@@ -88,9 +125,9 @@ func (m *Mailbox) finish(p *proposal) error {
 	}
 	if err != nil {
 		m.store.fail(err)
-		return fmt.Errorf("log %s: %w", p.op.Kind, err)
+		return result{}, fmt.Errorf("log %s: %w", p.op.Kind, err)
 	}
-	return nil
+	return result{}, nil
 }
 
 // land does an operation that the log has.

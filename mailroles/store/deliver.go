@@ -62,10 +62,13 @@ func (f *Folder) add(k kind, in Incoming) (place Place, again bool, err error) {
 	}
 	in.Date = in.Date.Truncate(time.Second)
 	if again, err := f.box.welcome(in); again || err != nil {
-		return Place{}, again, err
+		if again {
+			err = f.box.proveAgain(in.Tx)
+		}
+		return Place{}, again && err == nil, err
 	}
 	unique := s.unique(in.Tx)
-	body, err := s.writeBody(unique, in)
+	body, err := s.writeBody(f.box.address, unique, in)
 	if err != nil {
 		return Place{}, false, err
 	}
@@ -86,9 +89,12 @@ func (f *Folder) add(k kind, in Incoming) (place Place, again bool, err error) {
 		return o, err
 	})
 	if twin != nil && err == nil {
-		err = f.box.finish(twin)
+		_, err = f.box.finish(twin)
 	}
-	if again || err != nil && (!taken || s.Err() == nil) { // else the log may have it: the next start tells
+	if again && err == nil {
+		err = f.box.proveAgain(in.Tx)
+	}
+	if again || err != nil && (!taken || s.replica == nil && s.Err() == nil) { // else the log may have it: time tells
 		err = errors.Join(err, s.files.remove(bodyPath(unique)))
 	}
 	if err != nil {
@@ -129,10 +135,15 @@ type body struct {
 }
 
 // writeBody writes and fsyncs a new file in the incoming directory. The commit of its operation makes its name durable.
-// On an error the file is gone.
-func (s *Store) writeBody(unique string, in Incoming) (b body, err error) {
+// On an error the file is gone. Other replicas get it meanwhile.
+func (s *Store) writeBody(address, unique string, in Incoming) (b body, err error) {
 	if err := s.Err(); err != nil {
 		return b, err
+	}
+	if s.replica != nil {
+		if err := s.replica.admit(); err != nil {
+			return b, err
+		}
 	}
 	path := bodyPath(unique)
 	f, err := s.files.create(path)
@@ -156,11 +167,15 @@ func (s *Store) writeBody(unique string, in Incoming) (b body, err error) {
 	if err := os.Chtimes(f.Name(), in.Date, in.Date); err != nil {
 		return b, err
 	}
+	b = body{wide: n + lines.bare, sum: hex.EncodeToString(sum.Sum(nil))}
+	if s.replica != nil {
+		s.journal.Push(Body{Mailbox: address, Name: unique, Sum: b.sum, Size: n, Date: in.Date.Unix()})
+	}
 	if err := s.files.sync(f); err != nil {
 		return b, err
 	}
 	s.bodies.Add(1)
-	return body{wide: n + lines.bare, sum: hex.EncodeToString(sum.Sum(nil))}, nil
+	return b, nil
 }
 
 // lineCounter counts line feeds that no carriage return stands before.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -165,19 +166,30 @@ func (f *Folder) Message(uid uint32) (*Message, bool) {
 	return f.messages[i], true
 }
 
-// Open opens a message for reading. The caller closes the file, which stays readable when the message goes.
+// Open opens a message for reading. The caller closes the file, which stays readable when the message goes. The error is
+// ErrMissing when its body is not here, and cannot be had from another replica in short time.
 func (f *Folder) Open(uid uint32) (*os.File, error) {
+	file, b, err := f.openHere(uid)
+	if f.box.store.replica == nil || !errors.Is(err, os.ErrNotExist) {
+		return file, err
+	}
+	return f.fetch(uid, b)
+}
+
+// openHere opens a message that is here.
+func (f *Folder) openHere(uid uint32) (*os.File, Body, error) {
 	f.box.mu.Lock()
 	defer f.box.mu.Unlock()
 	i, ok := f.find(uid)
 	if !ok {
-		return nil, fmt.Errorf("%w: uid %d", ErrNoMessage, uid)
+		return nil, Body{}, fmt.Errorf("%w: uid %d", ErrNoMessage, uid)
 	}
-	file, err := os.Open(f.box.store.files.at(f.path(f.messages[i])))
+	m := f.messages[i]
+	file, err := os.Open(f.box.store.files.at(f.path(m)))
 	if err != nil {
-		return nil, fmt.Errorf("open message: %w", err)
+		return nil, f.box.body(m), fmt.Errorf("open message: %w", err)
 	}
-	return file, nil
+	return file, Body{}, nil
 }
 
 // dir gives the folder's directory below the LUN's.

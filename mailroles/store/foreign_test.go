@@ -377,12 +377,16 @@ func TestIndex(t *testing.T) {
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(indexHead))
 	f.Add([]byte("anycastle-index 1\n3 4 1700000000 1.M2P3Q4.host,S=3,W=4\nfeffaaa7\n"))
-	f.Add(indexBytes(7, []*Message{{Size: 3, Wide: 4, Date: standstill(), base: "1.M2P3Q4.host,S=3,W=4"}, {base: "a b"}}))
+	f.Add(indexBytes(7, []*Message{{Size: 3, Wide: 4, Date: standstill(), base: "1.M2P3Q4.host,S=3,W=4"}, {base: "a b"}}, nil))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		index, changed := parseIndex(text)
 		for base, i := range index {
 			m := &Message{Size: i.size, Wide: i.wide, Date: i.date, Modseq: i.modseq, Sum: i.sum, base: base}
-			again, same := parseIndex(indexBytes(changed, []*Message{m}))
+			away := map[*Message]maildir.Flags{}
+			if i.away {
+				away[m] = i.flags
+			}
+			again, same := parseIndex(indexBytes(changed, []*Message{m}, away))
 			if len(again) != 1 || again[base] != i || same != changed {
 				t.Fatalf("%q %+v became %+v", base, i, again)
 			}

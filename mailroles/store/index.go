@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"anycastle/mailroles/maildir"
 )
 
 // indexFile holds what is known of a folder's messages beyond their names, so that opening it looks at no file. It can
@@ -24,18 +26,23 @@ type fileInfo struct {
 	size, wide int64
 	date       time.Time
 	modseq     uint64
-	sum        string // empty: not known
+	sum        string        // empty: not known
+	away       bool          // it had no file, so that no name tells its marks
+	flags      maildir.Flags // letters that it would have had
 }
 
 // indexBytes gives an index as a file: a line with the folder's MODSEQ, lines "SIZE WIDE DATE MODSEQ SUM BASE", and the
-// CRC-32C of all before it. A sum that is not known is "-".
-func indexBytes(changed uint64, messages []*Message) []byte {
+// CRC-32C of all before it. A sum that is not known is "-". MODSEQ is MODSEQ:LETTERS for messages that are away.
+func indexBytes(changed uint64, messages []*Message, away map[*Message]maildir.Flags) []byte {
 	b := fmt.Appendf(nil, "%s%d\n", indexHead, changed)
 	for _, m := range messages {
 		b = strconv.AppendInt(b, m.Size, 10)
 		b = strconv.AppendInt(append(b, ' '), m.Wide, 10)
 		b = strconv.AppendInt(append(b, ' '), m.Date.Unix(), 10)
 		b = strconv.AppendUint(append(b, ' '), m.Modseq, 10)
+		if letters, ok := away[m]; ok {
+			b = append(append(b, ':'), letters.String()...)
+		}
 		sum := m.Sum
 		if sum == "" {
 			sum = "-"
@@ -102,7 +109,9 @@ func parseIndexLine(line string, version int) (base string, i fileInfo, ok bool)
 	}
 	if version == 2 {
 		var err error
-		if i.modseq, err = strconv.ParseUint(fields[3], 10, 64); err != nil {
+		number, letters, away := strings.Cut(fields[3], ":")
+		i.away, i.flags = away, maildir.ParseFlags(letters)
+		if i.modseq, err = strconv.ParseUint(number, 10, 64); err != nil {
 			return "", i, false
 		}
 		if fields[4] != "-" {

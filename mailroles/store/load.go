@@ -43,8 +43,17 @@ func (m *Mailbox) load(ops []logged) error {
 		st.recent.add(r.Tx, r.At)
 		st.recent.lose(r.Tx)
 	}
-	dead := replay(st, ops)
+	var before []func(*state, logged)
+	if m.store.replica != nil {
+		before = append(before, m.trace)
+	}
+	dead := replay(st, ops, before...)
 	named := st.read(letters)
+	if m.store.replica != nil {
+		if err := m.trust(st, t, named); err != nil {
+			return err
+		}
+	}
 	for _, o := range st.odd {
 		m.store.note(func(r *Report) { r.Odd++ })
 		m.log.Error("log does not fit the mailbox", "what", o.text)
@@ -56,7 +65,12 @@ func (m *Mailbox) load(ops []logged) error {
 		return err
 	}
 	m.keepKeywords(named)
-	if err := m.takeIn(p, t, m.operateAlone); err != nil {
+	if m.store.replica != nil {
+		err = m.shelve(p)
+	} else {
+		err = m.takeIn(p, t, m.operateAlone)
+	}
+	if err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -154,7 +168,7 @@ func (m *Mailbox) nameFolders(t *tree) error {
 // begin makes the state of a tree. Letters of keywords are given apart: what they mean may stand in the log.
 func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 	st := newState()
-	st.counter, st.subscribed = t.counter, t.subs
+	st.counter, st.subscribed, st.changed = t.counter, t.subs, t.changed
 	letters := map[*Message]maildir.Flags{}
 	for _, f := range t.folders {
 		if f.list == nil {
@@ -173,6 +187,9 @@ func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 				}
 				msg.Size, msg.Wide, msg.Date, msg.Modseq, msg.Sum = info.size, info.wide, info.date, info.modseq, info.sum
 				letters[msg] = file.letters
+			} else if i, ok := f.index[e.Base]; ok && s.replica != nil {
+				msg.Size, msg.Wide, msg.Date, msg.Modseq, msg.Sum = i.size, i.wide, i.date, i.modseq, i.sum
+				letters[msg] = i.flags
 			}
 			st.usage.add(msg.Size, 1)
 			c.messages = append(c.messages, msg)
@@ -206,9 +223,12 @@ func (st *state) remember() {
 }
 
 // replay does the operations of the log, and gives the files of messages that they removed.
-func replay(st *state, ops []logged) map[deadFile]bool {
+func replay(st *state, ops []logged, before ...func(*state, logged)) map[deadFile]bool {
 	dead := map[deadFile]bool{}
 	for _, l := range ops {
+		for _, look := range before {
+			look(st, l)
+		}
 		st.apply(l.index, l.op)
 		for _, e := range l.op.Gone {
 			dead[deadFile{l.op.Folder, e.Base}] = true
@@ -226,6 +246,9 @@ func (m *Mailbox) fit(t *tree, do carrier) error {
 	if err != nil {
 		return err
 	}
+	if m.store.replica != nil {
+		return m.shelve(p)
+	}
 	return m.takeIn(p, t, do)
 }
 
@@ -233,6 +256,12 @@ func (m *Mailbox) fit(t *tree, do carrier) error {
 func (m *Mailbox) repair(t *tree) (plan, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.store.replica != nil {
+		if err := m.seek(t); err != nil {
+			m.behind = true
+			return plan{}, fmt.Errorf("make mailbox %s fit: %w", m.address, err)
+		}
+	}
 	p := makePlan(m.address, m.state, t, m.dead)
 	err := m.run(p)
 	m.behind = err != nil

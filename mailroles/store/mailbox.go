@@ -23,7 +23,8 @@ type Mailbox struct {
 	loaded  bool
 	asked   bool // by others than the start-up check; guarded by the store's mu
 
-	order sync.RWMutex // held by operations until they are done; before mu
+	order  sync.RWMutex // held by operations until they are done; before mu
+	layout sync.RWMutex // of a replicated LUN: held where folders get and lose directories; before mu
 
 	mu       sync.Mutex // guards everything below, the folders and the files
 	state    *state
@@ -37,6 +38,12 @@ type Mailbox struct {
 	behind   bool              // the tree differs from the state
 	dead     map[deadFile]bool // files whose messages are gone, and that could not be removed
 	adopting map[string]string // files of the messages that are being adopted, by base name
+
+	// of a replicated LUN
+	lacking bool              // there may be messages whose bodies are not here
+	origins map[string]string // base names of messages that were copied, by the unique parts of the copies'
+	came    map[string]uint64 // operations that brought messages since the checkpoint, by unique part; while it is loaded
+	texts   map[string]text   // messages that have files, by their sums; nil: not known
 }
 
 // deadFile is a message's file by its folder's GUID and its base name.
@@ -158,6 +165,9 @@ func (m *Mailbox) remove(name string, do carrier) error {
 	if err != nil {
 		return err
 	}
+	if m.store.replica != nil { // each replica does it in its own time
+		return nil
+	}
 	if err := m.store.retireFolder(grave(guid)); err != nil {
 		m.log.Warn("deleted folder leaves files", "err", err)
 	}
@@ -196,25 +206,29 @@ func (m *Mailbox) Rename(from, to string) error {
 
 // renameInbox moves what is in INBOX. A crash in its midst leaves the new folder, and nothing in it.
 func (m *Mailbox) renameInbox(to string) error {
-	m.store.gate.RLock()
-	defer m.store.gate.RUnlock()
-	m.order.Lock()
-	defer m.order.Unlock()
-	if err := m.create(to, m.carry); err != nil {
-		return err
-	}
-	inbox, err := m.Folder(maildir.Inbox)
-	if err != nil {
-		return err
-	}
-	var uids []uint32
-	for _, msg := range inbox.Snapshot().Messages {
-		uids = append(uids, msg.UID)
-	}
-	if _, _, err := inbox.transfer(opMove, uids, to, m.carry); err != nil {
-		return errors.Join(err, m.remove(to, m.carry))
-	}
-	return nil
+	return m.store.during(func() (last result, err error) {
+		m.order.Lock()
+		defer m.order.Unlock()
+		do := func(relief bool, build func() (*op, error)) (err error) {
+			last, err = m.propel(relief, build)
+			return err
+		}
+		if err := m.create(to, do); err != nil {
+			return last, err
+		}
+		inbox, err := m.Folder(maildir.Inbox)
+		if err != nil {
+			return last, err
+		}
+		var uids []uint32
+		for _, msg := range inbox.Snapshot().Messages {
+			uids = append(uids, msg.UID)
+		}
+		if _, _, err := inbox.transfer(opMove, uids, to, do); err != nil {
+			return last, errors.Join(err, m.remove(to, do))
+		}
+		return last, nil
+	})
 }
 
 // Subscriptions lists the folders that the user subscribed to, which need not exist.

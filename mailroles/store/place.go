@@ -27,8 +27,13 @@ func (m *Mailbox) place(o *op, out outcome) error {
 	}
 	if target != nil {
 		dir := target.dir(m.address)
+		sources := o.sources(out)
 		for i, msg := range out.put {
-			errs = append(errs, m.placeMessage(o.Kind, dir, target, msg, out.was[i]))
+			if m.store.replica != nil {
+				errs = append(errs, m.placeReplicated(o, target, msg, out.was[i], sources[msg.UID]))
+			} else {
+				errs = append(errs, m.placeMessage(o.Kind, dir, target, msg, out.was[i]))
+			}
 		}
 	}
 	if out.folder != nil {
@@ -68,6 +73,9 @@ func (m *Mailbox) discard(guid, dir string, msg *Message) error {
 	if msg.file != "" {
 		path = filepath.Join(dir, msg.file)
 	}
+	if m.store.replica != nil {
+		m.forgo(msg)
+	}
 	err := m.store.retire(path, msg.base)
 	if err != nil {
 		m.dead[deadFile{guid, msg.base}] = true
@@ -79,6 +87,9 @@ func (m *Mailbox) discard(guid, dir string, msg *Message) error {
 func (m *Mailbox) bury(o *op, out outcome) error {
 	var errs []error
 	for _, msg := range out.gone {
+		if m.store.replica != nil {
+			m.forgo(msg)
+		}
 		if msg.file == "" {
 			errs = append(errs, m.store.retire(bodyPath(msg.base), msg.base))
 		}

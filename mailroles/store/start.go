@@ -15,15 +15,14 @@ import (
 // start reads the last checkpoint and the log, and does again what the log has since: in memory and, where it is not
 // done yet, in the tree.
 func (s *Store) start(opt Options) error {
-	s.savedLast = s.now()
-	s.report = Report{Begun: s.savedLast}
-	for _, dir := range []string{incomingDir, trashDir, quarantineDir, logDir} {
-		if err := s.files.mkdir(dir); err != nil {
-			return err
-		}
+	if err := s.prepare(); err != nil {
+		return err
 	}
 	if err := s.readCheckpoint(); err != nil {
 		return err
+	}
+	if s.saved.Replicated {
+		return errReplicated
 	}
 	log, err := oplog.Open(oplog.Options{
 		Dir: s.files.at(logDir), From: s.saved.Index + 1, Before: s.syncBodies, Synced: opt.Synced, Sync: s.syncLog,
@@ -59,6 +58,18 @@ func (s *Store) start(opt Options) error {
 		s.log.Error("no checkpoint at the start", "err", err)
 	}
 	return s.Err()
+}
+
+// prepare makes the directories of the store.
+func (s *Store) prepare() error {
+	s.savedLast = s.now()
+	s.report = Report{Begun: s.savedLast}
+	for _, dir := range []string{incomingDir, trashDir, quarantineDir, logDir} {
+		if err := s.files.mkdir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readLog gives the operations since the checkpoint, by mailbox. A record that is none is told.

@@ -22,6 +22,7 @@ type contents struct {
 
 // state is what a mailbox holds. Operations turn one state into the next, and depend on nothing else.
 type state struct {
+	changed    uint64               // index of the last operation
 	counter    uint32               // highest UIDVALIDITY that was ever given
 	folders    map[string]*contents // by GUID
 	subscribed []string
@@ -49,6 +50,7 @@ func newState() *state {
 // the disk: doing all operations again from some index on leads to the same state.
 func (st *state) apply(index uint64, o *op) outcome {
 	out := outcome{folder: st.folders[o.Folder], to: st.folders[o.To]}
+	st.changed = index
 	target := out.folder
 	if o.To != "" {
 		target = out.to

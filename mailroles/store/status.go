@@ -88,7 +88,7 @@ func (s *Store) Status() Status {
 	if err := errors.Join(err, qerr); err != nil {
 		st.Unread = err.Error()
 	}
-	st.Index, _ = s.ops.Size()
+	st.Index, _ = s.size()
 	s.mu.Lock()
 	st.Checkpoint, st.SavedAt, st.Check = s.saved.Index, s.saved.Time, s.report
 	st.Check.Damage = append([]Damage{}, s.report.Damage...)
@@ -138,6 +138,7 @@ func (s *Store) Check(ctx context.Context) {
 		s.note(func(r *Report) { r.Mailboxes++ })
 	}
 	s.note(func(r *Report) { r.Ended = s.now() })
+	s.checked.Store(true)
 }
 
 func (s *Store) checkBox(address string) error {
@@ -153,7 +154,7 @@ func (s *Store) checkBox(address string) error {
 		return err
 	}
 	m.mu.Lock()
-	use, dirty := m.promised, m.dirty
+	use, dirty := m.promised, m.dirty || m.lacking
 	m.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +38,7 @@ var (
 	ErrAlone   = errors.New("store: no replica of the other site can be reached")
 	ErrUnfit   = errors.New("store: the disk of this replica takes no mail")
 	ErrMissing = errors.New("store: the body of the message is not here yet")
+	ErrBlank   = errors.New("store: the tree of this replica cannot be trusted, and must be made anew from another")
 )
 
 // maxMailboxes is how many mailboxes a LUN may have.
@@ -86,7 +89,11 @@ type Store struct {
 	files files
 	ops   Log // nil in a replicated LUN, which has a journal
 
+	// of a replicated LUN; nil else
 	journal Journal
+	replica *replica
+	checked atomic.Bool // all mailboxes have been looked at
+	tidied  time.Time   // when the incoming directory was last looked through; used by Run only
 
 	bodies       atomic.Uint64 // names made in the incoming directory
 	bodiesSynced uint64        // of those, durable; used by the log's writer only
@@ -119,6 +126,11 @@ func OpenWith(opt Options) (*Store, error) {
 	if opt.now == nil {
 		opt.now = time.Now
 	}
+	if opt.Journal != nil {
+		if err := convert(opt); err != nil {
+			return nil, err
+		}
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("ask for the host name: %w", err)
@@ -138,7 +150,12 @@ func OpenWith(opt Options) (*Store, error) {
 		files: files{root: opt.Root, lock: lock, fault: opt.fault},
 		boxes: map[string]*Mailbox{}, lost: map[string][]recentTx{}, usage: map[string]Usage{}, failed: make(chan struct{}),
 	}
-	if err := s.start(opt); err != nil {
+	begin := s.start
+	if s.journal != nil {
+		s.replica = newReplica(s)
+		begin = s.startReplica
+	}
+	if err := begin(opt); err != nil {
 		if s.ops != nil {
 			err = errors.Join(err, s.ops.Close())
 		}
@@ -150,10 +167,13 @@ func OpenWith(opt Options) (*Store, error) {
 // Close makes a last checkpoint and gives the LUN up. No operation may run or follow.
 func (s *Store) Close() error {
 	var err error
-	if s.Err() == nil {
+	if s.Err() == nil && (s.replica == nil || s.replica.isSettled()) {
 		err = s.Checkpoint()
 	}
-	return errors.Join(err, s.ops.Close(), s.lock.Close())
+	if s.ops != nil {
+		err = errors.Join(err, s.ops.Close())
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // Run makes checkpoints when they are due, and checks all mailboxes once, until ctx ends or the disk fails: the error is
@@ -163,7 +183,17 @@ func (s *Store) Run(ctx context.Context) error {
 	defer check.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	check.Go(func() { s.Check(ctx) })
+	check.Go(func() {
+		if s.replica == nil {
+			s.Check(ctx)
+			return
+		}
+		select {
+		case <-s.Settled():
+			s.Check(ctx)
+		case <-ctx.Done():
+		}
+	})
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -173,6 +203,9 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-s.failed:
 			return s.Err()
 		case <-tick.C:
+			if s.replica != nil {
+				s.tidy()
+			}
 			if !s.due() {
 				continue
 			}
@@ -208,6 +241,9 @@ func (s *Store) Mailbox(address string) (*Mailbox, error) {
 	if !plainName(address) {
 		return nil, fmt.Errorf("open mailbox: %q is no plain name", address)
 	}
+	if s.replica != nil {
+		return s.replicatedMailbox(address)
+	}
 	m, err := s.box(address)
 	if err != nil {
 		return nil, err
@@ -238,8 +274,17 @@ func (s *Store) box(address string) (*Mailbox, error) {
 	return m, nil
 }
 
+// loadedBoxes gives the mailboxes that are in memory, or about to be.
+func (s *Store) loadedBoxes() []*Mailbox {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.boxes))
+}
+
 func (s *Store) newBox(address string) *Mailbox {
-	m := &Mailbox{store: s, address: address, log: s.log.With("mailbox", address)}
+	m := &Mailbox{
+		store: s, address: address, log: s.log.With("mailbox", address), origins: map[string]string{}, came: map[string]uint64{},
+	}
 	s.boxes[address] = m
 	return m
 }

@@ -21,6 +21,7 @@ const validityFile = "anycastle-uidvalidity"
 type tree struct {
 	folders  []*treeFolder
 	counter  uint32
+	changed  uint64 // last operation, of a replicated LUN
 	subs     []string
 	incoming map[string]bool // bodies that wait, by the unique part of their base names
 	others   map[string]bool // what has a folder's name and is none, by path: true for a directory
@@ -110,8 +111,12 @@ func (s *Store) readBox(address string, t *tree) error {
 	if err != nil {
 		return err
 	}
-	if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32); err == nil {
+	counter, changed, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+	if n, err := strconv.ParseUint(counter, 10, 32); err == nil {
 		t.counter = uint32(n)
+	}
+	if n, err := strconv.ParseUint(changed, 10, 64); err == nil {
+		t.changed = n
 	}
 	for _, f := range t.folders {
 		if f.list != nil {

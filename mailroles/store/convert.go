@@ -1,0 +1,3 @@
+package store
+
+func convert(opt Options) error { return nil }

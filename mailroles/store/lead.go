@@ -1,0 +1,191 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"anycastle/mailroles/maildir"
+)
+
+// Lead has operations proposed from now on: all that were committed are done.
+func (s *Store) Lead() error {
+	r := s.replica
+	r.applying.Lock()
+	err := r.settle()
+	r.applying.Unlock()
+	if err != nil {
+		return err
+	}
+	r.leads.Lock()
+	defer r.leads.Unlock()
+	r.drop()
+	r.leader = true
+	return nil
+}
+
+// Follow ends that operations are proposed. It returns when none is under way and what they would have led to is
+// forgotten; the journal sees to it that they end.
+func (s *Store) Follow() {
+	r := s.replica
+	r.leads.Lock()
+	defer r.leads.Unlock()
+	r.leader = false
+	r.drop()
+}
+
+// drop forgets what is under way.
+func (r *replica) drop() {
+	for _, m := range r.store.loadedBoxes() {
+		m.mu.Lock()
+		m.queue = nil
+		if m.state != nil {
+			m.settleForesight()
+		}
+		m.mu.Unlock()
+	}
+}
+
+// admit reports why no operation may be proposed.
+func (r *replica) admit() error {
+	if err := r.store.Err(); err != nil {
+		return err
+	}
+	return r.store.journal.Admit()
+}
+
+// during is Store.during. What do did is proven when no lock of a mailbox is held any more.
+func (r *replica) during(do func() (result, error)) error {
+	r.leads.RLock()
+	defer r.leads.RUnlock()
+	if !r.leader {
+		return ErrPassive
+	}
+	if err := r.admit(); err != nil {
+		return err
+	}
+	last, err := do()
+	if err != nil {
+		return err
+	}
+	return r.store.journal.Prove(last.index, last.bodies)
+}
+
+// append proposes a record. The result may be called by many at once.
+func (r *replica) append(record []byte) (wait func() (uint64, error), err error) {
+	if wait, err = r.store.journal.Append(record); err != nil {
+		return nil, err
+	}
+	return sync.OnceValues(wait), nil
+}
+
+// await waits until an operation is done.
+func (r *replica) await(p *proposal) (result, error) {
+	bodies := p.op.bodies()
+	if len(bodies) > 0 {
+		if err := r.syncNames(); err != nil { // while the others are told of the operation
+			r.store.fail(err)
+			return result{}, err
+		}
+	}
+	index, err := p.wait()
+	if err != nil {
+		return result{}, fmt.Errorf("log %s: %w", p.op.Kind, err)
+	}
+	return result{index: index, bodies: bodies}, nil
+}
+
+// syncNames makes the names of bodies in the incoming directory durable, for all that wait for that.
+func (r *replica) syncNames() error {
+	r.bodiesSync.Lock()
+	defer r.bodiesSync.Unlock()
+	return r.store.syncBodies()
+}
+
+// bodies gives what an operation brings that no replica had before.
+func (o *op) bodies() []Body {
+	if o.Kind == opCopy || o.Kind == opMove {
+		return nil
+	}
+	var list []Body
+	for _, a := range o.Arrivals {
+		list = append(list, Body{
+			Mailbox: o.Mailbox, Name: maildir.Unique(a.Base), Sum: a.Sum, Size: a.Size, Date: a.Date,
+		})
+	}
+	return list
+}
+
+// latest gives the last operation of the mailbox that is under way, or one that stands for all that are done. The caller
+// holds mu.
+func (m *Mailbox) latest() *proposal {
+	if n := len(m.queue); n > 0 {
+		return m.queue[n-1]
+	}
+	index := m.store.Applied().Index
+	return &proposal{op: &op{}, wait: func() (uint64, error) { return index, nil }}
+}
+
+// propose carries out an operation of no mailbox, with the bodies that it brings.
+func (r *replica) propose(o *op, bodies []Body) (index uint64, err error) {
+	err = r.during(func() (result, error) {
+		o.At = r.store.now().Unix()
+		record, err := o.encode()
+		if err != nil {
+			return result{}, err
+		}
+		if err := o.check(); err != nil {
+			return result{}, fmt.Errorf("%w: %w", errOp, err)
+		}
+		p := &proposal{op: o}
+		if p.wait, err = r.append(record); err != nil {
+			return result{}, fmt.Errorf("log %s: %w", o.Kind, err)
+		}
+		if len(bodies) > 0 {
+			if err := r.syncNames(); err != nil {
+				r.store.fail(err)
+				return result{}, err
+			}
+		}
+		done, err := r.await(p)
+		index, done.bodies = done.index, bodies
+		return done, err
+	})
+	return index, err
+}
+
+// proveAgain waits until a delivery is proven that was made before.
+func (m *Mailbox) proveAgain(tx string) error {
+	if m.store.replica == nil {
+		return nil
+	}
+	return m.store.during(func() (result, error) {
+		m.mu.Lock()
+		p := m.latest()
+		m.mu.Unlock()
+		last, err := m.store.replica.await(p)
+		if err != nil {
+			return last, err
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		last.bodies = m.delivered(tx)
+		return last, nil
+	})
+}
+
+// delivered gives the body of a delivery, while its message is there.
+func (m *Mailbox) delivered(tx string) []Body {
+	for _, f := range m.byGUID {
+		for i := len(f.messages) - 1; i >= 0; i-- {
+			msg := f.messages[i]
+			if !strings.Contains(msg.base, tx) {
+				continue
+			}
+			if _, is, ok := maildir.Delivered(msg.base); ok && is == tx {
+				return []Body{m.body(msg)}
+			}
+		}
+	}
+	return nil
+}
