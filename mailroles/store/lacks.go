@@ -100,7 +100,7 @@ func (m *Mailbox) lack(c *contents, msg *Message, index uint64) error {
 	r.mu.Unlock()
 	msg.file = ""
 	m.lacking = true
-	if _, err := os.Stat(m.store.files.at(bodyPath(b.Name))); err != nil {
+	if st, err := os.Stat(m.store.files.at(bodyPath(b.Name))); err != nil || st.Size() != b.Size {
 		return nil // who brings it looks here afterwards
 	}
 	return m.supply(c, msg)

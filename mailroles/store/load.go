@@ -293,7 +293,10 @@ func (m *Mailbox) run(p plan) error {
 		}
 	}
 	for msg, file := range p.files {
-		msg.file = file
+		read := msg.file == ""
+		if msg.file = file; !read {
+			continue // others may be reading its base name
+		}
 		msg.base = file[len("cur/") : len("cur/")+len(msg.base)] // the same text, kept once
 	}
 	m.dead = map[deadFile]bool{}

@@ -19,6 +19,7 @@ type replica struct {
 
 	applying sync.Mutex // one operation at a time, and none while the store settles; before all but leads and saving
 	settled  chan struct{}
+	blank    bool                // no operation can be done
 	buffered map[string][]logged // operations that are to be done when the store settles, by mailbox
 	late     []logged            // of no mailbox
 
@@ -92,6 +93,9 @@ func (s *Store) Apply(index uint64, chain Sum, record []byte) error {
 	if err := s.Err(); err != nil {
 		return err
 	}
+	if r.blank {
+		return ErrBlank
+	}
 	at := Position{Index: index, Chain: chain}
 	if now := s.Applied(); index <= now.Index {
 		return fmt.Errorf("operation %d comes after %d", index, now.Index)
@@ -132,6 +136,9 @@ func (r *replica) buffer(index uint64, o *op) {
 func (r *replica) settle() error {
 	if r.isSettled() {
 		return nil
+	}
+	if r.blank {
+		return ErrBlank
 	}
 	s := r.store
 	for address, ops := range r.buffered {

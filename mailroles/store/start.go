@@ -21,8 +21,8 @@ func (s *Store) start(opt Options) error {
 	if err := s.readCheckpoint(); err != nil {
 		return err
 	}
-	if s.saved.Replicated {
-		return errReplicated
+	if marked, err := isReplicated(s.files); err != nil || marked || s.saved.Replicated {
+		return errors.Join(err, errReplicated)
 	}
 	log, err := oplog.Open(oplog.Options{
 		Dir: s.files.at(logDir), From: s.saved.Index + 1, Before: s.syncBodies, Synced: opt.Synced, Sync: s.syncLog,

@@ -37,6 +37,13 @@ func (s *Store) startReplica(Options) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
+	if marked, err := isReplicated(s.files); err != nil {
+		return err
+	} else if !marked {
+		if err := s.files.put(replicatedFile, nil); err != nil {
+			return err
+		}
+	}
 	if err := s.sweepParts(); err != nil {
 		return err
 	}
@@ -44,6 +51,7 @@ func (s *Store) startReplica(Options) error {
 	if err != nil {
 		return fmt.Errorf("read checkpoint: %w", err)
 	}
+	s.replica.blank = s.Blank()
 	if len(text) == 0 {
 		return nil
 	}
@@ -51,6 +59,7 @@ func (s *Store) startReplica(Options) error {
 	err = json.Unmarshal(text, &c)
 	chain, herr := hex.DecodeString(c.Chain)
 	if err != nil || herr != nil || len(chain) != len(c.chain) || c.Check != c.check() {
+		s.replica.blank = true
 		return s.files.put(blankFile, []byte("checkpoint is damaged\n"))
 	}
 	c.chain = Sum(chain)
