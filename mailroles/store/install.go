@@ -94,8 +94,12 @@ func (s *Store) clearTree() error {
 	if err != nil {
 		return err
 	}
-	for _, address := range addresses {
-		to := filepath.Join(seedingDir, fmt.Sprintf("%d.%d", s.now().UnixNano(), s.seq.Add(1)))
+	before, err := os.ReadDir(s.files.at(seedingDir))
+	if err != nil {
+		return err
+	}
+	for i, address := range addresses {
+		to := filepath.Join(seedingDir, fmt.Sprintf("%d-%s", len(before)+i, address))
 		if err := s.files.rename(address, to); err != nil {
 			return err
 		}

@@ -150,7 +150,11 @@ func (r *replica) provide(b Body) error {
 		if some == nil {
 			return nil
 		}
-		if err := r.provideOne(b, *some); err != nil {
+		err := r.provideOne(b, *some)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // it went with its message; the others must be fetched
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -40,13 +40,17 @@ type node struct {
 	lun     *cluster
 	name    string
 	root    string
-	crash   *crash
+	doomed  bool // its disk will fail; guarded by the cluster's mu
 	store   *Store
 	applied uint64 // that this process did
 	ever    uint64 // that any process did
 	term    int    // counts leaderships, won and lost
 	stop    bool
 	done    chan struct{}
+	process *process
+	starts  int
+	idle    bool // the next start does not have it do anything
+	whole   bool // the last start came to its end
 	failed  error
 }
 
@@ -69,36 +73,66 @@ func newCluster(t *testing.T, seed uint64, n int) *cluster {
 	return c
 }
 
+// process is a replica from one start to the next. It has no more to do with the LUN after its end.
+type process struct {
+	*node
+	dead bool // guarded by the cluster's mu
+}
+
 // start opens a replica's store, which does what has been committed from then on. crashAt is the change of the disk at
 // which it ends, or 0.
 func (n *node) start(crashAt int) {
 	t := n.lun.t
 	t.Helper()
-	n.crash = &crash{left: crashAt}
+	n.lun.mu.Lock()
+	n.doomed = crashAt > 0
+	n.lun.mu.Unlock()
 	var fault func(step, path string) error
 	if crashAt > 0 {
 		var mu sync.Mutex
+		crash := &crash{left: crashAt}
 		fault = func(step, path string) error {
 			mu.Lock()
 			defer mu.Unlock()
-			return n.crash.fault(step, path)
+			return crash.fault(step, path)
 		}
 	}
-	s, err := OpenWith(Options{Root: n.root, Log: slog.New(slog.DiscardHandler), fault: fault, now: standstill, Journal: n})
+	p := &process{node: n}
+	s, err := OpenWith(Options{Root: n.root, Log: slog.New(slog.DiscardHandler), fault: fault, now: standstill, Journal: p})
 	if err != nil {
 		if crashAt == 0 {
 			t.Fatal(err)
 		}
 		n.start(0)
+		n.whole = false
 		return
 	}
+	n.whole = true
+	n.starts++
+	s.host = fmt.Sprintf("%s-%d", n.name, n.starts) // as the clock stands still, names would not be unique
 	n.lun.mu.Lock()
+	n.process = p
 	n.store, n.stop, n.done, n.failed = s, false, make(chan struct{}), nil
 	n.applied = s.Saved().Index
 	last := n.ever
 	n.lun.mu.Unlock()
+	if n.idle {
+		close(n.done)
+		return
+	}
 	s.Expect(last)
 	go n.run(s)
+}
+
+// resume has a replica that was idle do what is committed.
+func (n *node) resume() {
+	n.lun.mu.Lock()
+	n.idle, n.done = false, make(chan struct{})
+	n.applied = n.store.Applied().Index
+	n.ever = n.applied
+	n.lun.mu.Unlock()
+	n.store.Expect(n.applied)
+	go n.run(n.store)
 }
 
 // run does what is committed.
@@ -133,7 +167,7 @@ func (n *node) end() {
 		c.leader = nil
 	}
 	n.term++
-	n.stop = true
+	n.stop, n.process.dead = true, true
 	s := n.store
 	n.store = nil
 	c.moved.Broadcast()
@@ -198,22 +232,22 @@ func (c *cluster) level() {
 	}
 }
 
-func (n *node) Admit() error { return n.Serving() }
+func (n *process) Admit() error { return n.Serving() }
 
-func (n *node) Serving() error {
+func (n *process) Serving() error {
 	n.lun.mu.Lock()
 	defer n.lun.mu.Unlock()
-	if n.lun.leader != n {
+	if n.lun.leader != n.node || n.dead {
 		return ErrPassive
 	}
 	return nil
 }
 
-func (n *node) Append(record []byte) (func() (uint64, error), error) {
+func (n *process) Append(record []byte) (func() (uint64, error), error) {
 	c := n.lun
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leader != n {
+	if c.leader != n.node || n.dead {
 		return nil, ErrPassive
 	}
 	var prev Sum
@@ -229,31 +263,34 @@ func (n *node) Append(record []byte) (func() (uint64, error), error) {
 	return func() (uint64, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for n.term == term && n.applied < index && n.failed == nil {
+		for n.term == term && !n.dead && n.applied < index && n.failed == nil {
 			c.moved.Wait()
 		}
-		if n.term != term || n.failed != nil {
+		if n.term != term || n.dead || n.failed != nil {
 			return 0, ErrPassive
 		}
 		return index, nil
 	}, nil
 }
 
-func (n *node) Push(b Body) {
+func (n *process) Push(b Body) {
 	c := n.lun
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, to := range c.nodes {
-		if to == n || to.store == nil || c.lossy && c.rand.IntN(3) == 0 {
+		if to == n.node || to.store == nil || c.lossy && c.rand.IntN(3) == 0 {
 			continue
 		}
-		s := to.store
-		from := n.store
-		if from == nil {
+		s, from := to.store, n.store
+		if n.dead {
 			continue
 		}
 		c.pushes.Go(func() {
-			if err := copyBody(from, s, b); err != nil && to.crash.left >= 0 && !errors.Is(err, ErrNoMessage) && to.crash.during == "" {
+			err := copyBody(from, s, b)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			gone := to.store != s || n.dead || errors.Is(err, ErrNoMessage) // so may the message be by now
+			if err != nil && !errors.Is(err, errCrash) && !gone {
 				c.t.Errorf("push to %s: %v", to.name, err)
 			}
 		})
@@ -269,21 +306,21 @@ func copyBody(from, to *Store, b Body) error {
 }
 
 // Prove has another replica have the bodies.
-func (n *node) Prove(index uint64, bodies []Body) error {
+func (n *process) Prove(index uint64, bodies []Body) error {
 	c := n.lun
 	c.mu.Lock()
-	if c.leader != n {
+	if c.leader != n.node || n.dead {
 		c.mu.Unlock()
 		return ErrPassive
 	}
-	if index > c.committed || n.applied < index {
+	if index > c.committed || n.store.Applied().Index < index {
 		c.t.Errorf("operation %d is to be proven that is not done", index)
 	}
 	alone := c.alone
 	me := n.store
 	var others []*Store
 	for _, o := range c.nodes {
-		if o != n && o.store != nil && o.crash.left <= 0 && o.crash.during == "" {
+		if o != n.node && o.store != nil && !o.doomed {
 			others = append(others, o.store)
 		}
 	}
@@ -301,13 +338,13 @@ func (n *node) Prove(index uint64, bodies []Body) error {
 	return nil
 }
 
-func (n *node) Fetch(_ context.Context, b Body) error {
+func (n *process) Fetch(_ context.Context, b Body) error {
 	c := n.lun
 	c.mu.Lock()
 	me := n.store
 	var others []*Store
 	for _, o := range c.nodes {
-		if o != n && o.store != nil {
+		if o != n.node && o.store != nil {
 			others = append(others, o.store)
 		}
 	}
@@ -325,21 +362,21 @@ func (n *node) Fetch(_ context.Context, b Body) error {
 func (c *cluster) heal() {
 	c.t.Helper()
 	for _, n := range c.nodes {
+		n.store.Check(c.t.Context()) // what is missing of a mailbox is known when it has been read
 		list, total := n.store.Missing(1 << 20)
 		if total != len(list) {
 			c.t.Fatalf("%d missing, %d listed", total, len(list))
 		}
 		for _, b := range list {
-			if err := n.Fetch(c.t.Context(), b); err != nil {
+			if err := n.process.Fetch(c.t.Context(), b); err != nil {
 				c.t.Fatalf("%s: fetch %+v: %v", n.name, b, err)
 			}
 		}
 		if list, total := n.store.Missing(10); total != 0 {
 			c.t.Fatalf("%s still misses %d: %+v", n.name, total, list)
 		}
-		n.store.Check(c.t.Context())
 		if got, want := n.store.Complete(), n.store.Applied().Index; got != want {
-			c.t.Fatalf("%s is complete up to %d of %d", n.name, got, want)
+			c.t.Fatalf("%s is complete up to %d of %d: %v, %+v", n.name, got, want, n.store.Err(), n.store.Status())
 		}
 	}
 }
