@@ -1,0 +1,131 @@
+package bodies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"anycastle/mailroles/replica/wire"
+	"anycastle/mailroles/store"
+)
+
+// maxAsked is how many bodies a peer may ask for before it has got the first.
+const maxAsked = 64
+
+// Receiver takes the bodies that peers push, and gives those that they ask for.
+type Receiver struct {
+	opt   Options
+	taken func(Body)
+}
+
+// NewReceiver makes a receiver. Run must run for it to do anything. taken is told of each body that is on disk now, before
+// the peer is; nil: nobody is.
+func NewReceiver(opt Options, taken func(Body)) *Receiver {
+	if taken == nil {
+		taken = func(Body) {}
+	}
+	return &Receiver{opt: opt.complete(), taken: taken}
+}
+
+// Run serves until ctx ends.
+func (r *Receiver) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case conn := <-r.opt.Net.Accept(wire.Body):
+			wg.Go(func() {
+				s := newStream(conn, r.opt.Times)
+				if err := r.serve(ctx, s); err != nil {
+					r.opt.Log.Debug("connection for bodies ended", "peer", s.peer, "err", err)
+				}
+			})
+		}
+	}
+}
+
+func (r *Receiver) serve(ctx context.Context, s *stream) error {
+	asked := make(chan Body, maxAsked)
+	return s.run(ctx, s.tick,
+		func(ctx context.Context) error { return r.read(ctx, s, asked) },
+		func(ctx context.Context) error { return r.give(ctx, s, asked) },
+	)
+}
+
+// read takes what is pushed, and notes what is asked for.
+func (r *Receiver) read(ctx context.Context, s *stream, asked chan<- Body) error {
+	in := newIntake(ctx, r.opt.Store)
+	defer in.wait()
+	for {
+		kind, payload, err := s.read()
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case frameBody:
+			var b Body
+			if b, err = parseBody(payload); err == nil {
+				err = in.begin(b, func(err error) { r.answer(s, b, err) })
+			}
+		case frameData:
+			err = in.data(payload)
+		case frameEnd, frameAbort:
+			err = in.end(kind == frameEnd)
+		case frameGet:
+			var b Body
+			if b, err = parseBody(payload); err == nil {
+				select {
+				case asked <- b:
+				default:
+					err = fmt.Errorf("%w: more than %d bodies asked for", errProtocol, maxAsked)
+				}
+			}
+		default:
+			err = fmt.Errorf("%w: frame %q for a receiver", errProtocol, kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// answer confirms a body that is on disk.
+func (r *Receiver) answer(s *stream, b Body, err error) {
+	if err == nil {
+		r.taken(b)
+		err = s.send(frameAck, b, true)
+	} else {
+		r.opt.Log.Debug("body not taken", "peer", s.peer, "body", b.Name, "err", err)
+		err = s.send(frameNo, refusal{Name: b.Name, Sum: b.Sum, Why: err.Error()}, true)
+	}
+	if err != nil {
+		s.conn.Close() // whoever reads it ends
+	}
+}
+
+// give sends what is asked for, in that order.
+func (r *Receiver) give(ctx context.Context, s *stream, asked <-chan Body) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b := <-asked:
+			if err := r.giveOne(s, b); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *Receiver) giveOne(s *stream, b Body) error {
+	f, err := r.opt.Store.OpenBody(b)
+	if err != nil {
+		gone := errors.Is(err, store.ErrNoMessage)
+		return s.send(frameNo, refusal{Name: b.Name, Sum: b.Sum, Why: err.Error(), Gone: gone}, true)
+	}
+	defer f.Close()
+	return s.sendBody(b, f)
+}
