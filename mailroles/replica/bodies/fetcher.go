@@ -2,25 +2,208 @@ package bodies
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 )
 
+const (
+	maxBatch  = 256              // bodies that a peer is asked for in one go
+	maxPuts   = 30 * time.Second // between two tries to get a body that nobody could give
+	idleCheck = time.Second      // between two looks for missing bodies that nobody told of
+)
+
 // Fetcher gets the bodies that are missing here from peers. It is safe for concurrent use.
-type Fetcher struct{ opt Options }
+type Fetcher struct {
+	opt   Options
+	taken func(Body)
+	gets  chan struct{} // one for each Get that is served
+	slots chan struct{}
+	rate  limiter
+	wake  chan struct{} // of one
+
+	mu       sync.Mutex
+	progress Progress
+	tries    map[string]*try   // of bodies that could not be got, by name
+	avoid    map[string]*spell // peers that failed, by name
+}
+
+// try is what is known of a body that could not be got.
+type try struct {
+	body  Body
+	count int
+	next  time.Time
+	gone  []string // peers that, in the last round, said that they do not have it
+}
+
+// spell is for how long a peer is left alone.
+type spell struct {
+	until time.Time
+	last  time.Duration
+}
 
 // NewFetcher makes a fetcher. Run must run for it to fetch what the store says is missing; taken is told of each body that
 // is here now; nil: nobody is.
-func NewFetcher(opt Options, taken func(Body)) *Fetcher { return &Fetcher{opt: opt.complete()} }
-
-// Run fetches what is missing until ctx ends, no more than Rate.
-func (f *Fetcher) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func NewFetcher(opt Options, taken func(Body)) *Fetcher {
+	if taken == nil {
+		taken = func(Body) {}
+	}
+	opt = opt.complete()
+	return &Fetcher{
+		opt: opt, taken: taken, gets: make(chan struct{}, maxGets), slots: make(chan struct{}, maxTaking),
+		rate: limiter{rate: opt.Rate},
+		wake: make(chan struct{}, 1), tries: map[string]*try{}, avoid: map[string]*spell{},
+	}
+}
 
 // Poke says that something may be missing. It does not block.
-func (f *Fetcher) Poke() {}
+func (f *Fetcher) Poke() { poke(f.wake) }
 
-// Get fetches one body at once, from whoever has it, without regard to Rate, and returns when the store has it. The error
-// is store.ErrNoMessage if all peers answered that they do not have it.
-func (f *Fetcher) Get(ctx context.Context, b Body) error { return nil }
+// Run fetches what is missing until ctx ends, no more than Rate. A body that nobody can give now is asked for again later,
+// and keeps no other one waiting.
+func (f *Fetcher) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		list, wait := f.due()
+		if len(list) > 0 {
+			f.round(ctx, list)
+			continue
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-f.wake:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+	return nil
+}
+
+// due gives the missing bodies to ask for now, and if there are none, how long to wait.
+func (f *Fetcher) due() (list []Body, wait time.Duration) {
+	f.mu.Lock()
+	late := len(f.tries)
+	f.mu.Unlock()
+	missing, total := f.opt.Store.Missing(late + maxBatch)
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.progress.Missing = total
+	if total == 0 {
+		f.progress = Progress{}
+		clear(f.tries)
+		return nil, idleCheck
+	}
+	if f.progress.Since.IsZero() {
+		f.progress.Since = now
+	}
+	wait = idleCheck
+	still := make(map[string]*try, late)
+	for _, b := range missing {
+		t := f.tries[b.Name]
+		if t != nil && t.body == b {
+			still[b.Name] = t
+			if left := t.next.Sub(now); left > 0 {
+				wait = min(wait, left)
+				continue
+			}
+		}
+		if len(list) < maxBatch {
+			list = append(list, b)
+		}
+	}
+	f.tries = still // others are not missing any more
+	return list, wait
+}
+
+// round asks one peer after the other for bodies, each for those that the ones before did not give.
+func (f *Fetcher) round(ctx context.Context, list []Body) {
+	gone := map[string][]string{}
+	paid := func(ctx context.Context, b Body) error { return f.rate.take(ctx, b.Size) }
+	for _, peer := range f.opt.names() {
+		if len(list) == 0 || ctx.Err() != nil {
+			break
+		}
+		if f.avoided(peer) {
+			continue
+		}
+		var left []Body
+		var failed error
+		for _, o := range f.fetch(ctx, peer, list, paid) {
+			switch {
+			case o.err == nil:
+				f.got(o.body)
+				continue
+			case errors.Is(o.err, errGone):
+				gone[o.body.Name] = append(gone[o.body.Name], peer)
+			default:
+				failed = o.err
+			}
+			left = append(left, o.body)
+		}
+		f.judge(ctx, peer, failed, len(left) < len(list))
+		list = left
+	}
+	f.put(list, gone)
+}
+
+// avoided says whether a peer is left alone now.
+func (f *Fetcher) avoided(peer string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.avoid[peer]
+	return s != nil && time.Now().Before(s.until)
+}
+
+// judge leaves a peer alone for a while that failed and gave nothing.
+func (f *Fetcher) judge(ctx context.Context, peer string, failed error, useful bool) {
+	if ctx.Err() != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.avoid[peer]
+	if failed == nil || useful {
+		delete(f.avoid, peer)
+		return
+	}
+	if s == nil {
+		s = &spell{last: f.opt.Times.Retry / 2}
+		f.avoid[peer] = s
+		f.opt.Log.Info("no bodies fetched from a peer", "peer", peer, "err", failed)
+	}
+	s.last = min(2*s.last, 16*f.opt.Times.Retry)
+	s.until = time.Now().Add(s.last)
+}
+
+// put notes bodies that nobody gave, for a later round.
+func (f *Fetcher) put(list []Body, gone map[string][]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	for _, b := range list {
+		t := f.tries[b.Name]
+		if t == nil || t.body != b {
+			t = &try{body: b}
+			f.tries[b.Name] = t
+		}
+		t.count++
+		t.gone = gone[b.Name]
+		t.next = now.Add(min(f.opt.Times.Retry<<min(t.count-1, 12), maxPuts))
+	}
+}
+
+// got notes a body that the store has now.
+func (f *Fetcher) got(b Body) {
+	f.mu.Lock()
+	delete(f.tries, b.Name)
+	f.progress.Got++
+	f.progress.Octets += b.Size
+	f.mu.Unlock()
+	f.taken(b)
+}
 
 // Progress is how far the fetching is.
 type Progress struct {
@@ -32,7 +215,20 @@ type Progress struct {
 }
 
 // Progress tells how far the fetching is.
-func (f *Fetcher) Progress() Progress { return Progress{} }
+func (f *Fetcher) Progress() Progress {
+	_, total := f.opt.Store.Missing(0)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.progress
+	if total == 0 || p.Since.IsZero() {
+		return Progress{Missing: total}
+	}
+	p.Missing = total
+	if p.Got > 0 {
+		p.ETA = time.Since(p.Since) / time.Duration(p.Got) * time.Duration(total)
+	}
+	return p
+}
 
 // Absent is a missing body, and the sites of which every mail replica said that it does not have it; this one counts.
 type Absent struct {
@@ -43,4 +239,27 @@ type Absent struct {
 // Absent gives the missing bodies that no replica of at least one site has: the answers are of the last round of
 // questions, and a body may still be under way to one that said no. Only of an operation from before that round is it
 // proven that nobody was told that it is done.
-func (f *Fetcher) Absent() []Absent { return nil }
+func (f *Fetcher) Absent() []Absent {
+	members := map[string][]string{f.opt.Self.Site: nil} // peers, by site
+	for _, p := range f.opt.Peers {
+		members[p.Site] = append(members[p.Site], p.Name)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []Absent
+	for _, t := range f.tries {
+		var sites []string
+		for site, names := range members {
+			has := func(name string) bool { return !slices.Contains(t.gone, name) }
+			if !slices.ContainsFunc(names, has) {
+				sites = append(sites, site)
+			}
+		}
+		if len(sites) > 0 {
+			slices.Sort(sites)
+			list = append(list, Absent{t.body, sites})
+		}
+	}
+	slices.SortFunc(list, func(a, b Absent) int { return strings.Compare(a.Body.Name, b.Body.Name) })
+	return list
+}

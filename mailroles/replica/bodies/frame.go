@@ -104,7 +104,7 @@ func parseBody(payload []byte) (Body, error) {
 	switch {
 	case err != nil:
 		return b, err
-	case !isName(b.Mailbox), !isName(b.Name):
+	case b.Mailbox != "" && !isName(b.Mailbox), !isName(b.Name): // without mailbox: of the queue
 		return b, fmt.Errorf("%w: body %q of mailbox %q", errProtocol, b.Name, b.Mailbox)
 	case !isSum(b.Sum):
 		return b, fmt.Errorf("%w: body %s has sum %q", errProtocol, b.Name, b.Sum)

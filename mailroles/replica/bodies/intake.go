@@ -11,7 +11,7 @@ import (
 
 const (
 	maxSmall  = 128 << 10 // octets of a body that is held in memory until it is complete
-	maxTaking = 32        // bodies of one connection that the store is taking
+	maxTaking = 64        // bodies from peers that the store is taking
 )
 
 var errShort = errors.New("bodies: the peer could not send it to its end")
@@ -21,7 +21,7 @@ var errShort = errors.New("bodies: the peer could not send it to its end")
 type intake struct {
 	ctx   context.Context // of the connection: an environment for its time
 	store Store
-	slots chan struct{}
+	slots chan struct{} // shared with other connections: as many bodies are taken at a time
 	wg    sync.WaitGroup
 
 	body  Body
@@ -31,8 +31,8 @@ type intake struct {
 	left  int64
 }
 
-func newIntake(ctx context.Context, store Store) *intake {
-	return &intake{ctx: ctx, store: store, slots: make(chan struct{}, maxTaking)}
+func newIntake(ctx context.Context, store Store, slots chan struct{}) *intake {
+	return &intake{ctx: ctx, store: store, slots: slots}
 }
 
 // begin is for the frame that announces a body. done is called once with what became of it, by another goroutine or this.

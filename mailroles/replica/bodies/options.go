@@ -6,17 +6,16 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"anycastle/mailroles/replica/chain"
 	"anycastle/mailroles/replica/wire"
+	"anycastle/mailroles/store"
 )
 
 // Body names the body of a message.
-type Body struct {
-	Mailbox, Name, Sum string // Name: unique part of the base name; Sum: SHA-256 in hexadecimal
-	Size, Date         int64
-}
+type Body = store.Body
 
 // Store is what this package wants of the LUN's store. All methods are called concurrently.
 type Store interface {
@@ -51,6 +50,7 @@ type Options struct {
 	Store  Store
 	Leader func() string // name of the leader, asked first for missing bodies; nil or "": not known
 	Rate   int64         // most octets a second that are fetched when nobody waits for them; 0: default, negative: unlimited
+	Spool  string        // directory for what a Desk writes before it sends it; default os.TempDir
 	Times  Times
 	Log    *slog.Logger // nil: silent
 }
@@ -85,4 +85,17 @@ func (o Options) complete() Options {
 	def(&o.Times.Timeout, 2*time.Second)
 	def(&o.Times.Retry, 100*time.Millisecond)
 	return o
+}
+
+// names lists peers, those that are asked first at the front.
+func (o Options) names() []string {
+	var list []string
+	for _, p := range o.Peers {
+		list = append(list, p.Name)
+	}
+	if i := slices.Index(list, o.Leader()); i > 0 {
+		leader := list[i]
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, leader)
+	}
+	return list
 }

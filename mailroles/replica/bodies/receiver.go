@@ -17,6 +17,7 @@ const maxAsked = 64
 type Receiver struct {
 	opt   Options
 	taken func(Body)
+	slots chan struct{}
 }
 
 // NewReceiver makes a receiver. Run must run for it to do anything. taken is told of each body that is on disk now, before
@@ -25,7 +26,7 @@ func NewReceiver(opt Options, taken func(Body)) *Receiver {
 	if taken == nil {
 		taken = func(Body) {}
 	}
-	return &Receiver{opt: opt.complete(), taken: taken}
+	return &Receiver{opt: opt.complete(), taken: taken, slots: make(chan struct{}, maxTaking)}
 }
 
 // Run serves until ctx ends.
@@ -57,7 +58,7 @@ func (r *Receiver) serve(ctx context.Context, s *stream) error {
 
 // read takes what is pushed, and notes what is asked for.
 func (r *Receiver) read(ctx context.Context, s *stream, asked chan<- Body) error {
-	in := newIntake(ctx, r.opt.Store)
+	in := newIntake(ctx, r.opt.Store, r.slots)
 	defer in.wait()
 	for {
 		kind, payload, err := s.read()

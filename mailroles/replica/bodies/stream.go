@@ -112,13 +112,19 @@ func (s *stream) run(ctx context.Context, all ...func(ctx context.Context) error
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	var wg sync.WaitGroup
 	for _, f := range all {
-		wg.Go(func() { cancel(errors.Join(f(ctx), errEnded)) }) // the first counts
+		wg.Go(func() {
+			err := f(ctx)
+			if err == nil {
+				err = errEnded
+			}
+			cancel(err) // the first counts
+		})
 	}
 	wg.Wait()
 	if stop() {
 		s.conn.Close()
 	}
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, errEnded) {
 		return cause
 	}
 	return nil

@@ -42,6 +42,7 @@ type Conn struct {
 	Kind Kind
 	Era  uint64 // of the member that dialled
 
+	raw      net.Conn // below TLS
 	group    *Group
 	accepted bool
 	seq      uint64
@@ -56,14 +57,15 @@ func Peer(c net.Conn) string {
 	return ""
 }
 
-// Close ends the connection.
+// Close ends the connection at once. It does not say so in TLS first, as that may have to wait for a peer that hangs: what
+// is said over the connection must have ends of its own.
 func (c *Conn) Close() error {
 	err := net.ErrClosed
 	c.once.Do(func() {
 		c.group.mu.Lock()
 		delete(c.group.open, c)
 		c.group.mu.Unlock()
-		err = c.Conn.Close()
+		err = c.raw.Close()
 	})
 	return err
 }
@@ -86,9 +88,9 @@ func (g *Group) Dial(ctx context.Context, kind Kind, member string) (net.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("dial %s of %s for %s: %w", member, g.opt.LUN, kind, err)
 	}
-	c := &Conn{Conn: conn, Peer: member, Kind: kind, Era: era, group: g}
+	c := &Conn{Conn: conn, Peer: member, Kind: kind, Era: era, raw: conn.NetConn(), group: g}
 	if _, err := g.enter(c); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, errors.Join(err, c.raw.Close())
 	}
 	return c, nil
 }
@@ -140,7 +142,7 @@ func (g *Group) Close() {
 }
 
 // dial connects, shows who this is, and waits for the answer.
-func (n *Node) dial(ctx context.Context, addr string, p preamble) (net.Conn, error) {
+func (n *Node) dial(ctx context.Context, addr string, p preamble) (*tls.Conn, error) {
 	raw, err := n.dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

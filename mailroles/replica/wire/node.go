@@ -184,7 +184,7 @@ func (n *Node) open(raw net.Conn) {
 		raw.Close()
 		return
 	}
-	c := &Conn{Conn: conn, Peer: p.From, Kind: p.Kind, Era: p.Era, group: g, accepted: true}
+	c := &Conn{Conn: conn, Peer: p.From, Kind: p.Kind, Era: p.Era, raw: raw, group: g, accepted: true}
 	surplus, err := g.enter(c)
 	if err != nil {
 		raw.Close()

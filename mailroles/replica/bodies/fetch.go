@@ -1,0 +1,202 @@
+package bodies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"anycastle/mailroles/replica/wire"
+)
+
+// window is how many bodies are asked for before the first has come. It is less than maxAsked.
+const window = 16
+
+// outcome is what became of a body that a peer was asked for.
+type outcome struct {
+	body Body
+	err  error // nil: the store has it; errGone: the peer does not, for certain
+}
+
+// patience is how many times the timeout a peer may take to find a body.
+const patience = 4
+
+var errStuck = errors.New("bodies: the peer is there and does not answer")
+
+var errGone = errors.New("bodies: the peer does not have it")
+
+// fetch asks one peer for bodies, and gives what became of each, in any order. paid is asked before each.
+func (f *Fetcher) fetch(ctx context.Context, peer string, list []Body, paid func(context.Context, Body) error) []outcome {
+	x := &errand{peer: peer, list: list, asked: make(chan Body, window), results: map[string]error{}}
+	conn, err := f.opt.Net.Dial(ctx, wire.Body, peer)
+	if err == nil {
+		s := newStream(conn, f.opt.Times)
+		err = s.run(ctx, s.tick,
+			func(ctx context.Context) error { return x.watch(ctx, patience*f.opt.Times.Timeout) },
+			func(ctx context.Context) error { return x.ask(ctx, s, paid) },
+			func(ctx context.Context) error { return x.hear(ctx, s, newIntake(ctx, f.opt.Store, f.slots)) },
+		)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = errEnded
+	}
+	return x.outcomes(err)
+}
+
+// errand is one connection of a Fetcher.
+type errand struct {
+	peer  string
+	list  []Body
+	asked chan Body // and not answered, in order; as many as the window
+
+	mu      sync.Mutex
+	results map[string]error // by name
+	waiting int              // bodies asked for whose answers have not come to their ends
+	moved   time.Time        // when one was asked for while none was, or some of an answer came
+}
+
+// ask asks for all, as far as the window allows, and returns when the connection ends.
+func (x *errand) ask(ctx context.Context, s *stream, paid func(context.Context, Body) error) error {
+	for _, b := range x.list {
+		if err := paid(ctx, b); err != nil {
+			return err
+		}
+		select {
+		case x.asked <- b:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		x.move(1)
+		if err := s.send(frameGet, b, true); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// hear takes the answers, which come in the order of the questions, and returns when there is one for each.
+func (x *errand) hear(ctx context.Context, s *stream, in *intake) error {
+	defer in.wait()
+	for answered := 0; answered < len(x.list); {
+		kind, payload, err := s.read()
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case frameBody:
+			err = x.begin(in, payload)
+		case frameData:
+			x.move(0)
+			err = in.data(payload)
+		case frameEnd, frameAbort:
+			err = in.end(kind == frameEnd)
+			answered++
+			x.move(-1)
+		case frameNo:
+			err = x.refused(payload)
+			answered++
+			x.move(-1)
+		default:
+			err = fmt.Errorf("%w: frame %q for a fetcher", errProtocol, kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	in.wait() // before the connection ends, and its context
+	return nil
+}
+
+// move notes that something happened, and how many more answers are waited for.
+func (x *errand) move(more int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if more <= 0 || x.waiting == 0 {
+		x.moved = time.Now()
+	}
+	x.waiting += more
+}
+
+// watch ends the connection to a peer that is alive and does not answer: its disk may hang.
+func (x *errand) watch(ctx context.Context, most time.Duration) error {
+	for pause(ctx, most/4) {
+		x.mu.Lock()
+		stuck := x.waiting > 0 && time.Since(x.moved) > most
+		x.mu.Unlock()
+		if stuck {
+			return errStuck
+		}
+	}
+	return ctx.Err()
+}
+
+// next gives the body that an answer must be for.
+func (x *errand) next(name, sum string) (Body, error) {
+	select {
+	case b := <-x.asked:
+		if b.Name == name && b.Sum == sum {
+			return b, nil
+		}
+		return Body{}, fmt.Errorf("%w: an answer for %s, not for %s", errProtocol, name, b.Name)
+	default:
+		return Body{}, fmt.Errorf("%w: an answer for %s, which was not asked for", errProtocol, name)
+	}
+}
+
+func (x *errand) begin(in *intake, payload []byte) error {
+	got, err := parseBody(payload)
+	if err != nil {
+		return err
+	}
+	b, err := x.next(got.Name, got.Sum)
+	if err != nil {
+		return err
+	}
+	if got.Size != b.Size {
+		return fmt.Errorf("%w: body %s of %d octets has %d", errProtocol, b.Name, b.Size, got.Size)
+	}
+	return in.begin(b, func(err error) { x.note(b, err) })
+}
+
+func (x *errand) refused(payload []byte) error {
+	no, err := parse[refusal](payload)
+	if err != nil {
+		return err
+	}
+	b, err := x.next(no.Name, no.Sum)
+	if err != nil {
+		return err
+	}
+	if no.Gone {
+		x.note(b, errGone)
+	} else {
+		x.note(b, fmt.Errorf("%s: %q", x.peer, no.Why))
+	}
+	return nil
+}
+
+func (x *errand) note(b Body, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.results[b.Name] = err
+}
+
+// outcomes gives what became of each body; of those without an answer err did.
+func (x *errand) outcomes(err error) []outcome {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	list := make([]outcome, 0, len(x.list))
+	for _, b := range x.list {
+		was, ok := x.results[b.Name]
+		if !ok {
+			was = fmt.Errorf("fetch from %s: %w", x.peer, err)
+		}
+		list = append(list, outcome{b, was})
+	}
+	return list
+}
