@@ -146,7 +146,7 @@ func (c *Caller) Mailboxes(ctx context.Context, member string) ([]string, error)
 
 // readMailboxes reads names of mailboxes, in JSON.
 func readMailboxes(r io.Reader, list *[]string) error {
-	for in := json.NewDecoder(r); len(*list) <= maxMailboxes; {
+	for in := json.NewDecoder(io.LimitReader(r, maxMailboxes<<9)); len(*list) <= maxMailboxes; {
 		var name string
 		if err := in.Decode(&name); errors.Is(err, io.EOF) {
 			return nil
