@@ -113,7 +113,9 @@ func TestBadPeerDoesNotStopFetching(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			list := newReplicas(t, "east", "east", "west")
-			list[0].opt.Times.Timeout = 200 * time.Millisecond
+			for _, r := range list {
+				r.opt.Times.Timeout = 200 * time.Millisecond
+			}
 			for i := range 40 {
 				name := fmt.Sprintf("m%d", i)
 				list[1].store.add(t, name, content(1000*i, 1))
