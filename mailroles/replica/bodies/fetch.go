@@ -89,7 +89,7 @@ func (x *errand) hear(ctx context.Context, s *stream, in *intake) error {
 		}
 		switch kind {
 		case frameBody:
-			err = x.begin(in, payload)
+			err = x.begin(s, in, payload)
 		case frameData:
 			x.move(0)
 			err = in.data(payload)
@@ -148,7 +148,7 @@ func (x *errand) next(name, sum string) (Body, error) {
 	}
 }
 
-func (x *errand) begin(in *intake, payload []byte) error {
+func (x *errand) begin(s *stream, in *intake, payload []byte) error {
 	got, err := parseBody(payload)
 	if err != nil {
 		return err
@@ -160,7 +160,12 @@ func (x *errand) begin(in *intake, payload []byte) error {
 	if got.Size != b.Size {
 		return fmt.Errorf("%w: body %s of %d octets has %d", errProtocol, b.Name, b.Size, got.Size)
 	}
-	return in.begin(b, func(err error) { x.note(b, err) })
+	return in.begin(b, func(err error) {
+		x.note(b, err)
+		if err == nil { // the peer may wait for it to be here; whoever reads notices that the connection broke
+			_ = s.send(frameAck, b, true)
+		}
+	})
 }
 
 func (x *errand) refused(payload []byte) error {

@@ -13,6 +13,7 @@ const (
 	maxBatch  = 256              // bodies that a peer is asked for in one go
 	maxPuts   = 30 * time.Second // between two tries to get a body that nobody could give
 	idleCheck = time.Second      // between two looks for missing bodies that nobody told of
+	few       = 64               // missing bodies that may all be on their way here
 )
 
 // Fetcher gets the bodies that are missing here from peers. It is safe for concurrent use.
@@ -24,10 +25,14 @@ type Fetcher struct {
 	rate  limiter
 	wake  chan struct{} // of one
 
+	coming func(name string) bool // says whether a body is being pushed here
+
 	mu       sync.Mutex
 	progress Progress
-	tries    map[string]*try   // of bodies that could not be got, by name
-	avoid    map[string]*spell // peers that failed, by name
+	tries    map[string]*try      // of bodies that could not be got, by name
+	seen     map[string]time.Time // when a body was first missing, by name; only while few are
+	avoid    map[string]*spell    // peers that failed, by name
+	flights  map[Body]*flight
 }
 
 // try is what is known of a body that could not be got.
@@ -54,7 +59,8 @@ func NewFetcher(opt Options, taken func(Body)) *Fetcher {
 	return &Fetcher{
 		opt: opt, taken: taken, gets: make(chan struct{}, maxGets), slots: make(chan struct{}, maxTaking),
 		rate: limiter{rate: opt.Rate},
-		wake: make(chan struct{}, 1), tries: map[string]*try{}, avoid: map[string]*spell{},
+		wake: make(chan struct{}, 1), tries: map[string]*try{}, avoid: map[string]*spell{}, flights: map[Body]*flight{},
+		coming: func(string) bool { return false },
 	}
 }
 
@@ -100,8 +106,12 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 		f.progress.Since = now
 	}
 	wait = idleCheck
-	still := make(map[string]*try, late)
+	still, seen := make(map[string]*try, late), map[string]time.Time{}
 	for _, b := range missing {
+		if left := f.early(b, seen, total, now); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
 		t := f.tries[b.Name]
 		if t != nil && t.body == b {
 			still[b.Name] = t
@@ -114,8 +124,25 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 			list = append(list, b)
 		}
 	}
-	f.tries = still // others are not missing any more
+	f.tries, f.seen = still, seen // others are not missing any more
 	return list, wait
+}
+
+// early says for how long a body may be on its way here without having been asked for: an operation comes sooner than a
+// large body. What is being pushed is left alone for as long as it takes.
+func (f *Fetcher) early(b Body, seen map[string]time.Time, total int, now time.Time) time.Duration {
+	if f.coming(b.Name) {
+		return f.opt.Times.Retry
+	}
+	if total > few {
+		return 0
+	}
+	first, ok := f.seen[b.Name]
+	if !ok {
+		first = now
+	}
+	seen[b.Name] = first
+	return first.Add(f.opt.Times.Retry).Sub(now)
 }
 
 // round asks one peer after the other for bodies, each for those that the ones before did not give.

@@ -193,16 +193,21 @@ func TestAbsent(t *testing.T) {
 func TestGet(t *testing.T) {
 	list := newReplicas(t, "east", "east", "west")
 	f := giving(t, list)
-	b := list[2].store.add(t, "m", content(3<<20, 1))
 	var all sync.WaitGroup
-	for range 2 * maxGets {
-		all.Go(func() {
-			if err := f.Get(t.Context(), b); err != nil || !list[0].store.HasBody(b) {
-				t.Errorf("get: %v", err)
-			}
-		})
+	for i := range 4 {
+		b := list[2].store.add(t, fmt.Sprintf("m%d", i), content(i<<20, 1))
+		for range 2 * maxGets {
+			all.Go(func() {
+				if err := f.Get(t.Context(), b); err != nil || !list[0].store.HasBody(b) {
+					t.Errorf("get: %v", err)
+				}
+			})
+		}
 	}
 	all.Wait()
+	if len(f.flights) > 0 {
+		t.Errorf("%d calls are still waited for", len(f.flights))
+	}
 	list[1].stop()
 	if err := f.Get(t.Context(), bodyOf("none", nil)); err == nil || errors.Is(err, store.ErrNoMessage) {
 		t.Errorf("get what an absent peer may have: %v", err)
@@ -214,6 +219,36 @@ func TestGet(t *testing.T) {
 	if err := f.Get(ctx, bodyOf("none", nil)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > quick.Timeout {
 		t.Errorf("get of a silent peer: %v after %s", err, time.Since(began))
 	}
+}
+
+// TestGetGoesOnForOthers has the call that others wait for be given up.
+func TestGetGoesOnForOthers(t *testing.T) {
+	list := newReplicas(t, "east", "west")
+	f := giving(t, list)
+	b := list[1].store.add(t, "m", content(1000, 1))
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	list[1].store.opening = func(Body) error {
+		asked <- struct{}{}
+		<-release
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var both sync.WaitGroup
+	defer both.Wait()
+	both.Go(func() {
+		if err := f.Get(ctx, b); !errors.Is(err, context.Canceled) {
+			t.Errorf("get that is given up: %v", err)
+		}
+	})
+	<-asked
+	both.Go(func() {
+		if err := f.Get(t.Context(), b); err != nil {
+			t.Errorf("get of another: %v", err)
+		}
+	})
+	cancel()
+	<-asked
+	close(release)
 }
 
 func TestProgress(t *testing.T) {
@@ -294,4 +329,64 @@ func TestRateBoundsTheBackground(t *testing.T) {
 		}
 	}
 	fetched(t, list[0])
+}
+
+// TestBodyThatIsBeingPushedIsNotFetched has it be missing while it comes in.
+func TestBodyThatIsBeingPushedIsNotFetched(t *testing.T) {
+	list := newReplicas(t, "east", "west")
+	begun, release := make(chan struct{}), make(chan struct{})
+	b := list[0].store.add(t, "m", content(3<<20, 1))
+	list[1].store.taking = func(Body) error {
+		close(begun) // once: a second time would panic
+		<-release
+		return nil
+	}
+	receiver, fetcher := NewReceiver(list[1].opt, nil), NewFetcher(list[1].opt, nil)
+	receiver.Join(NewSender(list[1].opt), fetcher)
+	list[1].run(receiver.Run)
+	list[1].run(fetcher.Run)
+	list[0].run(NewReceiver(list[0].opt, nil).Run)
+	sender := NewSender(list[0].opt)
+	list[0].run(sender.Run)
+	sender.Push(b)
+	<-begun
+	list[1].store.miss(b)
+	fetcher.Poke()
+	missing := time.Now()
+	waitFor(t, "time goes by", nil, func() bool { return time.Since(missing) > 10*quick.Retry })
+	close(release)
+	fetched(t, list[1])
+	if receiver.isComing(b.Name) {
+		waitFor(t, "it comes no more", nil, func() bool { return !receiver.isComing(b.Name) })
+	}
+}
+
+// TestFetchedBodyIsConfirmed has a peer fetch what it did not take when it was pushed.
+func TestFetchedBodyIsConfirmed(t *testing.T) {
+	list := newReplicas(t, "east", "west")
+	var mu sync.Mutex
+	refuse := true
+	list[1].store.taking = func(Body) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if refuse {
+			return errors.New("no space left on device")
+		}
+		return nil
+	}
+	s := NewSender(list[0].opt)
+	receiver := NewReceiver(list[0].opt, nil)
+	receiver.Join(s, NewFetcher(list[0].opt, nil))
+	list[0].run(receiver.Run)
+	list[0].run(s.Run)
+	list[1].run(NewReceiver(list[1].opt, nil).Run)
+	b := list[0].store.add(t, "m", content(1000, 1))
+	s.Push(b)
+	waitFor(t, "it is refused", nil, func() bool { return s.Status()[0].Skipped == 1 })
+	mu.Lock()
+	refuse = false
+	mu.Unlock()
+	list[1].store.miss(b)
+	list[1].run(NewFetcher(list[1].opt, nil).Run)
+	confirmed(t, s, b, "b")
 }

@@ -17,7 +17,7 @@ const (
 	frameData     = 'd' // some octets
 	frameEnd      = 'e' // the data is complete; JSON result of an answer, or nothing
 	frameAbort    = 'x' // the data will not be completed; reason
-	frameAck      = 'a' // Body: it is on disk
+	frameAck      = 'a' // Body: it is on the disk of who says so
 	frameNo       = 'n' // refusal
 	frameGet      = 'g' // Body: it is wanted
 	frameState    = 's' // told
@@ -52,7 +52,7 @@ type told struct {
 	Echo  int64 `json:"echo"` // At of the last that came from the other side; 0: none
 }
 
-// readFrame reads one frame into buf, which must hold maxFrame octets.
+// readFrame reads one frame into buf, or into a larger one if it does not fit.
 func readFrame(r *bufio.Reader, buf []byte) (kind byte, payload []byte, err error) {
 	var head [headSize]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -61,6 +61,9 @@ func readFrame(r *bufio.Reader, buf []byte) (kind byte, payload []byte, err erro
 	size := binary.BigEndian.Uint32(head[1:])
 	if size > maxFrame {
 		return 0, nil, fmt.Errorf("%w: frame of %d octets", errProtocol, size)
+	}
+	if int(size) > cap(buf) {
+		buf = make([]byte, size)
 	}
 	payload = buf[:size]
 	if _, err := io.ReadFull(r, payload); err != nil {

@@ -18,13 +18,43 @@ const (
 // Get fetches one body at once, from whoever has it, without regard to Rate, and returns when the store has it. The error
 // is store.ErrNoMessage if all peers answered that they do not have it.
 func (f *Fetcher) Get(ctx context.Context, b Body) error {
-	if f.opt.Store.HasBody(b) {
-		return nil
+	for ctx.Err() == nil {
+		if f.opt.Store.HasBody(b) {
+			return nil
+		}
+		f.mu.Lock()
+		other := f.flights[b]
+		own := &flight{ended: make(chan struct{})}
+		if other == nil {
+			f.flights[b] = own
+		}
+		f.mu.Unlock()
+		if other == nil {
+			own.err = f.get(ctx, b)
+			f.mu.Lock()
+			delete(f.flights, b)
+			f.mu.Unlock()
+			close(own.ended)
+			if own.err != nil {
+				return fmt.Errorf("fetch body %s: %w", b.Name, own.err)
+			}
+			return nil
+		}
+		select {
+		case <-other.ended: // if it was given up, this call goes on in its place
+			if err := other.err; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("fetch body %s: %w", b.Name, err)
+			}
+		case <-ctx.Done():
+		}
 	}
-	if err := f.get(ctx, b); err != nil {
-		return fmt.Errorf("fetch body %s: %w", b.Name, err)
-	}
-	return nil
+	return fmt.Errorf("fetch body %s: %w", b.Name, ctx.Err())
+}
+
+// flight is a call of Get that others for the same body wait for.
+type flight struct {
+	ended chan struct{}
+	err   error // valid once ended
 }
 
 // get asks one peer after the other. One that hangs is not waited for.
@@ -71,6 +101,9 @@ func (f *Fetcher) get(ctx context.Context, b Body) error {
 		case <-ctx.Done():
 			return errors.Join(append(errs, ctx.Err())...)
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return errors.Join(append(errs, err)...)
 	}
 	if elsewhere == 0 && len(errs) > 0 {
 		return store.ErrNoMessage

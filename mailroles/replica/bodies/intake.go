@@ -37,8 +37,8 @@ func newIntake(ctx context.Context, store Store, slots chan struct{}) *intake {
 
 // begin is for the frame that announces a body. done is called once with what became of it, by another goroutine or this.
 func (in *intake) begin(b Body, done func(error)) error {
-	if in.done != nil {
-		return fmt.Errorf("%w: body %s comes within another", errProtocol, b.Name)
+	if err := in.free(); err != nil {
+		return err
 	}
 	in.body, in.done, in.left, in.pipe, in.small = b, done, b.Size, nil, nil
 	if b.Size <= maxSmall {
@@ -51,6 +51,14 @@ func (in *intake) begin(b Body, done func(error)) error {
 		pr.CloseWithError(errTaken) // what is left is read for nothing
 		done(err)
 	})
+}
+
+// free says whether a body may begin.
+func (in *intake) free() error {
+	if in.done != nil {
+		return fmt.Errorf("%w: a body comes within another, %s", errProtocol, in.body.Name)
+	}
+	return nil
 }
 
 // errTaken is when the store wants no more of a body.

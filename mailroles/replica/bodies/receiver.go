@@ -18,6 +18,10 @@ type Receiver struct {
 	opt   Options
 	taken func(Body)
 	slots chan struct{}
+	given func(b Body, peer string) // told of bodies that peers got here and have on disk
+
+	mu     sync.Mutex
+	coming map[string]int // how many connections bring a body, by name
 }
 
 // NewReceiver makes a receiver. Run must run for it to do anything. taken is told of each body that is on disk now, before
@@ -26,7 +30,35 @@ func NewReceiver(opt Options, taken func(Body)) *Receiver {
 	if taken == nil {
 		taken = func(Body) {}
 	}
-	return &Receiver{opt: opt.complete(), taken: taken, slots: make(chan struct{}, maxTaking)}
+	return &Receiver{opt: opt.complete(), taken: taken, slots: make(chan struct{}, maxTaking), given: func(Body, string) {}, coming: map[string]int{}}
+}
+
+// Join has the sender know which bodies that it pushed were fetched here instead, and the fetcher leave alone what is being
+// pushed here. It must come before Run, of the fetcher too.
+func (r *Receiver) Join(s *Sender, f *Fetcher) {
+	r.given = s.confirmed
+	f.coming = r.isComing
+}
+
+// isComing says whether a body is being pushed here at the moment.
+func (r *Receiver) isComing(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.coming[name] > 0
+}
+
+func (r *Receiver) begins(b Body) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.coming[b.Name]++
+}
+
+func (r *Receiver) ends(b Body) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.coming[b.Name]--; r.coming[b.Name] == 0 {
+		delete(r.coming, b.Name)
+	}
 }
 
 // Run serves until ctx ends.
@@ -66,23 +98,14 @@ func (r *Receiver) read(ctx context.Context, s *stream, asked chan<- Body) error
 			return err
 		}
 		switch kind {
-		case frameBody:
-			var b Body
-			if b, err = parseBody(payload); err == nil {
-				err = in.begin(b, func(err error) { r.answer(s, b, err) })
-			}
 		case frameData:
 			err = in.data(payload)
 		case frameEnd, frameAbort:
 			err = in.end(kind == frameEnd)
-		case frameGet:
+		case frameBody, frameGet, frameAck:
 			var b Body
 			if b, err = parseBody(payload); err == nil {
-				select {
-				case asked <- b:
-				default:
-					err = fmt.Errorf("%w: more than %d bodies asked for", errProtocol, maxAsked)
-				}
+				err = r.about(s, kind, b, in, asked)
 			}
 		default:
 			err = fmt.Errorf("%w: frame %q for a receiver", errProtocol, kind)
@@ -91,6 +114,30 @@ func (r *Receiver) read(ctx context.Context, s *stream, asked chan<- Body) error
 			return err
 		}
 	}
+}
+
+// about does what a frame says about a body.
+func (r *Receiver) about(s *stream, kind byte, b Body, in *intake, asked chan<- Body) error {
+	switch kind {
+	case frameBody:
+		if err := in.free(); err != nil {
+			return err
+		}
+		r.begins(b)
+		return in.begin(b, func(err error) {
+			r.ends(b)
+			r.answer(s, b, err)
+		})
+	case frameGet:
+		select {
+		case asked <- b:
+		default:
+			return fmt.Errorf("%w: more than %d bodies asked for", errProtocol, maxAsked)
+		}
+	default:
+		r.given(b, s.peer)
+	}
+	return nil
 }
 
 // answer confirms a body that is on disk.

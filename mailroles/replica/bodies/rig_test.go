@@ -139,7 +139,7 @@ func (s *fakeStore) Digest(mailbox string) (uint64, chain.Sum, error) {
 }
 
 // quick are times for tests: short, and long enough for a machine that is busy.
-var quick = Times{State: 20 * time.Millisecond, Timeout: time.Second, Retry: 10 * time.Millisecond}
+var quick = Times{State: 20 * time.Millisecond, Timeout: 2 * time.Second, Retry: 10 * time.Millisecond}
 
 // replica is one end in a test.
 type replica struct {

@@ -147,20 +147,19 @@ func TestPeerThatHangsDelaysNobody(t *testing.T) {
 	confirmed(t, s, first, "b", "c")
 	list[2].relay.freeze()
 	began := time.Now()
-	for i := range 2 * maxQueue {
-		b := list[0].store.add(t, fmt.Sprintf("m%d", i), content(2000, 1))
-		s.Push(b)
-		if i%64 == 0 {
+	push := func(when string) {
+		for i := range 20 {
+			b := list[0].store.add(t, fmt.Sprintf("%s%d", when, i), content(2000, 1))
+			s.Push(b)
 			confirmed(t, s, b, "b")
 		}
 	}
+	push("hanging")
 	waitFor(t, "the peer is found dead", nil, func() bool { return !s.Status()[1].Connected })
-	if took := time.Since(began); took > 10*quick.Timeout {
+	if took := time.Since(began); took > 5*quick.Timeout {
 		t.Errorf("found after %s", took)
 	}
-	if st := s.Status()[1]; st.Queued > 2*maxQueue || st.Skipped == 0 {
-		t.Errorf("the queue has no bound: %+v", st)
-	}
+	push("dead")
 	list[2].relay.thaw()
 	waitFor(t, "it is back", nil, func() bool { st := s.Status()[1]; return st.Connected && st.Queued == 0 })
 	last := list[0].store.add(t, "last", content(1000, 1))

@@ -14,6 +14,9 @@ import (
 	"anycastle/mailroles/replica/wire"
 )
 
+// maxRecord is how much TLS sends in one record. Most connections are idle: they hold no more memory than they must.
+const maxRecord = 16 << 10
+
 // stream is a connection in frames. One goroutine reads, any may write.
 type stream struct {
 	conn    net.Conn
@@ -29,7 +32,7 @@ type stream struct {
 func newStream(conn net.Conn, times Times) *stream {
 	return &stream{
 		conn: conn, peer: wire.Peer(conn), timeout: times.Timeout,
-		r: bufio.NewReaderSize(conn, maxChunk), buf: make([]byte, maxFrame), w: bufio.NewWriterSize(conn, 2*maxChunk),
+		r: bufio.NewReaderSize(conn, maxRecord), w: bufio.NewWriterSize(conn, maxRecord),
 	}
 }
 
@@ -42,6 +45,7 @@ func (s *stream) read() (kind byte, payload []byte, err error) {
 		}
 		kind, payload, err = readFrame(s.r, s.buf)
 		if err != nil || kind != frameTick {
+			s.buf = payload[:0] // it may be a larger one
 			return kind, payload, err
 		}
 	}

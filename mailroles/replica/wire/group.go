@@ -149,15 +149,13 @@ func (n *Node) dial(ctx context.Context, addr string, p preamble) (*tls.Conn, er
 	}
 	n.watch(raw)
 	conn := tls.Client(raw, n.opt.Client)
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	answer, err := introduce(conn, p)
 	if err == nil {
 		err = parseAnswer(answer)
 	}
-	if !stop() && err == nil {
-		err = ctx.Err() // the deadline may be set to the past from now on
+	if !stop() {
+		err = errors.Join(ctx.Err(), err) // the deadline may be set to the past from now on
 	}
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
