@@ -184,7 +184,10 @@ func (e *Exchange) tell(ctx context.Context, s *session, p *party) error {
 	defer tick.Stop()
 	var last State
 	for due := true; ; {
-		if state := e.local(); due || state != last {
+		asked := time.Now()
+		state := e.local()
+		gap := max(leastGap, min(10*time.Since(asked), e.opt.Times.State)) // a state that costs much is not asked for often
+		if due || state != last {
 			last = state
 			s.mu.Lock()
 			t := told{State: state, At: e.now(), Echo: s.latest}
@@ -192,9 +195,9 @@ func (e *Exchange) tell(ctx context.Context, s *session, p *party) error {
 			if err := s.send(frameState, t, true); err != nil {
 				return err
 			}
-			if !pause(ctx, leastGap) { // what changes meanwhile is told together
-				return ctx.Err()
-			}
+		}
+		if !pause(ctx, gap) { // what changes meanwhile is told together
+			return ctx.Err()
 		}
 		select {
 		case <-ctx.Done():

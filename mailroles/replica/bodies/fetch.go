@@ -28,7 +28,7 @@ var errGone = errors.New("bodies: the peer does not have it")
 
 // fetch asks one peer for bodies, and gives what became of each, in any order. paid is asked before each.
 func (f *Fetcher) fetch(ctx context.Context, peer string, list []Body, paid func(context.Context, Body) error) []outcome {
-	x := &errand{peer: peer, list: list, asked: make(chan Body, window), results: map[string]error{}}
+	x := &errand{peer: peer, list: list, asked: make(chan Body, window), results: map[Body]error{}}
 	conn, err := f.opt.Net.Dial(ctx, wire.Body, peer)
 	if err == nil {
 		s := newStream(conn, f.opt.Times)
@@ -54,9 +54,9 @@ type errand struct {
 	asked chan Body // and not answered, in order; as many as the window
 
 	mu      sync.Mutex
-	results map[string]error // by name
-	waiting int              // bodies asked for whose answers have not come to their ends
-	moved   time.Time        // when one was asked for while none was, or some of an answer came
+	results map[Body]error
+	waiting int       // bodies asked for whose answers have not come to their ends
+	moved   time.Time // when one was asked for while none was, or some of an answer came
 }
 
 // ask asks for all, as far as the window allows, and returns when the connection ends.
@@ -135,30 +135,26 @@ func (x *errand) watch(ctx context.Context, most time.Duration) error {
 	return ctx.Err()
 }
 
-// next gives the body that an answer must be for.
-func (x *errand) next(name, sum string) (Body, error) {
+// next checks that an answer is for the body whose turn it is.
+func (x *errand) next(b Body) error {
 	select {
-	case b := <-x.asked:
-		if b.Name == name && b.Sum == sum {
-			return b, nil
+	case asked := <-x.asked:
+		if asked != b {
+			return fmt.Errorf("%w: an answer for %+v, not for %+v", errProtocol, b, asked)
 		}
-		return Body{}, fmt.Errorf("%w: an answer for %s, not for %s", errProtocol, name, b.Name)
+		return nil
 	default:
-		return Body{}, fmt.Errorf("%w: an answer for %s, which was not asked for", errProtocol, name)
+		return fmt.Errorf("%w: an answer for %s, which was not asked for", errProtocol, b.Name)
 	}
 }
 
 func (x *errand) begin(s *stream, in *intake, payload []byte) error {
-	got, err := parseBody(payload)
+	b, err := parseBody(payload)
+	if err == nil {
+		err = x.next(b)
+	}
 	if err != nil {
 		return err
-	}
-	b, err := x.next(got.Name, got.Sum)
-	if err != nil {
-		return err
-	}
-	if got.Size != b.Size {
-		return fmt.Errorf("%w: body %s of %d octets has %d", errProtocol, b.Name, b.Size, got.Size)
 	}
 	return in.begin(b, func(err error) {
 		x.note(b, err)
@@ -173,14 +169,13 @@ func (x *errand) refused(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	b, err := x.next(no.Name, no.Sum)
-	if err != nil {
+	if err := x.next(no.Body); err != nil {
 		return err
 	}
 	if no.Gone {
-		x.note(b, errGone)
+		x.note(no.Body, errGone)
 	} else {
-		x.note(b, fmt.Errorf("%s: %q", x.peer, no.Why))
+		x.note(no.Body, fmt.Errorf("%s: %q", x.peer, no.Why))
 	}
 	return nil
 }
@@ -188,7 +183,7 @@ func (x *errand) refused(payload []byte) error {
 func (x *errand) note(b Body, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.results[b.Name] = err
+	x.results[b] = err
 }
 
 // outcomes gives what became of each body; of those without an answer err did.
@@ -197,7 +192,7 @@ func (x *errand) outcomes(err error) []outcome {
 	defer x.mu.Unlock()
 	list := make([]outcome, 0, len(x.list))
 	for _, b := range x.list {
-		was, ok := x.results[b.Name]
+		was, ok := x.results[b]
 		if !ok {
 			was = fmt.Errorf("fetch from %s: %w", x.peer, err)
 		}

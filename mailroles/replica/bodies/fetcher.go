@@ -11,6 +11,7 @@ import (
 
 const (
 	maxBatch  = 256              // bodies that a peer is asked for in one go
+	maxDue    = 16 * maxBatch    // bodies to ask for before the store is asked again what is missing
 	maxPuts   = 30 * time.Second // between two tries to get a body that nobody could give
 	idleCheck = time.Second      // between two looks for missing bodies that nobody told of
 	few       = 64               // missing bodies that may all be on their way here
@@ -29,9 +30,9 @@ type Fetcher struct {
 
 	mu       sync.Mutex
 	progress Progress
-	tries    map[string]*try      // of bodies that could not be got, by name
-	seen     map[string]time.Time // when a body was first missing, by name; only while few are
-	avoid    map[string]*spell    // peers that failed, by name
+	tries    map[Body]*try      // of bodies that could not be got
+	seen     map[Body]time.Time // when a body was first missing; only while few are
+	avoid    map[string]*spell  // peers that failed, by name
 	flights  map[Body]*flight
 }
 
@@ -59,7 +60,7 @@ func NewFetcher(opt Options, taken func(Body)) *Fetcher {
 	return &Fetcher{
 		opt: opt, taken: taken, gets: make(chan struct{}, maxGets), slots: make(chan struct{}, maxTaking),
 		rate: limiter{rate: opt.Rate},
-		wake: make(chan struct{}, 1), tries: map[string]*try{}, avoid: map[string]*spell{}, flights: map[Body]*flight{},
+		wake: make(chan struct{}, 1), tries: map[Body]*try{}, avoid: map[string]*spell{}, flights: map[Body]*flight{},
 		coming: func(string) bool { return false },
 	}
 }
@@ -73,7 +74,9 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		list, wait := f.due()
 		if len(list) > 0 {
-			f.round(ctx, list)
+			for batch := range slices.Chunk(list, maxBatch) {
+				f.round(ctx, batch)
+			}
 			continue
 		}
 		t := time.NewTimer(wait)
@@ -92,7 +95,7 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 	f.mu.Lock()
 	late := len(f.tries)
 	f.mu.Unlock()
-	missing, total := f.opt.Store.Missing(late + maxBatch)
+	missing, total := f.opt.Store.Missing(late + maxDue)
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,27 +103,28 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 	if total == 0 {
 		f.progress = Progress{}
 		clear(f.tries)
+		clear(f.seen)
 		return nil, idleCheck
 	}
 	if f.progress.Since.IsZero() {
 		f.progress.Since = now
 	}
 	wait = idleCheck
-	still, seen := make(map[string]*try, late), map[string]time.Time{}
+	still, seen := make(map[Body]*try, late), map[Body]time.Time{}
 	for _, b := range missing {
 		if left := f.early(b, seen, total, now); left > 0 {
 			wait = min(wait, left)
 			continue
 		}
-		t := f.tries[b.Name]
-		if t != nil && t.body == b {
-			still[b.Name] = t
+		t := f.tries[b]
+		if t != nil {
+			still[b] = t
 			if left := t.next.Sub(now); left > 0 {
 				wait = min(wait, left)
 				continue
 			}
 		}
-		if len(list) < maxBatch {
+		if len(list) < maxDue {
 			list = append(list, b)
 		}
 	}
@@ -130,24 +134,24 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 
 // early says for how long a body may be on its way here without having been asked for: an operation comes sooner than a
 // large body. What is being pushed is left alone for as long as it takes.
-func (f *Fetcher) early(b Body, seen map[string]time.Time, total int, now time.Time) time.Duration {
+func (f *Fetcher) early(b Body, seen map[Body]time.Time, total int, now time.Time) time.Duration {
 	if f.coming(b.Name) {
 		return f.opt.Times.Retry
 	}
 	if total > few {
 		return 0
 	}
-	first, ok := f.seen[b.Name]
+	first, ok := f.seen[b]
 	if !ok {
 		first = now
 	}
-	seen[b.Name] = first
+	seen[b] = first
 	return first.Add(f.opt.Times.Retry).Sub(now)
 }
 
 // round asks one peer after the other for bodies, each for those that the ones before did not give.
 func (f *Fetcher) round(ctx context.Context, list []Body) {
-	gone := map[string][]string{}
+	gone := map[Body][]string{}
 	paid := func(ctx context.Context, b Body) error { return f.rate.take(ctx, b.Size) }
 	for _, peer := range f.opt.names() {
 		if len(list) == 0 || ctx.Err() != nil {
@@ -164,7 +168,7 @@ func (f *Fetcher) round(ctx context.Context, list []Body) {
 				f.got(o.body)
 				continue
 			case errors.Is(o.err, errGone):
-				gone[o.body.Name] = append(gone[o.body.Name], peer)
+				gone[o.body] = append(gone[o.body], peer)
 			default:
 				failed = o.err
 			}
@@ -206,18 +210,18 @@ func (f *Fetcher) judge(ctx context.Context, peer string, failed error, useful b
 }
 
 // put notes bodies that nobody gave, for a later round.
-func (f *Fetcher) put(list []Body, gone map[string][]string) {
+func (f *Fetcher) put(list []Body, gone map[Body][]string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	for _, b := range list {
-		t := f.tries[b.Name]
-		if t == nil || t.body != b {
+		t := f.tries[b]
+		if t == nil {
 			t = &try{body: b}
-			f.tries[b.Name] = t
+			f.tries[b] = t
 		}
 		t.count++
-		t.gone = gone[b.Name]
+		t.gone = gone[b]
 		t.next = now.Add(min(f.opt.Times.Retry<<min(t.count-1, 12), maxPuts))
 	}
 }
@@ -225,7 +229,7 @@ func (f *Fetcher) put(list []Body, gone map[string][]string) {
 // got notes a body that the store has now.
 func (f *Fetcher) got(b Body) {
 	f.mu.Lock()
-	delete(f.tries, b.Name)
+	delete(f.tries, b)
 	f.progress.Got++
 	f.progress.Octets += b.Size
 	f.mu.Unlock()

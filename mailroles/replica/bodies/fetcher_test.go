@@ -166,7 +166,7 @@ func TestAbsent(t *testing.T) {
 	asked := func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return f.tries["lost"] != nil && f.tries["lost"].count > 1
+		return f.tries[lost] != nil && f.tries[lost].count > 1
 	}
 	waitFor(t, "two rounds", nil, asked)
 	if got := f.Absent(); got != nil {

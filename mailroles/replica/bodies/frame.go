@@ -34,9 +34,9 @@ var errProtocol = errors.New("bodies: the peer does not speak the protocol")
 
 // refusal says why a body is not taken, or not given.
 type refusal struct {
-	Name, Sum string
-	Why       string
-	Gone      bool // for certain it is not there
+	Body Body   `json:"body"`
+	Why  string `json:"why,omitempty"`
+	Gone bool   `json:"gone,omitempty"` // for certain it is not there
 }
 
 // question is one to a desk.

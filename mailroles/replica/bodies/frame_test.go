@@ -48,8 +48,8 @@ var seeds = [][]byte{
 	said("b", strings.Replace(abcTag, `"m"`, `"../m"`, 1), "d", "abc", "e", ""),
 	said("b", strings.Replace(abcTag, `a@example.org`, ``, 1), "d", "abc", "e", ""),
 	said("g", abcTag, "g", abcTag, "g", `{}`),
-	said("n", `{"Name":"m","Sum":"`+abc+`","Gone":true}`),
-	said("n", `{"Name":"m","Sum":"`+abc+`","Why":"disk"}`, "a", abcTag),
+	said("n", `{"body":`+abcTag+`,"gone":true}`),
+	said("n", `{"body":`+abcTag+`,"why":"disk"}`, "a", abcTag),
 	said("a", abcTag, "a", `{}`),
 	said("s", `{"state":{"applied":1,"fit":true},"at":5,"echo":1}`, "s", `{"at":-1,"echo":-1}`, "s", `[]`),
 	said("q", `{"question":"manifest"}`, "q", `{"question":"digest","arg":"a@example.org"}`, "q", `{"question":"mailboxes"}`, "q", `{}`),
@@ -163,7 +163,7 @@ func talk(t *testing.T, side uint8, opt Options, s *stream) {
 		e := NewExchange(opt, func() State { return State{} })
 		e.talk(ctx, s, e.peers["b"])
 	case 3:
-		x := &errand{peer: "b", list: []Body{abcBody}, asked: make(chan Body, window), results: map[string]error{}}
+		x := &errand{peer: "b", list: []Body{abcBody}, asked: make(chan Body, window), results: map[Body]error{}}
 		free := func(context.Context, Body) error { return nil }
 		err := s.run(ctx,
 			func(ctx context.Context) error { return x.ask(ctx, s, free) },

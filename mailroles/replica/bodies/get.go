@@ -15,13 +15,10 @@ const (
 	hedge   = 200 * time.Millisecond // without an answer, until the next peer is asked too
 )
 
-// Get fetches one body at once, from whoever has it, without regard to Rate, and returns when the store has it. The error
-// is store.ErrNoMessage if all peers answered that they do not have it.
+// Get fetches one body at once, from whoever has it, without regard to Rate, and returns when the store has taken it, even
+// if it had it. The error is store.ErrNoMessage if all peers answered that they do not have it.
 func (f *Fetcher) Get(ctx context.Context, b Body) error {
 	for ctx.Err() == nil {
-		if f.opt.Store.HasBody(b) {
-			return nil
-		}
 		f.mu.Lock()
 		other := f.flights[b]
 		own := &flight{ended: make(chan struct{})}
@@ -31,19 +28,17 @@ func (f *Fetcher) Get(ctx context.Context, b Body) error {
 		f.mu.Unlock()
 		if other == nil {
 			own.err = f.get(ctx, b)
+			own.givenUp = own.err != nil && ctx.Err() != nil
 			f.mu.Lock()
 			delete(f.flights, b)
 			f.mu.Unlock()
 			close(own.ended)
-			if own.err != nil {
-				return fmt.Errorf("fetch body %s: %w", b.Name, own.err)
-			}
-			return nil
+			return own.wrap(b)
 		}
 		select {
-		case <-other.ended: // if it was given up, this call goes on in its place
-			if err := other.err; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("fetch body %s: %w", b.Name, err)
+		case <-other.ended:
+			if !other.givenUp { // else this call goes on in its place
+				return other.wrap(b)
 			}
 		case <-ctx.Done():
 		}
@@ -53,8 +48,16 @@ func (f *Fetcher) Get(ctx context.Context, b Body) error {
 
 // flight is a call of Get that others for the same body wait for.
 type flight struct {
-	ended chan struct{}
-	err   error // valid once ended
+	ended   chan struct{}
+	err     error // this and the next are valid once ended
+	givenUp bool  // its caller did not want it any more
+}
+
+func (f *flight) wrap(b Body) error {
+	if f.err == nil {
+		return nil
+	}
+	return fmt.Errorf("fetch body %s: %w", b.Name, f.err)
 }
 
 // get asks one peer after the other. One that hangs is not waited for.

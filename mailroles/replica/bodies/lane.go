@@ -20,12 +20,12 @@ type lane struct {
 	mu     sync.Mutex
 	away   bool // the peer cannot be reached: nothing is queued
 	unsent []Body
-	sent   map[string]Body // and not confirmed, by name
+	sent   map[Body]bool // and not confirmed
 	told   Sending
 }
 
 func newLane(s *Sender, p Peer) *lane {
-	return &lane{sender: s, peer: p, wake: make(chan struct{}, 1), sent: map[string]Body{}}
+	return &lane{sender: s, peer: p, wake: make(chan struct{}, 1), sent: map[Body]bool{}}
 }
 
 func (l *lane) push(b Body) {
@@ -80,7 +80,7 @@ func (l *lane) connected() {
 func (l *lane) broken(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unsent = append(slices.Collect(maps.Values(l.sent)), l.unsent...)
+	l.unsent = append(slices.Collect(maps.Keys(l.sent)), l.unsent...)
 	clear(l.sent)
 	l.told.Connected, l.told.Err = false, fmt.Sprint(err)
 }
@@ -143,7 +143,7 @@ func (l *lane) next() (b Body, ok bool) {
 	}
 	b = l.unsent[0]
 	l.unsent = l.unsent[1:]
-	l.sent[b.Name] = b // before it is sent: the confirmation may be fast
+	l.sent[b] = true // before it is sent: the confirmation may be fast
 	return b, true
 }
 
@@ -151,10 +151,10 @@ func (l *lane) next() (b Body, ok bool) {
 func (l *lane) settle(b Body, confirmed bool) (known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if was, ok := l.sent[b.Name]; !ok || was.Sum != b.Sum {
+	if !l.sent[b] {
 		return false
 	}
-	delete(l.sent, b.Name)
+	delete(l.sent, b)
 	if confirmed {
 		l.told.Sent++
 	} else {
@@ -184,8 +184,8 @@ func (l *lane) hear(s *stream) error {
 			if err != nil {
 				return err
 			}
-			l.settle(Body{Name: no.Name, Sum: no.Sum}, false)
-			l.sender.opt.Log.Debug("body refused", "peer", l.peer.Name, "body", no.Name, "why", no.Why)
+			l.settle(no.Body, false)
+			l.sender.opt.Log.Debug("body refused", "peer", l.peer.Name, "body", no.Body.Name, "why", no.Why)
 		default:
 			return fmt.Errorf("%w: frame %q for a sender", errProtocol, kind)
 		}

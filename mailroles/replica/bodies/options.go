@@ -21,7 +21,6 @@ type Body = store.Body
 type Store interface {
 	// TakeBody reads a body, verifies size and sum, and returns when it is durable. It does nothing if it has it.
 	TakeBody(b Body, r io.Reader) error
-	HasBody(b Body) bool
 	// OpenBody opens a body. The error is store.ErrNoMessage if, for certain, it is not here.
 	OpenBody(b Body) (*os.File, error)
 	// Missing gives some of the bodies that messages here wait for, and how many they are.
@@ -30,6 +29,8 @@ type Store interface {
 	Mailboxes() []string
 	Digest(mailbox string) (changed uint64, sum chain.Sum, err error)
 }
+
+var _ Store = (*store.Store)(nil)
 
 // Net gives connections; *wire.Group does.
 type Net interface {

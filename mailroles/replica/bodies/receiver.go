@@ -147,7 +147,7 @@ func (r *Receiver) answer(s *stream, b Body, err error) {
 		err = s.send(frameAck, b, true)
 	} else {
 		r.opt.Log.Debug("body not taken", "peer", s.peer, "body", b.Name, "err", err)
-		err = s.send(frameNo, refusal{Name: b.Name, Sum: b.Sum, Why: err.Error()}, true)
+		err = s.send(frameNo, refusal{Body: b, Why: err.Error()}, true)
 	}
 	if err != nil {
 		s.conn.Close() // whoever reads it ends
@@ -172,7 +172,7 @@ func (r *Receiver) giveOne(s *stream, b Body) error {
 	f, err := r.opt.Store.OpenBody(b)
 	if err != nil {
 		gone := errors.Is(err, store.ErrNoMessage)
-		return s.send(frameNo, refusal{Name: b.Name, Sum: b.Sum, Why: err.Error(), Gone: gone}, true)
+		return s.send(frameNo, refusal{Body: b, Why: err.Error(), Gone: gone}, true)
 	}
 	defer f.Close()
 	return s.sendBody(b, f)
