@@ -64,9 +64,9 @@ func (r reply) err() error {
 }
 
 // newConn greets the store on a fresh connection.
-func newConn(raw net.Conn, hostname string) (*conn, error) {
+func newConn(raw net.Conn, hostname string, within time.Duration) (*conn, error) {
 	c := &conn{Conn: raw, text: textproto.Reader{R: bufio.NewReader(raw)}}
-	if err := c.SetDeadline(time.Now().Add(commandTime)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
 		return nil, err
 	}
 	banner, err := c.reply()
@@ -76,7 +76,7 @@ func newConn(raw net.Conn, hostname string) (*conn, error) {
 	if err := banner.err(); err != nil {
 		return nil, err
 	}
-	replies, err := c.say(commandTime, "LHLO "+hostname)
+	replies, err := c.say(within, "LHLO "+hostname)
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +121,8 @@ func (c *conn) say(within time.Duration, lines ...string) ([]reply, error) {
 var errEnding = errors.New("link: the store ends the connection")
 
 // send sends a body with its final dot, and reads as many replies as the store took recipients. It gives those that came
-// before an error.
-func (c *conn) send(body io.Reader, recipients int) ([]reply, error) {
+// before an error. Unless it is the last try, the store has less time.
+func (c *conn) send(body io.Reader, recipients int, last bool) ([]reply, error) {
 	w := newDotWriter(deadlineWriter{c})
 	if _, err := io.Copy(w, body); err != nil {
 		return nil, err
@@ -130,7 +130,11 @@ func (c *conn) send(body io.Reader, recipients int) ([]reply, error) {
 	if err := w.end(); err != nil {
 		return nil, err
 	}
-	if err := c.SetReadDeadline(time.Now().Add(storeTime)); err != nil {
+	within := storeTime
+	if !last {
+		within = replyTime
+	}
+	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return nil, err
 	}
 	var replies []reply

@@ -11,25 +11,31 @@ import (
 )
 
 // begin says the first commands of a transaction on a connection that the caller puts back or drops. No byte of a message
-// has gone out before it, so an idle connection that turns out to have ended costs nothing but a new one.
-func (p *Pool) begin(ctx context.Context, addr netip.AddrPort, lines []string) (*conn, []reply, error) {
+// has gone out before it, so an idle connection that turns out to have ended costs nothing but a new one. Unless it is the last
+// try, the server has less time.
+func (p *Pool) begin(ctx context.Context, addr netip.AddrPort, lines []string, last bool) (*conn, []reply, error) {
+	stale, within := staleTime, commandTime
+	if !last {
+		stale, within = quickTime, quickTime
+	}
 	c, err := p.take(ctx, addr)
 	if err != nil {
 		return nil, nil, err
 	}
 	if c != nil {
-		replies, err := c.begin(ctx, staleTime, lines)
+		replies, err := c.begin(ctx, stale, lines)
 		if err == nil {
 			return c, replies, nil
 		}
 		p.log.Debug("idle link was stale", "peer", addr.String(), "err", err)
 		c.Close()
+		p.forget(addr)
 	}
-	if c, err = p.dial(ctx, addr); err != nil {
+	if c, err = p.dial(ctx, addr, within); err != nil {
 		p.release(addr)
 		return nil, nil, fmt.Errorf("reach %s: %w", addr, err)
 	}
-	replies, err := c.begin(ctx, commandTime, lines)
+	replies, err := c.begin(ctx, within, lines)
 	if err != nil {
 		p.drop(addr, c)
 		return nil, nil, fmt.Errorf("talk to %s: %w", addr, err)
@@ -121,16 +127,28 @@ func (p *Pool) expire(to *peer, c *conn) {
 	}
 }
 
+// forget closes the idle connections to an address: one of them has failed, and the others are of the same server.
+func (p *Pool) forget(addr netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to := p.peers[addr]
+	for _, c := range to.idle {
+		c.idle.Stop()
+		c.Close()
+	}
+	to.idle = nil
+}
+
 // dial opens and greets.
-func (p *Pool) dial(ctx context.Context, addr netip.AddrPort) (*conn, error) {
-	dialCtx, cancel := context.WithTimeout(ctx, dialTime)
+func (p *Pool) dial(ctx context.Context, addr netip.AddrPort, within time.Duration) (*conn, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, min(dialTime, within))
 	defer cancel()
-	raw, err := (&tls.Dialer{Config: p.tls}).DialContext(dialCtx, "tcp", addr.String())
+	raw, err := (&tls.Dialer{NetDialer: Dialer(dialTime), Config: p.tls}).DialContext(dialCtx, "tcp", addr.String())
 	if err != nil {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	c, err := newConn(raw, p.hostname)
+	c, err := newConn(raw, p.hostname, within)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}

@@ -6,8 +6,11 @@
 //
 // Commands go out in one piece and their replies are read after it (RFC 2920), so that a message costs two round trips. A
 // connection that was idle may have ended unseen: when its first replies do not come, the commands are said again on a
-// new connection. Once a byte of a message has been sent nothing is repeated: the caller decides, and stores know a
-// message that comes again by its transaction id.
+// new connection.
+//
+// A LUN may move to another store of its replicas, planned or not. So what ends with a connection that fails, with no answer,
+// or with 4.3.2 is tried again for 8 s, for the recipients without a result and with the same transaction id, by which stores
+// know a message that comes again. Only then the caller is told, and decides.
 //
 // A Pool must be closed.
 package link

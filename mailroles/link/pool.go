@@ -45,9 +45,10 @@ type Recipient struct {
 
 // Pool holds the connections of one process. It is safe for concurrent use.
 type Pool struct {
-	hostname string
-	tls      *tls.Config
-	log      *slog.Logger
+	hostname  string
+	tls       *tls.Config
+	log       *slog.Logger
+	retryTime time.Duration
 
 	mu     sync.Mutex
 	closed bool
@@ -65,7 +66,7 @@ var ErrClosed = errors.New("link: the pool is closed")
 
 // NewPool makes a pool. hostname is our name in LHLO; config is the calling side of the links.
 func NewPool(hostname string, config *tls.Config, log *slog.Logger) *Pool {
-	return &Pool{hostname: hostname, tls: config, log: log, peers: map[netip.AddrPort]*peer{}}
+	return &Pool{hostname: hostname, tls: config, log: log, retryTime: retryTime, peers: map[netip.AddrPort]*peer{}}
 }
 
 // Close closes idle connections, and each one in use when its user is done. Later calls get ErrClosed.
@@ -83,15 +84,25 @@ func (p *Pool) Close() {
 }
 
 // Ask asks the server at an address whether it would take the message, of which it sends nothing. There is one result for
-// each recipient: nil, the server's refusal as *smtp.SMTPError, or another error when the server cannot tell now.
+// each recipient: nil, the server's refusal as *smtp.SMTPError, or another error when the server cannot tell now. A server
+// that is not there, or not the active store, is asked again for some seconds.
 func (p *Pool) Ask(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient) []error {
-	return inBatches(to, func(to []Recipient) []error { return p.ask(ctx, addr, m, to) })
+	return inBatches(to, func(to []Recipient) []error {
+		return p.repeat(ctx, to, func(to []Recipient, last bool) ([]error, bool) { return p.ask(ctx, addr, m, to, last), false })
+	})
 }
 
 // Deliver hands the message to the server at an address. There is one result for each recipient: nil when the server has
-// it, its refusal as *smtp.SMTPError, or another error when it may have it or not.
+// it, its refusal as *smtp.SMTPError, or another error when it may have it or not. To a server that is not there, or not the
+// active store, or that does not answer, the message is sent again for some seconds.
 func (p *Pool) Deliver(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient) []error {
-	return inBatches(to, func(to []Recipient) []error { return p.deliver(ctx, addr, m, to) })
+	return inBatches(to, func(to []Recipient) []error {
+		m := m
+		if m.Tx == "" {
+			m.Tx = newTx()
+		}
+		return p.repeat(ctx, to, func(to []Recipient, last bool) ([]error, bool) { return p.deliver(ctx, addr, m, to, last) })
+	})
 }
 
 func inBatches(to []Recipient, do func([]Recipient) []error) []error {
@@ -102,12 +113,12 @@ func inBatches(to []Recipient, do func([]Recipient) []error) []error {
 	return results
 }
 
-func (p *Pool) ask(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient) []error {
+func (p *Pool) ask(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient, last bool) []error {
 	lines, err := commands(m, to, "RSET")
 	if err != nil {
 		return same(len(to), err)
 	}
-	c, replies, err := p.begin(ctx, addr, lines)
+	c, replies, err := p.begin(ctx, addr, lines, last)
 	if err != nil {
 		return same(len(to), err)
 	}
@@ -115,16 +126,16 @@ func (p *Pool) ask(ctx context.Context, addr netip.AddrPort, m Message, to []Rec
 	return taken(replies)
 }
 
-func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient) []error {
+func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient, last bool) (results []error, sent bool) {
 	lines, err := commands(m, to, "DATA")
 	if err != nil {
-		return same(len(to), err)
+		return same(len(to), err), false
 	}
-	c, replies, err := p.begin(ctx, addr, lines)
+	c, replies, err := p.begin(ctx, addr, lines, last)
 	if err != nil {
-		return same(len(to), err)
+		return same(len(to), err), false
 	}
-	results := taken(replies)
+	results = taken(replies)
 	pending := 0
 	for _, err := range results {
 		if err == nil {
@@ -134,11 +145,11 @@ func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to [
 	if data := replies[len(replies)-1]; data.code != 354 {
 		c.dirty = true
 		p.put(addr, c)
-		return fill(results, data.err())
+		return fill(results, data.err()), false
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	replies, err = c.send(io.MultiReader(strings.NewReader(m.Head), m.Body()), pending)
+	replies, err = c.send(io.MultiReader(strings.NewReader(m.Head), bodyReader{m.Body()}), pending, last)
 	if err == nil && pending > 0 && stop() {
 		p.put(addr, c)
 	} else {
@@ -154,7 +165,7 @@ func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to [
 			results[i] = fmt.Errorf("send to %s: %w", addr, err)
 		}
 	}
-	return results
+	return results, true
 }
 
 // commands gives the lines of a transaction; the last of them ends or goes on with it.

@@ -23,17 +23,19 @@ import (
 
 // fakeStore is an LMTP server that does as it is told.
 type fakeStore struct {
-	t    *testing.T
-	ln   net.Listener
-	pool *Pool
-	addr netip.AddrPort
-	open sync.WaitGroup
+	t        *testing.T
+	ln       net.Listener
+	material *mtls.Material
+	pool     *Pool
+	addr     netip.AddrPort
+	open     sync.WaitGroup
 
 	mu      sync.Mutex
 	conns   []net.Conn        // all that there ever were
 	said    []string          // all commands
 	bodies  []string          // those that came whole
 	answers map[string]string // to commands that begin so, other than the usual; "" hangs up
+	once    map[string]string // the same, for the first such command
 }
 
 func newFakeStore(t *testing.T) *fakeStore {
@@ -46,10 +48,10 @@ func newFakeStore(t *testing.T) *fakeStore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &fakeStore{t: t, ln: tls.NewListener(ln, material.Server()), answers: map[string]string{}}
+	s := &fakeStore{t: t, material: material, ln: tls.NewListener(ln, material.Server()), answers: map[string]string{}, once: map[string]string{}}
 	s.addr = netip.MustParseAddrPort(ln.Addr().String())
 	s.pool = NewPool("mx.example.org", material.ClientOfAny(), slog.New(slog.DiscardHandler))
-	s.open.Go(s.accept)
+	s.open.Go(func() { s.accept(s.ln) })
 	t.Cleanup(func() {
 		s.pool.Close()
 		s.ln.Close()
@@ -58,9 +60,9 @@ func newFakeStore(t *testing.T) *fakeStore {
 	return s
 }
 
-func (s *fakeStore) accept() {
+func (s *fakeStore) accept(ln net.Listener) {
 	for {
-		conn, err := s.ln.Accept()
+		conn, err := ln.Accept()
 		if err != nil {
 			return
 		}
@@ -74,7 +76,7 @@ func (s *fakeStore) accept() {
 func (s *fakeStore) serve(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
-	taken := 0
+	taken, begun := 0, false
 	fmt.Fprint(conn, "220 store\r\n")
 	for {
 		line, err := r.ReadString('\n')
@@ -86,11 +88,14 @@ func (s *fakeStore) serve(conn net.Conn) {
 		if answer == "" {
 			return
 		}
+		if line == "DATA" && taken == 0 {
+			answer = "503 5.5.1 no recipients"
+		}
 		fmt.Fprint(conn, answer+"\r\n")
 		switch {
 		case strings.HasPrefix(line, "MAIL"):
-			taken = 0
-		case strings.HasPrefix(line, "RCPT") && answer[0] == '2':
+			taken, begun = 0, answer[0] == '2'
+		case strings.HasPrefix(line, "RCPT") && begun && answer[0] == '2':
 			taken++
 		case line == "DATA" && answer[0] == '3' && !s.body(conn, r, taken):
 			return
@@ -103,6 +108,12 @@ func (s *fakeStore) answer(line string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.said = append(s.said, line)
+	for begin, answer := range s.once {
+		if strings.HasPrefix(line, begin) {
+			delete(s.once, begin)
+			return answer
+		}
+	}
 	for begin, answer := range s.answers {
 		if strings.HasPrefix(line, begin) {
 			return answer
@@ -270,6 +281,7 @@ func TestStaleConnectionIsReplaced(t *testing.T) {
 		t.Errorf("%d connections carried %d messages, want 2 and 1", conns, bodies)
 	}
 	// a store that ends says so to the first command
+	s.pool.retryTime = 0
 	s.set("MAIL", "421 4.3.2 ending")
 	s.deliver("[0]", "alice")
 	if conns, _ := s.count(); conns != 3 {
@@ -279,8 +291,9 @@ func TestStaleConnectionIsReplaced(t *testing.T) {
 	s.deliver("[250]", "alice")
 }
 
-func TestNothingIsRepeatedOnceTheBodyIsOnItsWay(t *testing.T) {
+func TestMessageIsSentOnceWhenNoTimeIsLeft(t *testing.T) {
 	s := newFakeStore(t)
+	s.pool.retryTime = 0
 	s.ask("[250]", "alice")
 	s.set("(reply 1)", "")
 	s.deliver("[250 0 0]", "alice", "bob", "carol") // alice has it; of the others nobody knows
@@ -304,6 +317,9 @@ func TestBodyThatCannotBeReadIsNotEnded(t *testing.T) {
 	m.Body = func() io.Reader { return io.MultiReader(strings.NewReader("Subject: x\r\n\r\nhalf\r\n"), broken{}) }
 	if got := codes(s.pool.Deliver(t.Context(), s.addr, m, names("alice"))); got[0] != 0 {
 		t.Errorf("result is %d, want one that says nothing", got[0])
+	}
+	if conns, _ := s.count(); conns != 1 {
+		t.Errorf("%d connections, want 1: trying again is of no use", conns)
 	}
 	s.deliver("[250]", "alice")
 	if conns, bodies := s.count(); conns != 2 || bodies != 1 {
