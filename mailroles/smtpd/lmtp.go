@@ -51,6 +51,9 @@ type storeTx struct {
 
 // Begin implements Handler.
 func (s *Store) Begin(_ context.Context, env *Envelope) (Transaction, error) {
+	if err := s.Mail.Serving(); err != nil {
+		return nil, err
+	}
 	return &storeTx{Store: s, env: env, boxes: map[string]string{}}, nil
 }
 
@@ -134,6 +137,8 @@ func (s *Store) deliver(to string, env *Envelope) (again bool, err error) {
 		s.Log.Debug("message was stored before", "mailbox", to)
 	case errors.Is(err, store.ErrQuota):
 		err = errors.Join(errFull, err)
+	case isMoving(err):
+		s.Log.Warn("message not stored by this replica", "mailbox", to, "err", err)
 	case err != nil:
 		s.Log.Error("message not stored", "mailbox", to, "err", err)
 	}

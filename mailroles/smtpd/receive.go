@@ -90,6 +90,12 @@ func (s *session) receive(r io.Reader) (map[string]error, error) {
 	if !bdat && !s.guard.wire.begin() {
 		return nil, errEarly
 	}
+	done, ok := s.server.gate.begin()
+	if !ok {
+		s.guard.end() // the body stays unread
+		return nil, errMoving
+	}
+	defer done()
 	kept, err := spool.Fill("", body)
 	bareCR := !bdat && s.guard.wire.end()
 	if err != nil {

@@ -57,7 +57,11 @@ func reason(r *smtp.SMTPError) string {
 // has what was refused, and why.
 func (s *session) refuse(err error, what ...any) error {
 	var r *smtp.SMTPError
-	if !errors.As(err, &r) {
+	switch {
+	case errors.As(err, &r):
+	case isMoving(err):
+		r = errMoving
+	default:
 		r = errTemporary
 	}
 	s.server.opt.Tally.Reject(reason(r))

@@ -62,6 +62,7 @@ type Server struct {
 
 	deliver context.Context // of deliveries; outlives Run's by the grace
 	open    sync.WaitGroup  // connections and transactions
+	gate    gate            // see Hold
 
 	mu     sync.Mutex
 	ending bool
@@ -115,6 +116,7 @@ func (s *Server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ending = true
+	s.gate.end()
 	for g := range s.guards {
 		g.end()
 	}

@@ -108,6 +108,9 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	if err := checkAddress(from, opts.UTF8); from != "" && err != nil {
 		return s.refuse(err, "sender", from)
 	}
+	if !s.server.gate.pass() {
+		return s.refuse(errMoving, "sender", from)
+	}
 	env := &Envelope{Client: s.client, User: s.user, From: from, Options: *opts}
 	env.Helo = s.conn.Hostname() // a later EHLO may have named another
 	if s.server.link {
