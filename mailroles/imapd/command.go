@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"anycastle/mailroles/link"
 )
 
 const (
@@ -78,6 +80,8 @@ func (g *guard) next() error {
 		return g.untilDone()
 	case g.upload != nil:
 		return g.behindUpload()
+	case g.attach != nil && g.who() != "":
+		return g.replay()
 	}
 	if err := g.rest(); err != nil {
 		return err
@@ -97,22 +101,6 @@ func (g *guard) next() error {
 		return nil
 	}
 	return err
-}
-
-// beforeLogin hands a front end's line on. It needs no literals.
-func (g *guard) beforeLogin() error {
-	line, err := g.line(maxBefore)
-	if err != nil {
-		return err
-	}
-	if announcement(line) != nil {
-		return errLiteral
-	}
-	c := command{text: line}
-	c.parse() // the library finds what is wrong
-	g.begin(c)
-	g.out = append(line, "\r\n"...)
-	return nil
 }
 
 // untilDone waits for DONE, in any case of letters (RFC 9051 section 6.3.13).
@@ -322,7 +310,7 @@ func (g *guard) skip(lit *announced) error {
 func (g *guard) begin(c command) {
 	g.write.Lock()
 	defer g.write.Unlock()
-	g.command, g.answered, g.verdict, g.mute = c, false, "", false
+	g.command, g.answered, g.verdict, g.mute, g.partial = c, false, "", false, false
 }
 
 // hand gives a command to the library, or answers it.
@@ -335,6 +323,8 @@ func (g *guard) hand(c command, lit *announced) error {
 	case c.name == "ID":
 		g.say("* ID (\"name\" \"anycastle\")\r\n%s OK ID completed", c.tag)
 		return nil
+	case c.name == link.DetachCommand:
+		return g.give(c)
 	case len(c.text) > maxLine:
 		if err := g.shorten(&c); err != nil {
 			return err

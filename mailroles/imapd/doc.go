@@ -13,6 +13,11 @@
 //
 // A message is taken apart by offsets into its file, within bounds for depth, parts and headers: mail comes from anyone.
 //
+// When the LUN is to move to another replica, Hold has front ends take their sessions away between two commands, and bring
+// them to the replica that serves then; what is said for that is in package link. A session takes its view along, and the
+// client is told of what changed meanwhile as of any other change. A replica that is not the active one, or is not sure of it,
+// answers nothing: it says BYE.
+//
 // \Recent is kept until the store ends; folders have the uses that their names say; a folder has at most 26 keywords.
 // CONDSTORE, QRESYNC, MULTIAPPEND, QUOTA and UTF8=ACCEPT are not here.
 //

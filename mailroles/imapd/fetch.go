@@ -40,6 +40,9 @@ func needsContent(o *imap.FetchOptions) bool {
 
 func (s *session) fetchOne(w *imapserver.FetchWriter, i int, options *imap.FetchOptions, showFlags bool) (err error) {
 	m := s.view.messages[i]
+	if isGone(m) {
+		return nil // as below
+	}
 	var msg *content
 	var made derived
 	if needsContent(options) {

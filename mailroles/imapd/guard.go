@@ -3,6 +3,7 @@ package imapd
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"anycastle/mailroles/link"
 )
 
 // How long a peer may say nothing.
@@ -49,6 +52,8 @@ type guard struct {
 	maxAppend int64 // largest message that APPEND takes, in bytes
 	onClose   func()
 	closing   sync.Once
+	serving   func() error // nil while answers may be given
+	moving
 
 	// of the library's goroutine
 	out    []byte      // what the library gets next
@@ -69,11 +74,13 @@ type guard struct {
 	mute     bool       // the next ESEARCH answer is not shown
 	caps     string     // what is offered after login; empty before
 	waiting  []byte     // for the client
+	midline  bool       // the last of it is no whole line
+	partial  bool       // some of the answer has been sent
 	over     bool       // the client has been told BYE, or is gone
 }
 
 func newGuard(conn net.Conn, maxAppend int64, onClose func()) *guard {
-	g := &guard{Conn: conn, maxAppend: maxAppend, onClose: onClose}
+	g := &guard{Conn: conn, maxAppend: maxAppend, onClose: onClose, serving: func() error { return nil }}
 	g.br = bufio.NewReader(wire{g})
 	return g
 }
@@ -149,6 +156,11 @@ func (g *guard) rest() error {
 	g.mu.Lock()
 	g.rests = true
 	ending := g.ending != ""
+	if g.wanted {
+		g.write.Lock()
+		g.tellHold()
+		g.write.Unlock()
+	}
 	g.mu.Unlock()
 	var err error
 	if !ending {
@@ -198,6 +210,7 @@ func (g *guard) bye(err error) {
 	if g.over {
 		return
 	}
+	g.gives = errors.Is(err, errDetached)
 	if text != "" {
 		g.waiting = fmt.Appendf(g.waiting, "* BYE %s\r\n", text)
 	}
@@ -214,7 +227,12 @@ func (g *guard) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	g.waiting = append(g.waiting, g.edit(p)...)
+	g.midline = p[len(p)-1] != '\n'
+	if g.due {
+		g.tellHold()
+	}
 	if len(g.waiting) >= flushSize {
+		g.partial = true
 		if err := g.send(); err != nil {
 			return 0, err
 		}
@@ -250,15 +268,38 @@ func (g *guard) send() error {
 	if len(g.waiting) == 0 {
 		return nil
 	}
+	passive := g.mayAnswer()
+	if len(g.waiting) == 0 {
+		return passive
+	}
 	err := g.Conn.SetWriteDeadline(time.Now().Add(writeTime))
 	if err == nil {
 		_, err = g.Conn.Write(g.waiting)
 	}
+	err = cmp.Or(passive, err)
 	g.waiting = g.waiting[:0]
 	if cap(g.waiting) > keptSize {
 		g.waiting = nil
 	}
 	g.over = g.over || err != nil
+	return err
+}
+
+// mayAnswer puts BYE in the place of what is to be sent, if it must not be: another replica may know better. In the middle of an
+// answer there is nothing to say.
+func (g *guard) mayAnswer() error {
+	if g.gives {
+		return nil
+	}
+	err := g.serving()
+	if err == nil {
+		return nil
+	}
+	g.over = true
+	g.waiting = g.waiting[:0]
+	if !g.partial {
+		g.waiting = append(g.waiting, "* BYE "+byeMoving+"\r\n"...)
+	}
 	return err
 }
 
@@ -273,6 +314,10 @@ func (g *guard) edit(p []byte) []byte {
 	g.answered = true
 	answer, tagged := bytes.CutPrefix(p, []byte(g.command.tag+" "))
 	switch {
+	case g.replays:
+		return nil
+	case g.command.name == "": // the greeting
+		return bytes.Replace(p, []byte("[CAPABILITY "), []byte("[CAPABILITY "+link.HoldCommand+" "), 1)
 	case g.caps != "" && (g.command.name == "CAPABILITY" || g.command.name == "AUTHENTICATE"):
 		return capsForm.ReplaceAllLiteral(p, []byte("CAPABILITY "+g.caps))
 	case tagged && g.verdict != "":

@@ -58,12 +58,14 @@ type Server struct {
 
 	mu     sync.Mutex
 	ending bool
+	holds  int // see Hold
 	guards map[*guard]struct{}
+	left   chan struct{} // holds something when one of them has gone
 }
 
 // NewServer makes a server.
 func NewServer(opt Options) *Server {
-	s := &Server{opt: opt, keepAlive: keepAlive, watchTime: watchTime, guards: map[*guard]struct{}{}}
+	s := &Server{opt: opt, keepAlive: keepAlive, watchTime: watchTime, guards: map[*guard]struct{}{}, left: make(chan struct{}, 1)}
 	s.caps = capabilities(s.appendLimit())
 	s.lib = imapserver.New(&imapserver.Options{
 		NewSession: s.newSession,
@@ -215,6 +217,10 @@ func (s *Server) leave(g *guard) {
 	s.mu.Lock()
 	delete(s.guards, g)
 	s.mu.Unlock()
+	select {
+	case s.left <- struct{}{}:
+	default:
+	}
 	s.open.Done()
 }
 
@@ -225,5 +231,7 @@ func (s *Server) newSession(c *imapserver.Conn) (imapserver.Session, *imapserver
 		return nil, nil, fmt.Errorf("greet front end: %w", err)
 	}
 	s.opt.Log.Debug("session begins", "client", g.RemoteAddr().String()) // as its front end says, which has proved itself
-	return &session{server: s, conn: c, guard: g}, nil, nil
+	ses := &session{server: s, conn: c, guard: g}
+	g.detach, g.serving = ses.state, s.opt.Mail.Serving
+	return ses, nil, nil
 }

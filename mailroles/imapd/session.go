@@ -62,6 +62,10 @@ func (s *session) reply(err error) error {
 			return a.answer
 		}
 	}
+	if passing := s.passing(err); passing != nil {
+		s.server.opt.Log.Warn("replica cannot do it", "user", s.guard.who(), "err", err)
+		return passing
+	}
 	s.server.opt.Log.Error("mailbox operation", "user", s.guard.who(), "err", err)
 	return no(imap.ResponseCodeUnavailable, "Could not be done, try again later")
 }
@@ -92,6 +96,9 @@ func (s *session) Authenticate(mech string) (sasl.Server, error) {
 // open gives the session its mailbox.
 func (s *session) open(user string) error {
 	opt := &s.server.opt
+	if s.server.held() {
+		return errMoving
+	}
 	m, err := opt.Directory.Mailbox(s.server.ctx, user)
 	if errors.Is(err, directory.ErrUnknown) || err == nil && m.LUN != opt.LUN {
 		opt.Tally.Reject("unknown-mailbox")
@@ -105,6 +112,9 @@ func (s *session) open(user string) error {
 	}
 	s.box.SetLimit(store.Limit{Bytes: m.Quota.Bytes, Messages: m.Quota.Messages})
 	s.guard.welcome(m.Address, s.server.caps)
+	if s.server.held() { // since it was looked for
+		s.server.hold(s.guard)
+	}
 	opt.Tally.Done()
 	return nil
 }
@@ -119,6 +129,10 @@ func (s *session) Namespace() (*imap.NamespaceData, error) {
 
 // Select implements imapserver.Session.
 func (s *session) Select(name string, options *imap.SelectOptions) (*imap.SelectData, error) {
+	if from := s.guard.attach; from != nil {
+		s.guard.failed = s.restore(from.Folder)
+		return &imap.SelectData{}, s.guard.failed
+	}
 	f, err := s.box.Folder(name)
 	if err != nil {
 		return nil, s.reply(err)

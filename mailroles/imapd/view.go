@@ -19,6 +19,7 @@ type view struct {
 	keywords   []string         // of the folder, as the client has been told
 	recent     []span           // UIDs that this session was the first to hear of
 	saved      imap.UIDSet      // result of the last search that saved its own (RFC 5182)
+	untold     []uint32         // UIDs whose flags the client may not have heard of, after a move
 }
 
 // change is what a client must be told to come from one list of messages to another, in this order.
@@ -103,7 +104,7 @@ func without(list []*store.Message, at []int) []*store.Message {
 // update brings the view up to date. Unless expunge is set, messages that are gone stay.
 func (v *view) update(expunge bool) change {
 	d, ok := v.folder.Since(v.generation)
-	if ok && d.Generation == v.generation {
+	if ok && d.Generation == v.generation && len(v.untold) == 0 {
 		return change{}
 	}
 	var c change
@@ -115,6 +116,7 @@ func (v *view) update(expunge bool) change {
 		d.Generation = snap.Generation
 		v.messages, c = diff(v.messages, snap.Messages, expunge)
 	}
+	c.flags = v.withUntold(c.flags)
 	// while expunged messages are kept back the view is not up to date
 	if expunge {
 		v.generation = d.Generation
@@ -123,6 +125,22 @@ func (v *view) update(expunge bool) change {
 		v.claim()
 	}
 	return c
+}
+
+// withUntold adds to the indexes of messages whose flags are to be told those of the messages that may have changed when the
+// session moved.
+func (v *view) withUntold(flags []int) []int {
+	if len(v.untold) == 0 {
+		return flags
+	}
+	for _, uid := range v.untold {
+		if i, ok := find(v.messages, uid); ok && !isGone(v.messages[i]) {
+			flags = append(flags, i)
+		}
+	}
+	v.untold = nil
+	slices.Sort(flags)
+	return slices.Compact(flags)
 }
 
 // own makes the list of messages the view's own.
