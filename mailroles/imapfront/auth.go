@@ -210,9 +210,9 @@ func (c *session) unavailable(tag string, err error) error {
 // open opens the session at the mailbox's store, and tells the client what that says.
 func (c *session) open(ctx context.Context, tag string, m directory.Mailbox) (*storeConn, error) {
 	opt := &c.server.opt
-	l := link{addr: opt.LUNs[m.LUN], config: opt.LinkTLS, client: c.conn.RemoteAddr(), local: c.conn.LocalAddr()}
+	r := route{addr: opt.LUNs[m.LUN], config: opt.LinkTLS, client: c.conn.RemoteAddr(), local: c.conn.LocalAddr()}
 	start := time.Now()
-	store, err := l.dial(ctx, m.Address)
+	store, err := c.server.reach(ctx, r, m.Address, nil, opt.Retry)
 	opt.Tally.Observe("store", time.Since(start))
 	if err != nil {
 		return nil, c.unavailable(tag, fmt.Errorf("lun %s: %w", m.LUN, err))

@@ -80,10 +80,11 @@ func (b *book) Authenticate(_ context.Context, user, password string) (directory
 
 // side is one end of a session, by hand.
 type side struct {
-	t    testing.TB
-	conn *tls.Conn
-	br   *bufio.Reader
-	from string // a client's address, as a store hears it
+	t     testing.TB
+	conn  *tls.Conn
+	br    *bufio.Reader
+	from  string // a client's address, as a store hears it
+	state string // of the session that comes to a store from another
 }
 
 func newSide(t testing.TB, conn *tls.Conn) *side {
@@ -133,7 +134,7 @@ func (s *side) silent() {
 }
 
 // stores serves a LUN: each session comes out of the channel as it is after login.
-func stores(t testing.TB, config *tls.Config) (netip.AddrPort, <-chan *side) {
+func stores(t testing.TB, config *tls.Config, greet func(*side) error) (netip.AddrPort, <-chan *side) {
 	t.Helper()
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -184,8 +185,9 @@ type rig struct {
 	done   chan error
 }
 
-func newRig(t testing.TB, change func(*Options)) *rig {
+func newRig(t testing.TB, change func(*Options), greeting ...func(*side) error) *rig {
 	t.Helper()
+	greeting = append(greeting, greet)
 	material, err := mtls.Load(mtlstest.NewCA(t).Node(t, "node"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +199,7 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 		MaxSessions: 100, Log: slog.New(slog.DiscardHandler), Tally: &r.tally,
 	}
 	for _, lun := range []string{"lun-east", "lun-west"} {
-		opt.LUNs[lun], r.stores[lun] = stores(t, material.Server())
+		opt.LUNs[lun], r.stores[lun] = stores(t, material.Server(), greeting[0])
 	}
 	if change != nil {
 		change(&opt)

@@ -51,6 +51,7 @@ type Options struct {
 	MaxSessions int
 	Grace       time.Duration // how long a session may take to end when the role does; 0 for 30 s
 	Idle        time.Duration // how long a client that is logged in may say nothing; 0 for 35 min
+	Retry       time.Duration // how long a login waits for its LUN to have an active store; 0 for 8 s
 	Log         *slog.Logger
 	Tally       *tally.Tally
 }
@@ -63,9 +64,10 @@ type Listener struct {
 
 // Server is an IMAP front end. It is used for one Run.
 type Server struct {
-	opt  Options
-	open sync.WaitGroup
-	bufs sync.Pool
+	opt     Options
+	open    sync.WaitGroup
+	bufs    sync.Pool     // of *[bigRoom]byte
+	redials chan struct{} // holds one for each session that is taken to another store
 
 	mu     sync.Mutex
 	joined map[*joined]struct{}
@@ -81,7 +83,10 @@ func NewServer(opt Options) *Server {
 	if opt.Idle == 0 {
 		opt.Idle = spliceIdle
 	}
-	s := &Server{opt: opt, joined: map[*joined]struct{}{}}
+	if opt.Retry == 0 {
+		opt.Retry = retryTime
+	}
+	s := &Server{opt: opt, joined: map[*joined]struct{}{}, redials: make(chan struct{}, maxRedials)}
 	s.bufs.New = func() any { return new([bigRoom]byte) }
 	return s
 }
@@ -177,7 +182,7 @@ func (s *Server) serve(ctx, hard context.Context, conn net.Conn, secure bool) bo
 // join has a session go on with its store. The goroutine that has talked until login ends, and with it the stack that the
 // handshake has made large.
 func (s *Server) join(ctx context.Context, c *session, store *storeConn) error {
-	j, err := s.newJoined(c.mailbox, c.conn.(*tls.Conn), store.Conn)
+	j, err := s.newJoined(c.mailbox, c.conn.(*tls.Conn), store)
 	if err != nil {
 		return err
 	}

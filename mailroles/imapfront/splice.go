@@ -61,8 +61,7 @@ type joined struct {
 	client  *tls.Conn
 	store   *tls.Conn
 	sockets [2]syscall.RawConn // theirs
-	bufs    *sync.Pool         // of *[bigRoom]byte
-	idle    time.Duration      // how long the client may say nothing
+	server  *Server
 
 	small [2][smallRoom]byte // for what the client says, and for what the store does
 
@@ -71,15 +70,18 @@ type joined struct {
 	ending string // why the session is to end; empty: it is not
 	hasty  bool   // the end of a line is enough, a command may stay without its answer
 	ended  bool   // nothing goes to the store any more
+	shut   bool   // the store's side is closed for good
+	hold   *hold  // nil while the session stays at its store
 	left   int    // directions that are at work
 	timer  *time.Timer
 	until  time.Time // when it strikes
 }
 
 // newJoined makes a session of two connections that it closes in the end.
-func (s *Server) newJoined(m directory.Mailbox, client, store *tls.Conn) (*joined, error) {
-	j := &joined{address: m.Address, lun: m.LUN, client: client, store: store, bufs: &s.bufs, idle: s.opt.Idle}
-	for i, conn := range []*tls.Conn{client, store} {
+func (s *Server) newJoined(m directory.Mailbox, client *tls.Conn, store *storeConn) (*joined, error) {
+	j := &joined{address: m.Address, lun: m.LUN, client: client, store: store.Conn, server: s}
+	j.talk.moves = store.moves
+	for i, conn := range []*tls.Conn{client, store.Conn} {
 		var err error
 		if j.sockets[i], err = socketOf(conn.NetConn()); err != nil {
 			return nil, err
@@ -104,9 +106,11 @@ func (j *joined) leave(done func()) {
 	if last && j.timer != nil {
 		j.timer.Stop()
 	}
-	j.mu.Unlock()
 	if last {
 		j.cut()
+	}
+	j.mu.Unlock()
+	if last {
 		done()
 	}
 }
@@ -146,8 +150,9 @@ func (j *joined) hurry() {
 	j.wake()
 }
 
-// wake has the store's direction look up from its reading.
+// wake has the store's direction look up from its reading, or from a move. The caller holds mu, as of the next two.
 func (j *joined) wake() {
+	j.hold.abort()
 	// an error means that the connection is closed, which is what is wanted
 	_ = j.store.SetReadDeadline(time.Unix(1, 0))
 }
@@ -155,6 +160,13 @@ func (j *joined) wake() {
 // cut ends the session at once. What is closed already stays so.
 func (j *joined) cut() {
 	j.client.NetConn().Close()
+	j.drop()
+}
+
+// drop closes the store's side.
+func (j *joined) drop() {
+	j.shut = true
+	j.hold.abort()
 	j.store.NetConn().Close()
 }
 
@@ -162,7 +174,7 @@ func (j *joined) cut() {
 func (j *joined) up(said []byte) {
 	err := aside(func() error { return j.upBusy(said) })
 	for err == nil {
-		if !j.await(j.idle) {
+		if !j.await(j.server.opt.Idle) {
 			err = errEnded
 			break
 		}
@@ -173,13 +185,17 @@ func (j *joined) up(said []byte) {
 	}
 	switch {
 	case errors.Is(err, io.EOF):
+		j.mu.Lock()
 		_ = j.store.CloseWrite() // what is cut off must not wait for more
+		j.mu.Unlock()
 		j.end(byeClosed, spliceWrite)
 		return // a client that is done may wait for answers
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		j.end(byeIdle, 0)
 	case !errors.Is(err, errEnded):
-		j.store.NetConn().Close() // the client is lost: nothing more may be heard for it
+		j.mu.Lock()
+		j.drop() // the client is lost: nothing more may be heard for it
+		j.mu.Unlock()
 	}
 	// closing with something unread would reset the connection, and a BYE with it
 	for err = j.client.SetReadDeadline(time.Now().Add(linger)); err == nil; {
@@ -216,16 +232,30 @@ func (j *joined) busy() bool {
 	return j.talk.busy()
 }
 
-// forward hands on to the store what the client has said.
+// forward hands on to the store what the client has said. While the session is to move to another, that is only the rest of
+// the command that has been begun, and the others wait.
 func (j *joined) forward(said []byte) error {
-	j.mu.Lock()
-	ended := j.ended
-	j.talk.sent(said)
-	j.mu.Unlock()
-	if ended {
-		return errEnded
+	for {
+		j.mu.Lock()
+		ended, store, hold := j.ended, j.store, j.hold
+		n := len(said)
+		if hold == nil {
+			j.talk.sent(said)
+		} else {
+			n = j.talk.finish(said)
+		}
+		j.mu.Unlock()
+		if ended {
+			return errEnded
+		}
+		if err := write(store, said[:n]); err != nil {
+			return err
+		}
+		if said = said[n:]; len(said) == 0 {
+			return nil
+		}
+		<-hold.over // the session is at another store, or has ended
 	}
-	return write(j.store, said)
 }
 
 // down copies what the store says, until it ends or the session is to end.
@@ -251,6 +281,10 @@ func (j *joined) downBusy(said []byte) error {
 			j.bye(j.why())
 			return errEnded
 		}
+		if tag, ok := j.ready(); ok {
+			err = j.move(tag)
+			continue
+		}
 		err = j.relay(j.store, &j.small[1], j.pass)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -263,7 +297,10 @@ func (j *joined) downBusy(said []byte) error {
 // pass hands on to the client what the store has said.
 func (j *joined) pass(said []byte) error {
 	j.mu.Lock()
-	j.talk.heard(said)
+	said = j.talk.heard(said)
+	if j.talk.held && j.hold == nil {
+		j.hold = newHold()
+	}
 	j.mu.Unlock()
 	return write(j.client, said)
 }
@@ -275,7 +312,7 @@ func (j *joined) over() bool {
 	if j.ending == "" || !j.talk.down.boundary() || j.talk.busy() && !j.hasty {
 		return false
 	}
-	j.ended = true
+	j.finish()
 	return true
 }
 
@@ -290,7 +327,7 @@ func (j *joined) why() string {
 // stopped in the middle of a line.
 func (j *joined) lost() {
 	j.mu.Lock()
-	j.ended = true
+	j.finish()
 	told := j.talk.bye || !j.talk.down.boundary()
 	j.mu.Unlock()
 	if told {
@@ -309,7 +346,9 @@ func (j *joined) bye(why string) {
 // part closes the store's side, and has the client's closed when it has closed its own, or after some time. Errors mean
 // that the client is gone.
 func (j *joined) part() {
-	j.store.NetConn().Close()
+	j.mu.Lock()
+	j.drop()
+	j.mu.Unlock()
 	_ = j.client.CloseWrite()
 	_ = j.client.SetReadDeadline(time.Now().Add(linger))
 }
@@ -324,8 +363,8 @@ func (j *joined) relay(from *tls.Conn, small *[smallRoom]byte, hand func([]byte)
 		}
 		return err
 	}
-	big := j.bufs.Get().(*[bigRoom]byte)
-	defer j.bufs.Put(big)
+	big := j.server.bufs.Get().(*[bigRoom]byte)
+	defer j.server.bufs.Put(big)
 	copy(big[:], small[:])
 	// with its time up, Read gives what TLS holds and does not wait; the caller sets the time anew
 	if err := from.SetReadDeadline(time.Unix(1, 0)); err != nil {

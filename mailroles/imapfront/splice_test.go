@@ -49,7 +49,7 @@ func TestWhyAStoreRefuses(t *testing.T) {
 			}
 		})
 		front := &storeConn{Conn: tls.Client(raw, material.ClientOfAny())}
-		if err := front.login(alice); err == nil || !strings.Contains(err.Error(), "no disk") {
+		if err := front.login(alice, nil); err == nil || !strings.Contains(err.Error(), "no disk") {
 			t.Errorf("%q: error is %v", said, err)
 		}
 		raw.Close()

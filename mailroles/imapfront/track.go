@@ -3,13 +3,16 @@ package imapfront
 import (
 	"bytes"
 	"strconv"
+
+	"anycastle/mailroles/link"
 )
 
 const (
 	// headRoom is enough of a line's start to tell the longest of the replies that are told apart, "* PREAUTH".
 	headRoom = 9
 	// tailRoom is enough of a line's end for the longest announcement of a literal, "{18446744073709551615+}" with its CRLF.
-	tailRoom = 26
+	// It also is enough for an IDLE whose tag is not very long.
+	tailRoom = 48
 )
 
 // lines follows where the lines and literals of one direction end. It keeps a little of the present line, not the line.
@@ -80,7 +83,12 @@ type talk struct {
 	wants    uint64 // bytes
 	open     int    // commands without their tagged answer
 	idling   bool   // one of them is IDLE
+	idled    bool   // the store has said that it idles
+	idle     string // tag of that IDLE; empty when it is not known
 	bye      bool   // the store has said BYE
+	moves    bool   // the store may ask for the session to be taken away
+	held     bool   // it has
+	part     uint8  // bytes of the line that asks for it, held back
 }
 
 // busy says whether a command is at work.
@@ -91,12 +99,24 @@ func (t *talk) busy() bool {
 // sent takes in what the client has sent.
 func (t *talk) sent(b []byte) {
 	for len(b) > 0 {
-		n, ended := t.up.next(b)
-		b = b[n:]
-		if ended {
-			t.sentLine()
-		}
+		b = b[t.step(b):]
 	}
+}
+
+// finish takes in what belongs to a command that the client has begun, and says how much that is.
+func (t *talk) finish(b []byte) (n int) {
+	for n < len(b) && !t.up.boundary() {
+		n += t.step(b[n:])
+	}
+	return n
+}
+
+func (t *talk) step(b []byte) int {
+	n, ended := t.up.next(b)
+	if ended {
+		t.sentLine()
+	}
+	return n
 }
 
 func (t *talk) sentLine() {
@@ -109,7 +129,10 @@ func (t *talk) sentLine() {
 	default:
 		t.open++
 		if l.spaces == 1 && hasSuffixFold(l.end(), " IDLE") {
-			t.idling = true
+			t.idling, t.idled, t.idle = true, false, ""
+			if tag := l.end()[:len(l.end())-len(" IDLE")]; int(l.tails) < tailRoom {
+				t.idle = string(tag)
+			}
 		}
 	}
 	t.waiting = literal && !nonSync
@@ -120,15 +143,42 @@ func (t *talk) sentLine() {
 	l.done(literal)
 }
 
-// heard takes in what the store has said.
-func (t *talk) heard(b []byte) {
+// heard takes in what the store has said, and gives what the client is to hear of it, in place: all but the line by which the
+// store asks for the session to be taken away.
+func (t *talk) heard(b []byte) []byte {
+	if t.part > 0 {
+		b = append([]byte(link.HoldLine[:t.part]), b...)
+		t.part = 0
+	}
+	told := b[:0]
 	for len(b) > 0 {
+		if t.moves && t.down.boundary() {
+			n := common(b, link.HoldLine)
+			if n == len(link.HoldLine) {
+				t.held, b = true, b[n:]
+				continue
+			}
+			if n == len(b) {
+				t.part = uint8(n)
+				break
+			}
+		}
 		n, ended := t.down.next(b)
-		b = b[n:]
+		told, b = append(told, b[:n]...), b[n:]
 		if ended {
 			t.heardLine()
 		}
 	}
+	return told
+}
+
+// common says how many bytes are the same at the start of both.
+func common(b []byte, text string) int {
+	n := 0
+	for n < len(b) && n < len(text) && b[n] == text[n] {
+		n++
+	}
+	return n
 }
 
 func (t *talk) heardLine() {
@@ -138,11 +188,15 @@ func (t *talk) heardLine() {
 	switch {
 	case l.more, head[0] == '*' && !isStatus(head):
 		l.literal, _, more = l.announced()
+	case hasPrefixFold(head, "* BAD "): // the answer to a line that is no command
+		t.open = max(0, t.open-1)
 	case head[0] == '*':
 		t.bye = t.bye || isBye(head)
 	case head[0] == '+':
 		if t.waiting {
 			t.waiting, t.up.literal = false, t.wants
+		} else {
+			t.idled = t.idling
 		}
 	default: // a tagged answer
 		t.open = max(0, t.open-1)

@@ -1,8 +1,11 @@
 package imapfront
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+
+	"anycastle/mailroles/link"
 )
 
 // said is one side's words, in a session that is followed.
@@ -82,18 +85,23 @@ func TestTalkHearsBye(t *testing.T) {
 func FuzzTalk(f *testing.F) {
 	f.Add([]byte("a NOOP\r\n"), []byte("* 1 FETCH (BODY[] {4}\r\nabcd)\r\na OK\r\n"), byte(3))
 	f.Add([]byte("a APPEND x {3+}\r\nabc\r\nb IDLE\r\nDONE\r\n"), []byte("+ x\r\n* BYE {3}\r\n"), byte(1))
+	f.Add([]byte("a IDLE\r\n"), []byte("+ x\r\n"+link.HoldLine+"* OK\r\na OK\r\n"+link.HoldLine[:9]), byte(5))
 	f.Add([]byte("a X {18446744073709551615+}\r\n{99999999999999999999}\r\n"), []byte("* X {18446744073709551616}\r\n"), byte(9))
 	f.Fuzz(func(t *testing.T, client, store []byte, size byte) {
-		var whole, pieces talk
+		whole, pieces := talk{moves: true}, talk{moves: true}
 		whole.sent(client)
-		whole.heard(store)
+		told := string(whole.heard(bytes.Clone(store)))
 		cut := func(text []byte, take func([]byte)) {
 			for n := max(1, int(size)); len(text) > 0; text = text[min(n, len(text)):] {
 				take(text[:min(n, len(text))])
 			}
 		}
 		cut(client, pieces.sent)
-		cut(store, pieces.heard)
+		again := ""
+		cut(bytes.Clone(store), func(b []byte) { again += string(pieces.heard(b)) })
+		if told != again || len(told) > len(store) {
+			t.Fatalf("of %q is heard %q, in pieces %q", store, told, again)
+		}
 		if whole != pieces {
 			t.Fatalf("whole %+v\nin pieces %+v", whole, pieces)
 		}
