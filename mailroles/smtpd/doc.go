@@ -28,5 +28,7 @@
 // The log has every refusal of mail with its reason, and every message that the MX handed on, with the id in its Received
 // field.
 //
+// Hold keeps transactions back while a LUN moves to another replica. What a replica that is not active refuses is 451 4.3.2.
+//
 // Run serves until its context ends, then lets running transactions finish for a few seconds. It does not queue.
 package smtpd
