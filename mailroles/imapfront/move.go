@@ -19,7 +19,7 @@ const (
 	handOver = 5 * time.Second
 	// redialTime is for how long another store is looked for.
 	redialTime = 10 * time.Second
-	// maxRedials is how many sessions are taken to their stores at a time.
+	// maxRedials is how many sessions of a LUN are taken to its store at a time.
 	maxRedials = 64
 )
 
@@ -101,7 +101,7 @@ func (j *joined) moveIn(ctx context.Context, idle string) error {
 		addr: j.server.opt.LUNs[j.lun], config: j.server.opt.LinkTLS,
 		client: j.client.RemoteAddr(), local: j.client.LocalAddr(),
 	}
-	store, err := j.server.redial(ctx, r, j.address, state)
+	store, err := j.redial(ctx, r, state)
 	if err != nil {
 		return fmt.Errorf("take session to its store: %w", err)
 	}
@@ -203,14 +203,15 @@ func (j *joined) atLine() bool {
 }
 
 // redial opens the session at another store, or at the same one.
-func (s *Server) redial(ctx context.Context, r route, user string, state []byte) (*storeConn, error) {
+func (j *joined) redial(ctx context.Context, r route, state []byte) (*storeConn, error) {
+	turns := j.server.redials[j.lun]
 	select {
-	case s.redials <- struct{}{}:
+	case turns <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { <-s.redials }()
-	return s.reach(ctx, r, user, state, redialTime)
+	defer func() { <-turns }()
+	return j.server.reach(ctx, r, j.address, state, redialTime)
 }
 
 // use goes on with another connection to a store. Nothing has been read from it.

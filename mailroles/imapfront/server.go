@@ -66,8 +66,8 @@ type Listener struct {
 type Server struct {
 	opt     Options
 	open    sync.WaitGroup
-	bufs    sync.Pool     // of *[bigRoom]byte
-	redials chan struct{} // holds one for each session that is taken to another store
+	bufs    sync.Pool                // of *[bigRoom]byte
+	redials map[string]chan struct{} // by LUN; each holds one for each session that is taken to its store
 
 	mu     sync.Mutex
 	joined map[*joined]struct{}
@@ -86,7 +86,10 @@ func NewServer(opt Options) *Server {
 	if opt.Retry == 0 {
 		opt.Retry = retryTime
 	}
-	s := &Server{opt: opt, joined: map[*joined]struct{}{}, redials: make(chan struct{}, maxRedials)}
+	s := &Server{opt: opt, joined: map[*joined]struct{}{}, redials: map[string]chan struct{}{}}
+	for lun := range opt.LUNs {
+		s.redials[lun] = make(chan struct{}, maxRedials)
+	}
 	s.bufs.New = func() any { return new([bigRoom]byte) }
 	return s
 }

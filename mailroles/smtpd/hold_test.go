@@ -20,20 +20,11 @@ func (s testServer) holding(ctx context.Context) <-chan func() {
 // shut waits until the gate is.
 func (s testServer) shut(t *testing.T) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
+	await(t, func() bool {
 		s.gate.mu.Lock()
-		shut := s.gate.opened != nil
-		s.gate.mu.Unlock()
-		if shut {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatal("waited in vain for Hold")
-		case <-time.After(time.Millisecond):
-		}
-	}
+		defer s.gate.mu.Unlock()
+		return s.gate.opened != nil
+	})
 }
 
 // linked gets as far as LHLO's reply.
@@ -135,20 +126,11 @@ func TestHoldEnds(t *testing.T) {
 // waitForBody waits until a message is on its way.
 func waitForBody(t *testing.T, s testServer) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
+	await(t, func() bool {
 		s.gate.mu.Lock()
-		running := s.gate.running
-		s.gate.mu.Unlock()
-		if running > 0 {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatal("waited in vain for a message")
-		case <-time.After(time.Millisecond):
-		}
-	}
+		defer s.gate.mu.Unlock()
+		return s.gate.running > 0
+	})
 }
 
 func TestRepliesOfAReplicaThatMayNot(t *testing.T) {
