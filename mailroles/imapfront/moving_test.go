@@ -2,6 +2,7 @@ package imapfront
 
 import (
 	"context"
+
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -230,7 +231,7 @@ func (l *load) changes(s *side) func(int) {
 	s.write("s SELECT INBOX\r\n")
 	s.answer("s", func(string) {})
 	return func(n int) {
-		uid := n/2 + 1
+		uid := n/4 + 1
 		s.write(fmt.Sprintf("a%d NOOP\r\nb%d UID STORE %d:%d +FLAGS (\\Flagged)\r\nc%d UID STORE 1:%d -FLAGS.SILENT (\\Flagged)\r\n"+
 			"d%d UID STORE %d +FLAGS (\\Deleted)\r\ne%d UID FETCH 1:* BODY.PEEK[]\r\nf%d EXPUNGE\r\n", n, n, uid, uid+5, n, max(1, uid/2), n, uid, n, n))
 		for _, tag := range []string{"a", "b", "c", "d", "e", "f"} {
@@ -277,6 +278,7 @@ func TestLUNMovesUnderLoad(t *testing.T) {
 	long.write("s EXAMINE INBOX\r\n")
 	long.answer("s", lasting.hear)
 	long.write("long IDLE\r\n")
+	l.library(t)
 	l.client(l.changes)
 	for _, p := range pictures {
 		l.client(l.watches(p))

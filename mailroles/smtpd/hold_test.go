@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -149,5 +150,25 @@ func TestRepliesOfAReplicaThatMayNot(t *testing.T) {
 		if text := c.say(451, "RCPT TO:<a@example.org>"); !strings.HasPrefix(text, "4.3.2 ") {
 			t.Errorf("%v: reply to RCPT is %q", err, text)
 		}
+	}
+}
+
+// passive is the journal of a replica that is not active.
+type passive struct{ store.Journal }
+
+func (passive) Serving() error { return store.ErrPassive }
+
+func TestPassiveStoreBeginsNothing(t *testing.T) {
+	mail, err := store.OpenWith(store.Options{Root: t.TempDir(), Journal: passive{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mail.Close() })
+	s := newTestServer(func(o *Options) {
+		o.Handler = &Store{LUN: "east", Directory: oneLUN{}, Mail: mail, Log: slog.New(slog.DiscardHandler)}
+	})
+	s.link = true
+	if text := s.linked(t).say(451, "MAIL FROM:<x@example.org>"); !strings.HasPrefix(text, "4.3.2 ") {
+		t.Errorf("reply is %q", text)
 	}
 }
