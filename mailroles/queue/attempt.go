@@ -43,7 +43,7 @@ func (q *Queue) tryHosts(ctx context.Context, hosts []remote.Host, l *leg, to []
 				open, list = append(open, i), append(list, r)
 			}
 		}
-		if len(open) == 0 || ctx.Err() != nil {
+		if len(open) == 0 || ctx.Err() != nil || q.keep.Serving() != nil {
 			break
 		}
 		out := q.sendTo(ctx, host, l, list)
@@ -72,13 +72,13 @@ func (q *Queue) tryHosts(ctx context.Context, hosts []remote.Host, l *leg, to []
 	if refused == len(hosts) { // all say that they never take mail (RFC 7504)
 		last.state, last.reason = Failed, "rejected"
 	}
-	last.down = !spoken && ctx.Err() == nil && last.state == Waiting
+	last.down = !spoken && ctx.Err() == nil && q.keep.Serving() == nil && last.state == Waiting
 	return last
 }
 
 // sendTo sends the message to one host.
 func (q *Queue) sendTo(ctx context.Context, host remote.Host, l *leg, to []*recipient) remote.Outcome {
-	body, err := q.disk.openBody(l.entry)
+	body, err := q.keep.OpenBody(ctx, l.entry.ID, l.entry.Size)
 	if err != nil {
 		return remote.Outcome{Err: fmt.Errorf("read message: %w", err), Replies: make([]remote.Reply, len(to))}
 	}
@@ -86,7 +86,7 @@ func (q *Queue) sendTo(ctx context.Context, host remote.Host, l *leg, to []*reci
 	q.mu.Lock()
 	m := l.toSend(to)
 	q.mu.Unlock()
-	m.Body = body
+	m.Body = guarded{body, q.keep.Serving}
 	return q.client.Send(ctx, host, &m)
 }
 

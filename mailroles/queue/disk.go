@@ -2,13 +2,13 @@ package queue
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"anycastle/internal/wholefile"
@@ -25,7 +25,7 @@ const (
 // doneTime is for how long an entry that is done is remembered, so that a late repetition is recognised.
 const doneTime = 4 * time.Hour
 
-// disk is the files of a queue.
+// disk keeps a queue in a folder. It is the Keeper of one machine alone.
 type disk struct {
 	root string
 	log  *slog.Logger
@@ -62,10 +62,18 @@ func (d *disk) do(what string, f func() error) error {
 	return nil
 }
 
-// putBody writes a body durably, and tells what is in it.
-func (d *disk) putBody(id string, body io.Reader) (*content, error) {
+var _ Keeper = (*disk)(nil)
+
+// PutBody implements Keeper.
+func (d *disk) PutBody(id string, body io.Reader) error {
+	if err := d.putBody(id, body); err != nil {
+		return errors.Join(err, d.Drop(id))
+	}
+	return nil
+}
+
+func (d *disk) putBody(id string, body io.Reader) error {
 	var f *os.File
-	c := &content{}
 	steps := []struct {
 		what string
 		do   func() error
@@ -76,7 +84,7 @@ func (d *disk) putBody(id string, body io.Reader) (*content, error) {
 		}},
 		{"write body", func() error {
 			w := bufio.NewWriterSize(f, 64<<10)
-			_, err := io.Copy(io.MultiWriter(w, c), body)
+			_, err := io.Copy(w, body)
 			return errors.Join(err, w.Flush())
 		}},
 		{"sync body", func() error { return f.Sync() }},
@@ -87,14 +95,22 @@ func (d *disk) putBody(id string, body io.Reader) (*content, error) {
 			if f != nil {
 				err = errors.Join(err, f.Close())
 			}
-			return nil, err
+			return err
 		}
 	}
-	return c, f.Close()
+	return f.Close()
 }
 
-// putEntry writes an envelope durably.
-func (d *disk) putEntry(id string, text []byte) error {
+// Add implements Keeper.
+func (d *disk) Add(id string, text []byte, _ string, _ int64) (kept bool, err error) {
+	if err := d.Change(id, text); err != nil {
+		return false, errors.Join(err, d.Drop(id))
+	}
+	return true, nil
+}
+
+// Change implements Keeper.
+func (d *disk) Change(id string, text []byte) error {
 	err := d.do("write envelope", func() error { return wholefile.PutDurably(d.path(entryDir, id), text) })
 	if err == nil && d.step != nil {
 		err = d.step("answer")
@@ -102,8 +118,8 @@ func (d *disk) putEntry(id string, text []byte) error {
 	return err
 }
 
-// drop removes what a message left that is not taken: first its envelope, so that no part of it is ever sent.
-func (d *disk) drop(id string) error {
+// Drop implements Keeper. It removes first the envelope, so that no part of the message is ever sent.
+func (d *disk) Drop(id string) error {
 	for _, name := range []string{d.path(entryDir, id+".new"), d.path(entryDir, id), d.path(bodyDir, id)} {
 		if err := d.do("drop", func() error { return removeIfThere(name) }); err != nil {
 			return err
@@ -112,9 +128,8 @@ func (d *disk) drop(id string) error {
 	return nil
 }
 
-// finish puts the envelope of an entry that is done away, and removes its body. remember keeps the envelope for doneTime. What
-// failed half way goes on where it ended.
-func (d *disk) finish(id string, remember bool) error {
+// Finish implements Keeper.
+func (d *disk) Finish(id string, remember bool) error {
 	err := d.do("finish", func() error { return os.Rename(d.path(entryDir, id), d.path(doneDir, id)) })
 	if errors.Is(err, os.ErrNotExist) {
 		_, err = os.Lstat(d.path(doneDir, id))
@@ -128,20 +143,35 @@ func (d *disk) finish(id string, remember bool) error {
 	return d.do("forget", func() error { return removeIfThere(d.path(doneDir, id)) })
 }
 
-// syncEntries waits until the disk has the names of all envelopes.
-func (d *disk) syncEntries() error {
+// Sync implements Keeper. The disk has the names of all envelopes then.
+func (d *disk) Sync() error {
 	return d.do("sync envelopes", func() error { return wholefile.SyncDir(d.path(entryDir, "")) })
 }
 
-// openBody opens the body of an entry, which must have its size.
-func (d *disk) openBody(e *entry) (*os.File, error) {
-	f, err := os.Open(d.path(bodyDir, e.ID))
+// Forget implements Keeper.
+func (d *disk) Forget(ids ...string) error {
+	var errs []error
+	for _, id := range ids {
+		errs = append(errs, removeIfThere(d.path(doneDir, id)))
+	}
+	return errors.Join(errs...)
+}
+
+// Prove implements Keeper: what is kept is on disk.
+func (d *disk) Prove(...string) error { return nil }
+
+// Serving implements Keeper: nobody else has the queue.
+func (d *disk) Serving() error { return nil }
+
+// OpenBody implements Keeper.
+func (d *disk) OpenBody(_ context.Context, id string, size int64) (*os.File, error) {
+	f, err := os.Open(d.path(bodyDir, id))
 	if err != nil {
 		return nil, err
 	}
 	st, err := f.Stat()
-	if err == nil && st.Size() != e.Size {
-		err = fmt.Errorf("body has %d bytes, not %d", st.Size(), e.Size)
+	if err == nil && st.Size() != size {
+		err = wrongSize(st.Size(), size)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -149,8 +179,11 @@ func (d *disk) openBody(e *entry) (*os.File, error) {
 	return f, nil
 }
 
-// setAside moves all files of an id to where nobody reads them, and reports it. It is for a person to look at.
-func (d *disk) setAside(id string, why error) error {
+// wrongSize says that a body has another size than it must have.
+func wrongSize(is, want int64) error { return fmt.Errorf("body has %d bytes, not %d", is, want) }
+
+// SetAside implements Keeper. It moves all files of an id to where nobody reads them.
+func (d *disk) SetAside(id string, why error) error {
 	var errs []error
 	for _, dir := range []string{bodyDir, entryDir} {
 		from := d.path(dir, id)
@@ -175,51 +208,4 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// content is what a body has in it. It is an io.Writer that looks at what passes.
-type content struct {
-	size     int64
-	eightBit bool // anywhere
-	utf8Head bool // bytes above 127 in the header
-	hops     int  // Received fields
-
-	inBody bool
-	line   []byte // the begin of the present line of the header
-	length int    // of that line without its end
-}
-
-const received = "received:"
-
-// Write implements io.Writer.
-func (c *content) Write(p []byte) (int, error) {
-	c.size += int64(len(p))
-	for i, b := range p {
-		if c.inBody && c.eightBit {
-			break
-		}
-		c.eightBit = c.eightBit || b > 127
-		if !c.inBody {
-			c.header(p[i])
-		}
-	}
-	return len(p), nil
-}
-
-// header looks at one byte of the header.
-func (c *content) header(b byte) {
-	c.utf8Head = c.utf8Head || b > 127
-	switch {
-	case b == '\n':
-		c.inBody = c.length == 0
-		c.line, c.length = c.line[:0], 0
-	case b != '\r':
-		c.length++
-		if c.length <= len(received) {
-			c.line = append(c.line, b)
-		}
-		if c.length == len(received) && strings.EqualFold(string(c.line), received) {
-			c.hops++
-		}
-	}
 }

@@ -39,6 +39,7 @@ type entry struct {
 	User     string    `json:"user,omitempty"`
 	Arrived  time.Time `json:"arrived"`
 	Size     int64     `json:"size"`                // of the body, in bytes
+	Sum      string    `json:"sum,omitempty"`       // SHA-256 of the body, in hexadecimal; none if it was queued by an old version
 	EightBit bool      `json:"eight_bit,omitempty"` // it has bytes above 127
 	UTF8     bool      `json:"utf8,omitempty"`      // addresses or fields need SMTPUTF8
 	Return   string    `json:"return,omitempty"`    // RET of MAIL

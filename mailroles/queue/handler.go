@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,41 +50,56 @@ func (t *queueTx) Rcpt(_ context.Context, to smtpd.Recipient) error {
 func (t *queueTx) Close() {}
 
 // Deliver implements smtpd.Transaction. A recipient that has the same transaction already is done; nil for the others means
-// that the message and its envelope are on disk.
+// that the message and its envelope are kept, and may be acknowledged.
 func (t *queueTx) Deliver(context.Context) map[string]error {
 	results := map[string]error{}
-	fresh, err := t.reserve(results)
+	fresh, had, err := t.reserve(results)
 	if err == nil && len(fresh) > 0 {
+		var kept bool
 		e := t.newEntry(fresh)
-		if err = t.take(e, io.MultiReader(strings.NewReader(t.env.Head), t.env.Body.Reader())); err != nil {
-			t.opt.Log.Error("message is not queued", "err", err)
+		if kept, err = t.take(e, io.MultiReader(strings.NewReader(t.env.Head), t.env.Body.Reader())); err != nil {
+			t.opt.Log.Error("message is not acknowledged", "queued", kept, "err", err)
 		}
-		t.unreserve(fresh, err == nil)
+		t.unreserve(fresh, kept)
 	}
 	for _, to := range fresh {
 		results[to.Address] = err
 	}
+	if len(had) > 0 {
+		t.prove(had, results)
+	}
 	return results
 }
 
-// reserve gives the recipients that nobody has and nobody is about to have, and marks them so. It answers for the others.
-func (t *queueTx) reserve(results map[string]error) ([]smtpd.Recipient, error) {
+// prove answers for recipients whose message is in the queue, or was, by the ids of their entries.
+func (t *queueTx) prove(had map[string]string, results map[string]error) {
+	ids := slices.Collect(maps.Values(had))
+	slices.Sort(ids)
+	err := t.keep.Prove(slices.Compact(ids)...)
+	for address := range had {
+		results[address] = err
+	}
+}
+
+// reserve gives the recipients that nobody has and nobody is about to have, and marks them so; had are those that somebody
+// has, with the ids of their entries. It answers for the others.
+func (t *queueTx) reserve(results map[string]error) (fresh []smtpd.Recipient, had map[string]string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var fresh []smtpd.Recipient
+	had = map[string]string{}
 	for _, to := range t.env.To {
-		had, known := t.memory[keyOf(t.env.Tx, to.Address)]
+		by, known := t.memory[keyOf(t.env.Tx, to.Address)]
 		switch {
 		case t.env.Tx == "" || !known:
 			fresh = append(fresh, to)
-		case had.id == "":
+		case by.id == "":
 			results[to.Address] = errBusy
 		default:
-			results[to.Address] = nil
+			had[to.Address] = by.id
 		}
 	}
 	if t.waiting+len(fresh) > t.opt.Config.MaxRecipients {
-		return fresh, errFull
+		return fresh, had, errFull
 	}
 	if t.env.Tx != "" {
 		for _, to := range fresh {
@@ -91,7 +107,7 @@ func (t *queueTx) reserve(results map[string]error) ([]smtpd.Recipient, error) {
 		}
 	}
 	t.waiting += len(fresh) // of the others that come meanwhile
-	return fresh, nil
+	return fresh, had, nil
 }
 
 // unreserve ends what reserve began. What was taken has been counted and memorised by then.

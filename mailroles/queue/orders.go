@@ -153,7 +153,7 @@ func (q *Queue) remover(e *entry) (bool, error) {
 	case busy: // who is busy ends it; if nobody comes to that, the next start does
 		return true, q.write(e)
 	}
-	err := q.disk.finish(e.ID, e.Tx != "")
+	err := q.keep.Finish(e.ID, e.Tx != "")
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err != nil { // Run tries again
@@ -163,5 +163,5 @@ func (q *Queue) remover(e *entry) (bool, error) {
 		return true, err
 	}
 	q.remove(e)
-	return true, q.disk.syncEntries()
+	return true, q.keep.Sync()
 }

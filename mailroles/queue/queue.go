@@ -73,13 +73,15 @@ type Options struct {
 	Times    remote.Times                                                     // (optional) remote.DefaultTimes
 	Grace    time.Duration                                                    // (optional) 5s, for attempts at the end of Run
 
+	Keeper Keeper // (optional) files below Dir
+
 	step func(what string) error // of disk
 }
 
 // Queue holds mail until its recipients' hosts have it. It is safe for concurrent use.
 type Queue struct {
 	opt    Options
-	disk   *disk
+	keep   Keeper
 	client *remote.Client
 	cache  *mtasts.Cache // nil when Options has Policies
 	wake   chan struct{}
@@ -94,6 +96,7 @@ type Queue struct {
 	records  []record // in the order in which they were done
 	schedule schedule
 	aside    int // damaged entries and debris, since the queue was opened
+	holds    int // calls of Hold that are not released
 }
 
 // Open reads a queue and makes it ready to take messages. Run sends them. One process at a time may have a queue open: who
@@ -104,27 +107,14 @@ func Open(opt Options) (*Queue, error) {
 	if err := q.fill(); err != nil {
 		return nil, err
 	}
-	var err error
-	if q.disk, err = openDisk(opt.Dir, opt.Log); err != nil {
-		return nil, err
+	if q.keep = opt.Keeper; q.keep == nil {
+		d, err := openDisk(opt.Dir, opt.Log)
+		if err != nil {
+			return nil, err
+		}
+		d.step, q.keep = opt.step, d
 	}
-	q.disk.step = opt.step
-	f, err := q.disk.load(time.Now())
-	if err != nil {
-		return nil, err
-	}
-	q.aside = f.aside
-	slices.SortFunc(f.entries, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
-	for _, e := range f.entries {
-		q.add(e)
-	}
-	for _, e := range f.records {
-		q.memory.learn(e, true)
-		q.records = append(q.records, record{entry: e, since: f.done[e.ID]})
-	}
-	slices.SortFunc(q.records, func(a, b record) int { return a.since.Compare(b.since) })
-	opt.Log.Info("queue is open", "entries", len(f.entries), "set_aside", f.aside)
-	return q, nil
+	return q, q.load(time.Now())
 }
 
 // fill makes what the options leave out.
@@ -225,27 +215,28 @@ func (q *Queue) poke() {
 	}
 }
 
-// take makes a message durable and plans it. On an error nothing of it stays.
-func (q *Queue) take(e *entry, body io.Reader) error {
-	c, err := q.disk.putBody(e.ID, body)
-	if err == nil && c.hops > maxHops {
-		err = errLoop
+// take makes a message durable and plans it. kept says that it is in the queue, though it may not be acknowledged when there
+// is an error.
+func (q *Queue) take(e *entry, body io.Reader) (kept bool, err error) {
+	c := newContent()
+	if err := q.keep.PutBody(e.ID, io.TeeReader(body, c)); err != nil {
+		return false, err
 	}
-	if err == nil {
-		e.Size, e.EightBit = c.size, c.eightBit
-		e.UTF8 = e.UTF8 && c.utf8Head || slices.ContainsFunc(e.addresses(), func(a string) bool { return !isASCII(a) })
-		var text []byte
-		if text, err = e.encode(); err == nil {
-			err = q.disk.putEntry(e.ID, text)
-		}
+	if c.hops > maxHops {
+		return false, errors.Join(errLoop, q.keep.Drop(e.ID))
 	}
+	e.Size, e.Sum, e.EightBit = c.size, c.sum(), c.eightBit
+	e.UTF8 = e.UTF8 && c.utf8Head || slices.ContainsFunc(e.addresses(), func(a string) bool { return !isASCII(a) })
+	text, err := e.encode()
 	if err != nil {
-		return errors.Join(err, q.disk.drop(e.ID))
+		return false, errors.Join(err, q.keep.Drop(e.ID))
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.add(e)
-	return nil
+	if kept, err = q.keep.Add(e.ID, text, e.Sum, e.Size); kept {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.add(e)
+	}
+	return kept, err
 }
 
 // addresses gives all addresses of the envelope.
@@ -277,7 +268,7 @@ func (q *Queue) write(e *entry) error {
 		return nil
 	}
 	if err == nil {
-		err = q.disk.putEntry(e.ID, text)
+		err = q.keep.Change(e.ID, text)
 	}
 	if err != nil {
 		return fmt.Errorf("save entry %s: %w", e.ID, err)

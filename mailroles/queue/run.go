@@ -17,7 +17,8 @@ const (
 	tidyEvery = time.Minute
 )
 
-// Run sends what is due until ctx is done, and lets attempts that are under way go on for Options.Grace. What an attempt that is
+// Run sends what is due until ctx is done, and lets attempts that are under way go on for Options.Grace, unless somebody else
+// has the queue by then. What an attempt that is
 // cut off came to is not counted. It may be called again after it has returned.
 func (q *Queue) Run(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -41,19 +42,33 @@ func (q *Queue) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	defer time.AfterFunc(q.opt.Grace, stop).Stop()
+	grace := q.opt.Grace
+	if q.keep.Serving() != nil { // another process may send the same by now
+		grace = 0
+	}
+	defer time.AfterFunc(grace, stop).Stop()
 	open.Wait()
 	return nil
 }
 
-// idle is how long Run sleeps when nothing is planned.
-const idle = time.Hour
+const (
+	// idle is how long Run sleeps when nothing is planned.
+	idle = time.Hour
+	// passive is how long Run sleeps while it may not send.
+	passive = 100 * time.Millisecond
+)
 
 // start starts what is due and may be, and says how long nothing else is.
 func (q *Queue) start(ctx context.Context, open *sync.WaitGroup) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
+		if q.holds > 0 {
+			return idle
+		}
+		if q.keep.Serving() != nil {
+			return passive
+		}
 		l, at := q.schedule.next(time.Now())
 		switch {
 		case l != nil:
@@ -138,7 +153,7 @@ func (q *Queue) finish(e *entry, mine *leg) error {
 	if !finished {
 		return nil
 	}
-	if err := q.disk.finish(e.ID, e.Tx != ""); err != nil {
+	if err := q.keep.Finish(e.ID, e.Tx != ""); err != nil {
 		return err
 	}
 	q.mu.Lock()
@@ -171,21 +186,31 @@ func (q *Queue) unplan(e *entry) {
 
 // tidy forgets transactions that were done some hours ago, or are too many.
 func (q *Queue) tidy(now time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.records) > 0 && (len(q.memory) > maxMemory+q.waiting || now.After(q.records[0].since.Add(doneTime))) {
-		e := q.records[0].entry
-		q.records = q.records[1:]
-		q.memory.forget(e)
-		if err := removeIfThere(q.disk.path(doneDir, e.ID)); err != nil {
-			q.opt.Log.Warn("forget a transaction", "id", e.ID, "err", err)
+	if ids := q.forgotten(now); len(ids) > 0 {
+		if err := q.keep.Forget(ids...); err != nil { // the next Load comes upon them
+			q.opt.Log.Warn("forget transactions", "count", len(ids), "err", err)
 		}
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for name, d := range q.schedule.destinations {
 		if d.active == 0 && len(d.due) == 0 && !d.down.After(now) {
 			delete(q.schedule.destinations, name)
 		}
 	}
+}
+
+// forgotten takes out of the memory what is to be forgotten, and gives the ids of that.
+func (q *Queue) forgotten(now time.Time) []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var ids []string
+	for len(q.records) > 0 && (len(q.memory) > maxMemory+q.waiting || now.After(q.records[0].since.Add(doneTime))) {
+		ids = append(ids, q.records[0].entry.ID)
+		q.memory.forget(q.records[0].entry)
+		q.records = q.records[1:]
+	}
+	return ids
 }
 
 // attemptUnlessDown tries a leg, unless its destination was found to be down a short time ago by another.
@@ -214,12 +239,12 @@ func (q *Queue) attemptUnlessDown(ctx context.Context, l *leg, to []*recipient) 
 }
 
 // settle writes results into a leg, and plans the next attempt. It is false when the attempt does not count: it was cut off by
-// the end of the process before anybody gave an answer.
+// the end of the process, or of its right to send, before anybody gave an answer.
 func (q *Queue) settle(ctx context.Context, l *leg, to []*recipient, results []*result) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	if ctx.Err() != nil && !slices.ContainsFunc(results, func(r *result) bool { return r.state != Waiting }) {
+	if (ctx.Err() != nil || q.keep.Serving() != nil) && !slices.ContainsFunc(results, func(r *result) bool { return r.state != Waiting }) {
 		return false
 	}
 	l.Attempts++

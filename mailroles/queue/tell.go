@@ -73,7 +73,7 @@ func (q *Queue) untellable(l *leg, err error) error {
 	}
 	e.saving.Lock()
 	defer e.saving.Unlock()
-	if aside := q.disk.setAside(e.ID, fmt.Errorf("its sender cannot be told what became of it: %w", err)); aside != nil {
+	if aside := q.keep.SetAside(e.ID, fmt.Errorf("its sender cannot be told what became of it: %w", err)); aside != nil {
 		return aside
 	}
 	q.mu.Lock()
@@ -90,7 +90,7 @@ func (q *Queue) reportOn(ctx context.Context, e *entry, k kind, to []*recipient)
 	}
 	s := subject{
 		from: e.From, envID: e.EnvID, ret: e.Return, arrived: e.Arrived, size: e.Size, eightBit: e.EightBit,
-		open: func() (io.ReadCloser, error) { return q.disk.openBody(e) },
+		open: func() (io.ReadCloser, error) { return q.keep.OpenBody(ctx, e.ID, e.Size) },
 	}
 	id := sha256.New()
 	fmt.Fprintf(id, "%s %s", e.ID, k)
@@ -130,10 +130,13 @@ func (q *Queue) enqueueReport(to, tx string, r *report) error {
 		return fmt.Errorf("report to %q, which is no address", to)
 	}
 	q.mu.Lock()
-	_, known := q.memory[keyOf(tx, to)]
+	had, known := q.memory[keyOf(tx, to)]
 	q.mu.Unlock()
-	if known {
-		return nil
+	switch {
+	case known && had.id == "":
+		return errBusy
+	case known:
+		return q.keep.Prove(had.id)
 	}
 	body, err := r.body()
 	if err != nil {
@@ -142,7 +145,8 @@ func (q *Queue) enqueueReport(to, tx string, r *report) error {
 	now := time.Now()
 	e := &entry{ID: newID(now), Tx: tx, Arrived: now, UTF8: r.utf8}
 	e.addRecipient(destination, &recipient{Address: to, Notify: "NEVER", State: Waiting})
-	return errors.Join(q.take(e, body), body.Close())
+	_, err = q.take(e, body) // if it is kept beside an error, the next try finds it
+	return errors.Join(err, body.Close())
 }
 
 // Delivered tells the sender that recipients who asked for it have a message (NOTIFY=SUCCESS, RFC 3461 section 5.2.2). It
