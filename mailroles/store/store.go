@@ -94,6 +94,7 @@ type Store struct {
 	replica *replica
 	checked atomic.Bool // all mailboxes have been looked at
 	tidied  time.Time   // when the incoming directory was last looked through; used by Run only
+	queue   queueState
 
 	bodies       atomic.Uint64 // names made in the incoming directory
 	bodiesSynced uint64        // of those, durable; used by the log's writer only

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// queueManifest is the queue in a manifest.
+type queueManifest struct {
+	Changed uint64      `json:"changed"`
+	Entries []queueLine `json:"entries"`
+}
+
+// queueLine is an entry of the queue in a manifest.
+type queueLine struct {
+	ID       string `json:"id"`
+	Envelope string `json:"envelope"`
+	Sum      string `json:"sum,omitempty"`
+	Size     int64  `json:"size,omitempty"`
+	Since    int64  `json:"since,omitempty"` // it is done; Unix time
+	Index    uint64 `json:"index,omitempty"` // of the operation that added it
+}
+
+// queueManifest gives all that the queue holds, for another replica. No operation runs meanwhile.
+func (s *Store) queueManifest() (json.RawMessage, error) {
+	q := &s.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := s.queueLoad(); err != nil {
+		return nil, err
+	}
+	list := make([]queueLine, 0, len(q.entries))
+	for _, id := range slices.Sorted(maps.Keys(q.entries)) {
+		e, dir := q.entries[id], queueEntryDir
+		if e.since != 0 {
+			dir = queueDoneDir
+		}
+		text, err := s.queueText(dir, id, e)
+		if err == nil {
+			_, err = readEnvelope(text)
+		}
+		if err != nil { // the digests of the replicas tell that one lacks it
+			s.log.Error("envelope in the queue is left out of the manifest", "id", id, "err", err)
+			continue
+		}
+		list = append(list, queueLine{ID: id, Envelope: string(text), Sum: e.sum, Size: e.size, Since: e.since, Index: e.index})
+	}
+	return json.Marshal(queueManifest{q.changed, list})
+}
+
+// queueInstall makes the queue what another replica's was. What there is and the other does not have is put aside. It may
+// be done again after a crash within it.
+func (s *Store) queueInstall(state json.RawMessage) error {
+	var m queueManifest
+	if len(bytes.TrimSpace(state)) > 0 {
+		if err := json.Unmarshal(state, &m); err != nil {
+			return fmt.Errorf("read queue of the manifest: %w", err)
+		}
+	}
+	q := &s.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := s.queueLoad(); err != nil {
+		return err
+	}
+	wanted := map[string]*queued{}
+	for _, l := range m.Entries {
+		e, err := l.entry()
+		if err != nil {
+			return err
+		}
+		wanted[l.ID] = e
+	}
+	if err := s.queueClear(wanted); err != nil {
+		return err
+	}
+	q.entries, q.behind, q.changed = wanted, map[string]bool{}, m.Changed
+	for id, e := range wanted {
+		if err := s.queueVet(id, e); err != nil {
+			return err
+		}
+		if err := s.queueFit(id); err != nil {
+			return fmt.Errorf("install queue: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l queueLine) entry() (*queued, error) {
+	b, err := readEnvelope([]byte(l.Envelope))
+	if err == nil && (!isQueueID(l.ID) || l.Size < 0 || l.Sum != "" && !isSum(l.Sum) || l.Since < 0 || len(l.Envelope) > maxEnvelope) {
+		err = fmt.Errorf("its form is wrong")
+	}
+	if err == nil && b.Sum != "" && (b.Sum != l.Sum || b.Size != l.Size) {
+		err = fmt.Errorf("its body is another")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read queue entry %q of the manifest: %w", l.ID, err)
+	}
+	return &queued{
+		since: l.Since, text: []byte(l.Envelope), digest: sha256.Sum256([]byte(l.Envelope)), sum: l.Sum, size: l.Size, index: l.Index,
+	}, nil
+}
+
+// queueClear takes files away that are not wanted.
+func (s *Store) queueClear(wanted map[string]*queued) error {
+	for _, dir := range []string{queueDoneDir, queueEntryDir, queueBodyDir} {
+		files, err := os.ReadDir(s.files.at(dir))
+		if err != nil {
+			return fmt.Errorf("read queue: %w", err)
+		}
+		for _, f := range files {
+			path := filepath.Join(dir, f.Name())
+			e := wanted[f.Name()]
+			switch {
+			case e != nil && (e.since == 0) == (dir != queueDoneDir): // what is wanted is written over it
+			case e != nil, dir == queueDoneDir:
+				err = s.files.remove(path)
+			default:
+				err = s.quarantine(path, "is not in the queue of the other replicas")
+			}
+			if err != nil {
+				return fmt.Errorf("clear queue: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// queueVet puts a body aside that is not the one that is wanted.
+func (s *Store) queueVet(id string, e *queued) error {
+	if e.since != 0 || e.sum == "" {
+		return nil
+	}
+	for _, dir := range []string{queueBodyDir, incomingDir} {
+		path := filepath.Join(dir, id)
+		if _, err := os.Lstat(s.files.at(path)); err != nil {
+			continue
+		}
+		sum, err := s.sumOf(path)
+		if err == nil && sum != e.sum {
+			err = s.quarantine(path, "is another body than the other replicas have")
+		}
+		if err != nil {
+			return fmt.Errorf("install queue: %w", err)
+		}
+	}
+	return nil
+}
