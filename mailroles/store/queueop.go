@@ -90,17 +90,19 @@ func isQueueID(s string) bool {
 // queueState is what the queue holds. The tree has it too, except for what is behind.
 type queueState struct {
 	mu      sync.Mutex
-	loaded  bool
+	loaded  bool // from the tree
+	folders bool // there are all
 	entries map[string]*queued
-	behind  map[string]bool // ids whose files are not as entries says
-	changed uint64          // index of the last operation
-	saved   uint64          // changed, as the tree has it
+	leaving map[string]*queued // no longer entries, and to be put aside
+	behind  map[string]bool    // ids whose files are not as entries and leaving say
+	changed uint64             // index of the last operation
+	saved   uint64             // changed, as the tree has it
 }
 
 // queued is an entry of the queue, or the memory of one that is done.
 type queued struct {
 	since   int64  // Unix time at which it was done; 0: it is not
-	aside   string // why it is to be put aside
+	aside   string // why it is put aside
 	text    []byte // envelope that is not in the tree yet; nil: the tree has it
 	digest  Sum    // of the envelope
 	damaged bool   // the tree's envelope cannot be read
@@ -133,6 +135,9 @@ func (s *Store) queueFitLater(id string) {
 	delete(s.queue.behind, id)
 	if err := s.queueFit(id); err != nil {
 		s.queue.behind[id] = true
+		if e := s.queue.entries[id]; e != nil {
+			_, e.here = s.queueFind(id, e) // it may be here, and not yet in its place
+		}
 		s.log.Error("operation of the queue is in the log, but not in the tree yet", "id", id, "err", err)
 	}
 }
@@ -144,9 +149,10 @@ func (q *queueState) apply(index uint64, id string, o *op) bool {
 	case do.Do == queueAdd:
 		e = &queued{index: index, sum: do.Sum, size: do.Size}
 		q.entries[id] = e
+		delete(q.leaving, id)
 		e.put(do.Envelope)
-	case e == nil:
-		return false // it went by an operation that came first
+	case e == nil: // it went by an operation that came first, but perhaps not all of it
+		return do.Do == queueFinish
 	case do.Do == queueForget:
 		if e.since == 0 {
 			return false
@@ -164,10 +170,8 @@ func (q *queueState) apply(index uint64, id string, o *op) bool {
 	case do.Do == queueFinish:
 		delete(q.entries, id)
 	case do.Do == queueAside:
-		e.aside = do.Why
-		if e.aside == "" {
-			e.aside = "somebody said so"
-		}
+		e.aside, q.leaving[id] = do.Why, e
+		delete(q.entries, id)
 	}
 	return true
 }
@@ -178,12 +182,15 @@ func (e *queued) put(text string) {
 
 // queueFit makes the files of an entry as the memory has it. Doing it twice leads to the same. The caller holds mu.
 func (s *Store) queueFit(id string) error {
-	e := s.queue.entries[id]
+	if err := s.queueFolders(); err != nil {
+		return err
+	}
+	e, leaving := s.queue.entries[id], s.queue.leaving[id]
 	switch {
+	case leaving != nil:
+		return s.queuePutAway(id, leaving)
 	case e == nil:
-		return s.queueRemove(id, queueEntryDir, queueDoneDir, queueBodyDir, incomingDir)
-	case e.aside != "":
-		return s.queuePutAway(id, e)
+		return s.queueRemove(id, queueBodyDir, incomingDir, queueEntryDir, queueDoneDir)
 	case e.since == 0:
 		if err := s.queueWrite(queueEntryDir, id, e); err != nil {
 			return err
@@ -209,6 +216,20 @@ func (s *Store) queueFit(id string) error {
 	}
 	e.here = false
 	return s.queueRemove(id, queueEntryDir, queueBodyDir, incomingDir)
+}
+
+// queueFolders makes the folders of the queue that there are not. The caller holds mu.
+func (s *Store) queueFolders() error {
+	if s.queue.folders {
+		return nil
+	}
+	for _, dir := range []string{queueDir, queueEntryDir, queueDoneDir, queueBodyDir, queueAsideDir} {
+		if err := s.files.mkdir(dir); err != nil {
+			return fmt.Errorf("make the queue's folders: %w", err)
+		}
+	}
+	s.queue.folders = true
+	return nil
 }
 
 // queueWrite writes an envelope that the tree does not have, without waiting for the disk: the log has it.
@@ -243,12 +264,14 @@ func (s *Store) queuePlace(id string, e *queued) error {
 	return err
 }
 
+// queueRemove removes an entry's files in an order in which a crash leaves what finds the rest.
 func (s *Store) queueRemove(id string, dirs ...string) error {
-	var errs []error
 	for _, dir := range dirs {
-		errs = append(errs, s.files.remove(filepath.Join(dir, id)))
+		if err := s.files.remove(filepath.Join(dir, id)); err != nil {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // queuePutAway moves the files of an entry to where a person may look at them.
@@ -256,14 +279,14 @@ func (s *Store) queuePutAway(id string, e *queued) error {
 	if err := errors.Join(s.queueWrite(queueEntryDir, id, e), s.queuePlace(id, e)); err != nil {
 		return err
 	}
-	for from, kind := range map[string]string{queueEntryDir: ".entry", queueBodyDir: ".body"} {
-		err := s.files.rename(filepath.Join(from, id), filepath.Join(queueAsideDir, id+kind))
+	for _, move := range [][2]string{{queueBodyDir, ".body"}, {queueEntryDir, ".entry"}} { // the one by which it is found last
+		err := s.files.rename(filepath.Join(move[0], id), filepath.Join(queueAsideDir, id+move[1]))
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // it is there already
 			return err
 		}
 	}
 	s.log.Error("an entry of the queue is set aside", "id", id, "now", filepath.Join(queueAsideDir, id), "err", e.aside)
-	delete(s.queue.entries, id)
+	delete(s.queue.leaving, id)
 	return nil
 }
 
@@ -278,7 +301,7 @@ func (s *Store) queueSave() error {
 		}
 		delete(s.queue.behind, id)
 	}
-	if !s.queue.loaded || s.queue.saved == s.queue.changed {
+	if s.queue.saved == s.queue.changed {
 		return nil
 	}
 	text := strconv.AppendUint(nil, s.queue.changed, 10)

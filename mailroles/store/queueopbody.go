@@ -105,6 +105,10 @@ func (s *Store) queueArrived(b Body) error {
 func (s *Store) queueMissing(limit int) (list []Body, total int, first uint64) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
+	if err := s.queueLoad(); err != nil {
+		s.log.Error("read queue", "err", err)
+		return nil, 1, 0 // or more
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.queue.entries)) {
 		e := s.queue.entries[id]
 		if e.since != 0 || e.here && !e.damaged {

@@ -20,15 +20,10 @@ func (s *Store) queueLoad() error {
 	if q.loaded {
 		return nil
 	}
-	q.entries, q.behind = map[string]*queued{}, map[string]bool{}
-	for _, dir := range []string{queueDir, queueEntryDir, queueDoneDir, queueBodyDir, queueAsideDir} {
-		if err := s.files.mkdir(dir); err != nil {
-			return fmt.Errorf("make the queue's folders: %w", err)
-		}
-	}
+	q.entries, q.leaving, q.behind = map[string]*queued{}, map[string]*queued{}, map[string]bool{}
 	for _, dir := range []string{queueEntryDir, queueDoneDir} { // in this order: the one that is done is as new
 		files, err := os.ReadDir(s.files.at(dir))
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // there has been no queue yet
 			return fmt.Errorf("read queue: %w", err)
 		}
 		for _, f := range files {

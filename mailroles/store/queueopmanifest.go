@@ -77,10 +77,13 @@ func (s *Store) queueInstall(state json.RawMessage) error {
 		}
 		wanted[l.ID] = e
 	}
+	if err := s.queueFolders(); err != nil {
+		return err
+	}
 	if err := s.queueClear(wanted); err != nil {
 		return err
 	}
-	q.entries, q.behind, q.changed = wanted, map[string]bool{}, m.Changed
+	q.entries, q.leaving, q.behind, q.changed = wanted, map[string]*queued{}, map[string]bool{}, m.Changed
 	for id, e := range wanted {
 		if err := s.queueVet(id, e); err != nil {
 			return err
