@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// queueMailbox stands for the queue where a mailbox is named. No mailbox has a name like that.
-const queueMailbox = ".queue"
+// queueMailbox stands for the queue in a Body.
+const queueMailbox = ""
 
 // queueOpen opens the body of an entry and reads it once, so that no rotten one is sent. It is ErrMissing when there is none
 // that is right; a rotten file is put aside.
