@@ -196,9 +196,13 @@ func queueID(n int) string {
 func queueEnvelope(id, body, more string) (text []byte, sum string) {
 	hash := sha256.Sum256([]byte(body))
 	sum = hex.EncodeToString(hash[:])
-	rest := fmt.Sprintf(`{"id":%q,"sum":%q,"size":%d,"more":%q}`, id, sum, len(body), more)
-	hash = sha256.Sum256([]byte(rest))
-	return []byte(hex.EncodeToString(hash[:]) + "\n" + rest), sum
+	return withSum(fmt.Sprintf(`{"id":%q,"sum":%q,"size":%d,"more":%q}`, id, sum, len(body), more)), sum
+}
+
+// withSum puts the checksum before the text of an envelope.
+func withSum(text string) []byte {
+	hash := sha256.Sum256([]byte(text))
+	return []byte(hex.EncodeToString(hash[:]) + "\n" + text)
 }
 
 func queueText(n int) string {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // queueManifest is the queue in a manifest.
@@ -123,7 +124,7 @@ func (s *Store) queueClear(wanted map[string]*queued) error {
 			e := wanted[f.Name()]
 			switch {
 			case e != nil && (e.since == 0) == (dir != queueDoneDir): // what is wanted is written over it
-			case e != nil, dir == queueDoneDir:
+			case e != nil, dir == queueDoneDir, strings.HasSuffix(f.Name(), ".new"): // or half written
 				err = s.files.remove(path)
 			default:
 				err = s.quarantine(path, "is not in the queue of the other replicas")
