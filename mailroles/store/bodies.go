@@ -46,7 +46,7 @@ func (s *Store) TakeBody(b Body, r io.Reader) error {
 		if _, err := io.Copy(io.Discard, r); err != nil {
 			return fmt.Errorf("take body: %w", err)
 		}
-		return s.replica.provide(b)
+		return s.arrived(b)
 	}
 	if err := s.receive(b, r); err != nil {
 		return fmt.Errorf("take body: %w", err)
@@ -54,6 +54,14 @@ func (s *Store) TakeBody(b Body, r io.Reader) error {
 	s.bodies.Add(1)
 	if err := s.replica.syncNames(); err != nil {
 		return fmt.Errorf("take body: %w", err)
+	}
+	return s.arrived(b)
+}
+
+// arrived puts a body that came to where it belongs.
+func (s *Store) arrived(b Body) error {
+	if b.Mailbox == queueMailbox {
+		return s.queueArrived(b)
 	}
 	return s.replica.provide(b)
 }

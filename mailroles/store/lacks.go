@@ -228,7 +228,8 @@ func (s *Store) Missing(limit int) (list []Body, total int) {
 	for _, k := range all[:min(limit, len(all))] {
 		list = append(list, k.Body)
 	}
-	return list, len(all)
+	queued, n, _ := s.queueMissing(limit - len(list))
+	return append(list, queued...), len(all) + n
 }
 
 // Complete tells up to which operation all bodies are here. It is 0 until each mailbox has been looked at since the start.
@@ -240,6 +241,9 @@ func (s *Store) Complete() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	upTo := r.applied.Index
+	if _, n, first := s.queueMissing(0); n > 0 {
+		upTo = min(upTo, max(first, 1)-1)
+	}
 	for _, k := range r.lacks.byName {
 		upTo = min(upTo, max(k.index, 1)-1)
 	}
@@ -249,6 +253,9 @@ func (s *Store) Complete() uint64 {
 // GiveUp takes a message out whose body no replica has. It is for those of which it is proven that nobody was told that
 // they are here. The error is ErrNoMessage when there is no such message without a body.
 func (s *Store) GiveUp(b Body) error {
+	if b.Mailbox == queueMailbox {
+		return s.queueGiveUp(b)
+	}
 	r := s.replica
 	r.mu.Lock()
 	k := r.lacks.byName[b.key()]

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ type queueLUN struct {
 	log      [][]byte
 	replicas []*queueReplica
 	leader   int
+	led      bool  // somebody has led
 	refuse   error // of Admit
 	lost     error // of wait: the operation is done, and the one who proposed it does not hear of it
 	alone    error // of Prove
@@ -31,13 +33,12 @@ type queueLUN struct {
 
 // queueReplica is one store. It journals for itself.
 type queueReplica struct {
-	lun   *queueLUN
-	n     int
-	root  string
-	s     *Store
-	saved int // operations up to here are in its checkpoint
-	done  int
-	cut   bool // it hears of nothing
+	lun  *queueLUN
+	n    int
+	root string
+	s    *Store
+	done int  // operations that the process has been told of
+	cut  bool // it hears of nothing
 }
 
 func newQueueLUN(t *testing.T, replicas int) *queueLUN {
@@ -46,60 +47,67 @@ func newQueueLUN(t *testing.T, replicas int) *queueLUN {
 	for n := range replicas {
 		r := &queueReplica{lun: l, n: n, root: tempRoot(t)}
 		l.replicas = append(l.replicas, r)
-		r.open(nil)
+		r.open()
 	}
+	l.lead(0)
 	return l
 }
 
-// open starts the store again: it does the operations since the checkpoint once more.
-func (r *queueReplica) open(fault func(step, path string) error) {
-	r.lun.t.Helper()
-	incoming := filepath.Join(r.root, incomingDir)
-	if err := os.Rename(incoming, incoming+".kept"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		r.lun.t.Fatal(err)
+// lead has another replica lead.
+func (l *queueLUN) lead(n int) {
+	l.t.Helper()
+	if old := l.replicas[l.leader]; old.s.Err() == nil {
+		old.s.Follow()
 	}
-	r.s = openAt(r.lun.t, r.root, nil)
-	r.s.journal = r
-	if err := os.Remove(incoming); err != nil {
-		r.lun.t.Fatal(err)
+	l.leader, l.led = n, true
+	r := l.replicas[n]
+	if err := errors.Join(r.catchUp(), r.s.Lead()); err != nil {
+		l.t.Fatal(err)
 	}
-	if err := os.Rename(incoming+".kept", incoming); errors.Is(err, os.ErrNotExist) {
-		err = os.Mkdir(incoming, 0o700)
-		if err != nil {
-			r.lun.t.Fatal(err)
-		}
+}
+
+// open starts the store: it does the operations since its checkpoint once more.
+func (r *queueReplica) open() {
+	t := r.lun.t
+	t.Helper()
+	s, err := OpenWith(Options{Root: r.root, Journal: r, Log: slog.New(slog.DiscardHandler), now: standstill})
+	if err != nil {
+		t.Fatal(err)
 	}
-	r.s.files.fault = fault
-	r.done = r.saved
+	t.Cleanup(func() { s.Close() })
+	r.s = s
+	before := r.done
+	r.done = int(s.Saved().Index)
+	s.Expect(uint64(before))
+	if r.lun.leader == r.n && r.lun.led {
+		r.lun.lead(r.n)
+	}
 }
 
 // catchUp does what the log has more.
 func (r *queueReplica) catchUp() error {
-	for ; r.done < len(r.lun.log); r.done++ {
-		o, err := decodeOp(r.lun.log[r.done])
-		if err == nil {
-			err = r.s.queueApply(uint64(r.done+1), o)
-		}
-		if err != nil {
+	for r.done < len(r.lun.log) {
+		r.done++ // it has been told of it, whatever comes
+		if err := r.s.Apply(uint64(r.done), Sum{}, r.lun.log[r.done-1]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *queueReplica) checkpoint() error {
-	err := r.s.queueSave()
-	if err == nil {
-		r.saved = r.done
+// stop ends the process.
+func (r *queueReplica) stop() {
+	r.lun.t.Helper()
+	if err := r.s.lock.Close(); err != nil {
+		r.lun.t.Fatal(err)
 	}
-	return err
 }
 
 // restart ends the process and starts it again.
 func (r *queueReplica) restart() {
 	r.lun.t.Helper()
-	die(r.lun.t, r.s)
-	r.open(nil)
+	r.stop()
+	r.open()
 	if err := r.catchUp(); err != nil {
 		r.lun.t.Fatal(err)
 	}
@@ -118,7 +126,7 @@ func (r *queueReplica) Admit() error { return errors.Join(r.leads(), r.lun.refus
 func (r *queueReplica) Push(b Body) {
 	for _, to := range r.lun.replicas {
 		if to != r && !to.cut && !r.lun.noPush {
-			if err := r.give(to, b); err != nil {
+			if err := r.give(to, b); err != nil && to.s.files.fault == nil {
 				r.lun.t.Errorf("push: %v", err)
 			}
 		}
@@ -136,7 +144,7 @@ func (r *queueReplica) Append(record []byte) (func() (uint64, error), error) {
 			if to.cut {
 				continue
 			}
-			if err := to.catchUp(); err != nil && !errors.Is(err, errCrash) {
+			if err := to.catchUp(); err != nil && !errors.Is(err, errCrash) && !errors.Is(err, ErrStopped) {
 				r.lun.t.Errorf("apply: %v", err)
 			}
 		}
@@ -164,24 +172,11 @@ func (r *queueReplica) Serving() error { return r.leads() }
 
 // give copies a body to another replica, as the stores do over the network.
 func (r *queueReplica) give(to *queueReplica, b Body) error {
-	path := filepath.Join(incomingDir, b.Name)
-	if _, err := os.Stat(r.s.files.at(path)); err != nil {
-		var ok bool
-		if path, ok = r.s.queueBody(b); !ok {
-			return ErrMissing
-		}
-	}
-	text, err := os.ReadFile(r.s.files.at(path))
+	f, err := r.s.OpenBody(b)
 	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != b.Sum {
-		return ErrMissing
-	}
-	if err := os.WriteFile(to.s.files.at(filepath.Join(incomingDir, b.Name)), text, 0o600); err != nil {
-		return err
-	}
-	return to.s.queueArrived(b)
+	return errors.Join(to.s.TakeBody(b, f), f.Close())
 }
 
 // keeper gives the queue of the replica that leads.

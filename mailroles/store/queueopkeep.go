@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +21,7 @@ import (
 // replica leads.
 type QueueKeeper struct{ s *Store }
 
-// QueueKeeper gives what keeps the LUN's queue. The LUN must be a replicated one.
+// QueueKeeper gives what keeps the LUN's queue, which must be a replicated one.
 func (s *Store) QueueKeeper() *QueueKeeper { return &QueueKeeper{s} }
 
 const (
@@ -97,7 +99,7 @@ func (k *QueueKeeper) PutBody(id string, body io.Reader) error {
 	if !isQueueID(id) {
 		return fmt.Errorf("queue entry %q", id)
 	}
-	if err := errors.Join(s.Err(), s.journal.Admit()); err != nil {
+	if err := s.replica.admit(); err != nil {
 		return err
 	}
 	path := filepath.Join(incomingDir, id)
@@ -105,15 +107,16 @@ func (k *QueueKeeper) PutBody(id string, body io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("write body: %w", err)
 	}
-	if _, err = io.Copy(f, body); err == nil {
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, hash), body)
+	if err == nil {
+		s.journal.Push(queueBodyOf(id, hex.EncodeToString(hash.Sum(nil)), n))
 		err = s.files.sync(f)
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = s.files.syncDir(incomingDir)
-	}
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("write body: %w", err), s.files.remove(path))
 	}
+	s.bodies.Add(1) // Add makes its name durable
 	return nil
 }
 
@@ -122,49 +125,58 @@ func (k *QueueKeeper) Drop(id string) error { return k.s.files.remove(filepath.J
 
 // Add implements queue.Keeper. Without an error the entry and its body are where a message of a mailbox would have to be.
 func (k *QueueKeeper) Add(id string, text []byte, sum string, size int64) (kept bool, err error) {
-	s, b := k.s, queueBodyOf(id, sum, size)
-	o, err := s.queueOp(&queueOp{Do: queueAdd, IDs: []string{id}, Envelope: string(text), Sum: sum, Size: size})
-	if err == nil {
-		err = s.journal.Admit()
+	r := k.s.replica
+	r.leads.RLock()
+	defer r.leads.RUnlock()
+	if err = r.admit(); err != nil {
+		return false, errors.Join(err, k.Drop(id))
 	}
+	wait, err := k.propose(&queueOp{Do: queueAdd, IDs: []string{id}, Envelope: string(text), Sum: sum, Size: size})
 	if err != nil {
 		return false, errors.Join(err, k.Drop(id))
 	}
-	s.journal.Push(b)
-	wait, err := s.journal.Append(o)
-	if err != nil {
-		return false, errors.Join(fmt.Errorf("log queue entry: %w", err), k.Drop(id))
+	if err := r.syncNames(); err != nil { // while the others are told of the operation
+		k.s.fail(err)
+		return false, err
 	}
 	index, err := wait()
 	if err != nil { // nobody knows yet: the body stays
 		return false, fmt.Errorf("log queue entry: %w", err)
 	}
-	return true, s.journal.Prove(index, []Body{b})
+	return true, k.s.journal.Prove(index, []Body{queueBodyOf(id, sum, size)})
 }
 
-// queueOp gives the record of an operation.
-func (s *Store) queueOp(q *queueOp) ([]byte, error) {
-	o := &op{Kind: opQueue, At: s.now().Unix(), Queue: q}
+// propose puts an operation into the order of the log. The caller holds leads.
+func (k *QueueKeeper) propose(q *queueOp) (wait func() (uint64, error), err error) {
+	if !k.s.replica.leader {
+		return nil, ErrPassive
+	}
+	if err := k.s.Err(); err != nil {
+		return nil, err
+	}
+	o := &op{Kind: opQueue, At: k.s.now().Unix(), Queue: q}
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOp, err)
 	}
-	return o.encode()
+	record, err := o.encode()
+	if err != nil {
+		return nil, err
+	}
+	if wait, err = k.s.journal.Append(record); err != nil {
+		return nil, fmt.Errorf("log %s in the queue: %w", q.Do, err)
+	}
+	return wait, nil
 }
 
-// do has an operation done that nobody is told of, so that a quorum is enough.
+// do has an operation done that nobody outside is told of: a quorum has it then, whatever is the matter with the other site.
 func (k *QueueKeeper) do(q *queueOp) error {
-	record, err := k.s.queueOp(q)
-	if err != nil {
-		return err
-	}
-	wait, err := k.s.journal.Append(record)
+	k.s.replica.leads.RLock()
+	defer k.s.replica.leads.RUnlock()
+	wait, err := k.propose(q)
 	if err == nil {
 		_, err = wait()
 	}
-	if err != nil {
-		return fmt.Errorf("log %s in the queue: %w", q.Do, err)
-	}
-	return nil
+	return err
 }
 
 // Change implements queue.Keeper.
@@ -213,6 +225,12 @@ func (k *QueueKeeper) Prove(ids ...string) error {
 		} else { // it was no later than this
 			index = max(index, k.s.queueChanged())
 		}
+	}
+	r := k.s.replica
+	r.leads.RLock() // until it is proven
+	defer r.leads.RUnlock()
+	if !r.leader {
+		return ErrPassive
 	}
 	return k.s.journal.Prove(index, bodies)
 }

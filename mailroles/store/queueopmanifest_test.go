@@ -51,6 +51,9 @@ func TestQueueManifest(t *testing.T) {
 	} {
 		for n := 1; ; n++ {
 			r := start(t)
+			if err := r.s.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
 			c := &crash{left: n}
 			r.s.files.fault = c.fault
 			err := r.s.queueInstall(text)
@@ -59,8 +62,8 @@ func TestQueueManifest(t *testing.T) {
 				t.Fatalf("%s: crash at %d: %v", name, n, err)
 			}
 			if crashed { // the store knows that it is blank, and is given the manifest again
-				die(t, r.s)
-				r.open(nil)
+				r.stop()
+				r.open()
 				if err := r.s.queueInstall(text); err != nil {
 					t.Fatal(err)
 				}
@@ -72,10 +75,9 @@ func TestQueueManifest(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if err := r.checkpoint(); err != nil {
+			if err := r.s.Checkpoint(); err != nil {
 				t.Fatal(err)
 			}
-			r.lun.log, r.saved = nil, 0 // what the manifest has is its state now
 			for range 2 {
 				if diff := cmp.Diff(needed(t, leader), needed(t, r)); diff != "" {
 					t.Fatalf("%s, ended at change %d: the replica differs:\n%s", name, n, diff)
@@ -129,7 +131,7 @@ func TestQueueOfAnOldVersion(t *testing.T) {
 	if list, _, _ := r.s.queueMissing(9); cmp.Diff(want, list) != "" {
 		t.Errorf("missing: %v, want %v", list, want)
 	}
-	if err := r.checkpoint(); err != nil {
+	if err := r.s.Checkpoint(); err != nil {
 		t.Fatal(err)
 	}
 	r.restart() // it does not know the sum now, until the next operation tells
@@ -193,7 +195,7 @@ func FuzzQueueManifest(f *testing.F) {
 	f.Add([]byte("null"))
 	f.Add([]byte(`{"entries":[null]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s := openAt(t, tempRoot(t), nil)
+		s := newQueueLUN(t, 1).replicas[0].s
 		if err := s.queueInstall(text); err != nil {
 			return
 		}
@@ -205,7 +207,7 @@ func FuzzQueueManifest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		other := openAt(t, tempRoot(t), nil)
+		other := newQueueLUN(t, 1).replicas[0].s
 		if err := other.queueInstall(again); err != nil {
 			t.Fatal(err)
 		}
