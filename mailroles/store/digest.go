@@ -13,13 +13,19 @@ import (
 	"slices"
 )
 
-// Mailboxes lists the addresses of all mailboxes, in order.
+// queueScrubbed names the queue where mailboxes are compared and verified. An address has an @.
+const queueScrubbed = "queue"
+
+// Mailboxes lists the addresses of all mailboxes, in order, and then "queue" if the LUN has had one.
 func (s *Store) Mailboxes() []string {
 	list, err := s.addresses()
 	if err != nil {
 		s.log.Error("mailboxes cannot be listed", "err", err)
 	}
 	slices.Sort(list)
+	if s.replica != nil && s.queueIsThere() {
+		list = append(list, queueScrubbed)
+	}
 	return list
 }
 
@@ -29,6 +35,9 @@ func (s *Store) Mailboxes() []string {
 func (s *Store) Digest(mailbox string) (changed uint64, sum Sum, err error) {
 	if !s.replica.isSettled() {
 		return 0, sum, errUnsettled
+	}
+	if mailbox == queueScrubbed {
+		return s.queueDigest()
 	}
 	m, err := s.known(mailbox)
 	if err != nil {
@@ -56,6 +65,9 @@ const verifyChunk = 256 << 10
 func (s *Store) Verify(ctx context.Context, mailbox string, rate func(n int) error) (checked, rotten int, err error) {
 	if !s.replica.isSettled() {
 		return 0, 0, errUnsettled
+	}
+	if mailbox == queueScrubbed {
+		return s.queueVerify(ctx, rate)
 	}
 	m, err := s.known(mailbox)
 	if err != nil {

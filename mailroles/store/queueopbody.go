@@ -124,6 +124,14 @@ func (s *Store) queueMissing(limit int) (list []Body, total int, first uint64) {
 	return list, total, first
 }
 
+// queueIsThere reports whether there is a queue, or has been.
+func (s *Store) queueIsThere() bool {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	err := s.queueLoad()
+	return err != nil || s.queue.changed > 0 || len(s.queue.entries) > 0
+}
+
 // queueDigest gives a hash over the queue, and the index of the last operation that changed it.
 func (s *Store) queueDigest() (changed uint64, sum Sum, err error) {
 	s.queue.mu.Lock()
