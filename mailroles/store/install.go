@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -176,6 +177,7 @@ func (s *Store) plant(found *bodiesFound) error {
 	m := readManifest(f)
 	var p planting
 	var recent []recentTx
+	var queue []json.RawMessage
 	for err == nil && m.next() {
 		switch l := m.line; {
 		case l.Mailbox != nil:
@@ -190,11 +192,14 @@ func (s *Store) plant(found *bodiesFound) error {
 		case l.Recent != nil:
 			recent = append(recent, *l.Recent)
 		case l.Queue != nil:
-			err = s.queueInstall(l.Queue)
+			queue = append(queue, l.Queue)
 		}
 	}
 	if err == nil {
 		err = s.rear(&p, found)
+	}
+	if err == nil {
+		err = s.queueInstall(queue)
 	}
 	if err = errors.Join(err, m.fail(), f.Close()); err != nil {
 		return err

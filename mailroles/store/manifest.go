@@ -119,8 +119,8 @@ func (s *Store) WriteManifest(w io.Writer) (Position, error) {
 	for _, r := range recent {
 		m.put(manifestLine{Recent: &r})
 	}
-	if len(queue) > 0 {
-		m.put(manifestLine{Queue: queue})
+	for _, part := range queue {
+		m.put(manifestLine{Queue: part})
 	}
 	m.put(manifestLine{End: hex.EncodeToString(m.sum.Sum(nil))})
 	if err := errors.Join(m.err, m.w.Flush()); err != nil {
@@ -149,7 +149,7 @@ func (m *manifestWriter) put(l manifestLine) {
 }
 
 // freeze gives what the LUN holds, with the operation that led to it.
-func (s *Store) freeze() (at Position, boxes []frozen, recent []recentTx, queue json.RawMessage, err error) {
+func (s *Store) freeze() (at Position, boxes []frozen, recent []recentTx, queue []json.RawMessage, err error) {
 	if !s.replica.isSettled() {
 		return at, nil, nil, nil, errUnsettled
 	}
@@ -221,7 +221,7 @@ type manifestReader struct {
 	err  error
 }
 
-// maxManifestLine is the longest line of a manifest: that of the queue.
+// maxManifestLine is the longest line of a manifest: a part of the queue.
 const maxManifestLine = 64 << 20
 
 func readManifest(r io.Reader) *manifestReader {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,10 @@ import (
 	"strings"
 )
 
-// queueManifest is the queue in a manifest.
+// queuePart is how many bytes of envelopes a line of a manifest has, about.
+const queuePart = 4 << 20
+
+// queueManifest is a part of the queue in a manifest.
 type queueManifest struct {
 	Changed uint64      `json:"changed"`
 	Entries []queueLine `json:"entries"`
@@ -29,14 +31,19 @@ type queueLine struct {
 }
 
 // queueManifest gives all that the queue holds, for another replica. No operation runs meanwhile.
-func (s *Store) queueManifest() (json.RawMessage, error) {
+func (s *Store) queueManifest() (parts []json.RawMessage, err error) {
 	q := &s.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := s.queueLoad(); err != nil {
 		return nil, err
 	}
-	list := make([]queueLine, 0, len(q.entries))
+	m, bytes := queueManifest{Changed: q.changed}, 0
+	end := func() error {
+		part, err := json.Marshal(m)
+		parts, m.Entries, bytes = append(parts, part), nil, 0
+		return err
+	}
 	for _, id := range slices.Sorted(maps.Keys(q.entries)) {
 		e, dir := q.entries[id], queueEntryDir
 		if e.since != 0 {
@@ -50,18 +57,34 @@ func (s *Store) queueManifest() (json.RawMessage, error) {
 			s.log.Error("envelope in the queue is left out of the manifest", "id", id, "err", err)
 			continue
 		}
-		list = append(list, queueLine{ID: id, Envelope: string(text), Sum: e.sum, Size: e.size, Since: e.since, Index: e.index})
+		m.Entries = append(m.Entries, queueLine{
+			ID: id, Envelope: string(text), Sum: e.sum, Size: e.size, Since: e.since, Index: e.index,
+		})
+		if bytes += len(text); bytes >= queuePart {
+			if err := end(); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return json.Marshal(queueManifest{q.changed, list})
+	return parts, end()
 }
 
 // queueInstall makes the queue what another replica's was. What there is and the other does not have is put aside. It may
 // be done again after a crash within it.
-func (s *Store) queueInstall(state json.RawMessage) error {
-	var m queueManifest
-	if len(bytes.TrimSpace(state)) > 0 {
-		if err := json.Unmarshal(state, &m); err != nil {
+func (s *Store) queueInstall(parts []json.RawMessage) error {
+	changed, wanted := uint64(0), map[string]*queued{}
+	for _, part := range parts {
+		var m queueManifest
+		if err := json.Unmarshal(part, &m); err != nil {
 			return fmt.Errorf("read queue of the manifest: %w", err)
+		}
+		changed = m.Changed
+		for _, l := range m.Entries {
+			e, err := l.entry()
+			if err != nil {
+				return err
+			}
+			wanted[l.ID] = e
 		}
 	}
 	q := &s.queue
@@ -70,21 +93,13 @@ func (s *Store) queueInstall(state json.RawMessage) error {
 	if err := s.queueLoad(); err != nil {
 		return err
 	}
-	wanted := map[string]*queued{}
-	for _, l := range m.Entries {
-		e, err := l.entry()
-		if err != nil {
-			return err
-		}
-		wanted[l.ID] = e
-	}
 	if err := s.queueFolders(); err != nil {
 		return err
 	}
 	if err := s.queueClear(wanted); err != nil {
 		return err
 	}
-	q.entries, q.leaving, q.behind, q.changed = wanted, map[string]*queued{}, map[string]bool{}, m.Changed
+	q.entries, q.leaving, q.behind, q.changed = wanted, map[string]*queued{}, map[string]bool{}, changed
 	for id, e := range wanted {
 		if err := s.queueVet(id, e); err != nil {
 			return err

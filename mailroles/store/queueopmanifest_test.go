@@ -196,7 +196,7 @@ func FuzzQueueManifest(f *testing.F) {
 	f.Add([]byte(`{"entries":[null]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s := newQueueLUN(t, 1).replicas[0].s
-		if err := s.queueInstall(text); err != nil {
+		if err := s.queueInstall([]json.RawMessage{text}); err != nil {
 			return
 		}
 		again, err := s.queueManifest()
