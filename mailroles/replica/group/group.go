@@ -1,11 +1,19 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"anycastle/mailroles/replica/chain"
 )
@@ -60,7 +68,7 @@ type Times struct {
 // DefaultTimes are for members some milliseconds apart.
 var DefaultTimes = Times{
 	Heartbeat: 600 * time.Millisecond, Election: 600 * time.Millisecond, Lease: 400 * time.Millisecond,
-	Commit: 10 * time.Millisecond, Stall: 3 * time.Second, RPC: 5 * time.Second,
+	Commit: 20 * time.Millisecond, Stall: 3 * time.Second, RPC: 1500 * time.Millisecond,
 }
 
 // Options describe one member of a group.
@@ -82,103 +90,99 @@ type Options struct {
 	Lost func()
 	// Broken is called at most once, when this member stops for good; Run then returns the same error.
 	Broken func(error)
+
+	test trial // what tests set
+}
+
+// trial is what tests have otherwise than it is in use. The zero value is that of use.
+type trial struct {
+	faults   faults
+	now      func() time.Time
+	segment  int           // size of a segment of the log
+	trailing uint64        // so many entries are kept whatever their age
+	interval time.Duration // between markers
 }
 
 // Group is one member of a LUN's group. Its methods are safe for concurrent use.
-type Group struct{}
+type Group struct {
+	o   Options
+	log *slog.Logger
 
-// Peer is what a Status says of a member.
-type Peer struct {
-	Name    string
-	Voter   bool      // false: it follows and does not vote, or is in no configuration
-	In      bool      // it is in the configuration of the group
-	Matched uint64    // see Group.Matched; known to the leader only
-	Contact time.Time // when it last answered, or was last heard from; zero: never
+	lock    *os.File
+	gen     string // directory of the generation
+	health  *health
+	journal *journal
+	votes   *votes
+	marker  *marker
+	applier *applier
+	promise *promise
+	peers   *peers
+	epoch   epoch
+	kick    chan struct{} // has tell look
+	outbox  *outbox       // set before raft is
+
+	raft atomic.Pointer[raft.Raft] // nil until Run has started it
+	turn sync.Mutex                // held while members are changed or leadership is handed over
+
+	passing   uint64  // the term that a witness wants to hand over; its turn guards it
+	passSince instant // and since when
 }
 
-// Status is a picture of a group as one member sees it.
-type Status struct {
-	Self, Leader string // Leader is empty when none is known
-	Term, Era    uint64
-	Leading      bool // between Led and Lost
-	First, Last  uint64
-	Committed    uint64
-	Applied      chain.Position
-	Peers        []Peer // all members, in the order of the options
-	Broken       error
+// withDefaults checks the options and fills in what was left out.
+func (o Options) withDefaults() (Options, error) {
+	self := slices.IndexFunc(o.Members, func(m Member) bool { return m.Name == o.Self })
+	switch {
+	case self < 0:
+		return o, fmt.Errorf("open group %s: %s is not among its members", o.LUN, o.Self)
+	case o.Members[self].Witness != (o.Machine == nil):
+		return o, fmt.Errorf("open group %s: a replica has a state, and a witness has none", o.LUN)
+	case o.Dial == nil || o.Conns == nil || o.Dir == "":
+		return o, fmt.Errorf("open group %s: it needs a directory and connections", o.LUN)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Keep == 0 {
+		o.Keep = 40 * time.Hour
+	}
+	if o.Led == nil {
+		o.Led = func(uint64) {}
+	}
+	if o.Lost == nil {
+		o.Lost = func() {}
+	}
+	if o.Broken == nil {
+		o.Broken = func(error) {}
+	}
+	d := DefaultTimes
+	for _, t := range []struct{ set, usual *time.Duration }{
+		{&o.Times.Heartbeat, &d.Heartbeat}, {&o.Times.Election, &d.Election}, {&o.Times.Lease, &d.Lease},
+		{&o.Times.Commit, &d.Commit}, {&o.Times.Stall, &d.Stall}, {&o.Times.RPC, &d.RPC},
+	} {
+		if *t.set == 0 {
+			*t.set = *t.usual
+		}
+	}
+	if t := o.Times; t.Lease+t.Lease/4 > t.Heartbeat || t.Heartbeat > t.Election {
+		return o, fmt.Errorf("open group %s: the lease of %v must be well within the heartbeat's %v, and that within the election's %v",
+			o.LUN, t.Lease, t.Heartbeat, t.Election)
+	}
+	if o.test.now == nil {
+		o.test.now = time.Now
+	}
+	o.test.segment = cmp.Or(o.test.segment, 16<<20)
+	o.test.trailing = cmp.Or(o.test.trailing, 1024)
+	o.test.interval = cmp.Or(o.test.interval, 30*time.Second)
+	return o, nil
 }
 
-// Open reads the directory and begins to take part in the group. It fails with ErrBlank when the directory is empty or
-// what it holds cannot be trusted. The caller must call Run, also to close it.
-func Open(o Options) (*Group, error) { return nil, errors.ErrUnsupported }
-
-// Run works until ctx ends, in which case it returns nil, or until this member is broken. All goroutines have ended when
-// it returns, but for one that the disk does not let go. Lost is called before it returns, when Led was.
-func (g *Group) Run(ctx context.Context) error { return errors.ErrUnsupported }
-
-// Append puts an operation at the end of the log. The order of calls is the order of the log. wait returns its index once
-// Machine.Apply has returned for it, or ErrPassive when this member ceased to lead before that, and may be called by more
-// than one. After a failure of any kind nothing more is taken until Led is called again.
-func (g *Group) Append(record []byte) (wait func() (index uint64, err error), err error) {
-	return nil, ErrPassive
+func (g *Group) member(name string) (Member, bool) {
+	for _, m := range g.o.Members {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Member{}, false
 }
 
-// Lease returns nil while no other member can lead: a quorum answered what this member sent within the time of the
-// lease, in a term for which Led was called, and nothing since gave that away. The clock does not stop with the process.
-func (g *Group) Lease() error { return ErrPassive }
-
-// Matched gives the index up to which a member is known to have this leader's log on disk; 0 when this one does not lead.
-func (g *Group) Matched(member string) uint64 { return 0 }
-
-// Moved is closed at the next change of what Matched, Leader or Lease answer for good.
-func (g *Group) Moved() <-chan struct{} { return nil }
-
-// Transfer hands over to another member and returns once this one no longer leads. Appends under way are committed before
-// it; new ones fail with ErrPassive from the moment of the call. After an error this member may still lead: Lost and
-// Led are called then too.
-func (g *Group) Transfer(ctx context.Context, to string) error { return errors.ErrUnsupported }
-
-// Leader gives the member that leads as far as this one knows, empty when it knows none, and the term.
-func (g *Group) Leader() (member string, term uint64) { return "", 0 }
-
-// Status gives a picture for people.
-func (g *Group) Status() Status { return Status{} }
-
-// Record reads an operation from the log, and when it was proposed. ErrGone: it is not there (any more), or is none.
-func (g *Group) Record(index uint64) (record []byte, at time.Time, err error) { return nil, time.Time{}, ErrGone }
-
-// Admit makes a member one that follows without a vote; whatever it knew before counts for nothing. Only on the leader.
-func (g *Group) Admit(ctx context.Context, member string) error { return errors.ErrUnsupported }
-
-// Promote gives a member its vote. Only on the leader, once the member has caught up.
-func (g *Group) Promote(ctx context.Context, member string) error { return errors.ErrUnsupported }
-
-// Base gives what a blank member needs, besides the state at a position, to follow from there. Only on the leader, after
-// Admit. ErrGone: the position is too old, ask for a newer state.
-func (g *Group) Base(at chain.Position) ([]byte, error) { return nil, errors.ErrUnsupported }
-
-// Seed replaces the directory by one that follows from a position, where the state already is. base is from the leader's
-// Base. It is atomic: a crash leaves the old directory or the new one.
-func Seed(dir string, at chain.Position, base []byte) error { return errors.ErrUnsupported }
-
-// Bootstrap makes the directory of the first member of a new group, alone in it.
-func Bootstrap(dir, self string) error { return errors.ErrUnsupported }
-
-// Initialized says whether the directory belongs to a member of a group, or did before it was damaged.
-func Initialized(dir string) bool { return false }
-
-// Recover makes this member the only one of its group, in a new era: all that is in its log counts as committed. It is
-// for the day when a quorum is gone for good. The members of the old era must never meet those of the new one.
-func Recover(dir, self string) error { return errors.ErrUnsupported }
-
-// Inspection is what a directory says while its group is not open.
-type Inspection struct {
-	Era, Term   uint64
-	First, Last uint64         // of the log
-	Marker      chain.Position // up to here the state was brought to disk when that was last noted
-	Voters      []string       // of the last configuration in the log
-	Nonvoters   []string
-}
-
-// Inspect reads a directory without changing it. ErrBlank as for Open.
-func Inspect(dir string) (Inspection, error) { return Inspection{}, errors.ErrUnsupported }
+func (g *Group) witness() bool { return g.o.Machine == nil }

@@ -1,0 +1,488 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"anycastle/mailroles/replica/chain"
+)
+
+// quick are times for members in one process, on a machine that others use too.
+var quick = Times{
+	Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 200 * time.Millisecond,
+	Commit: 5 * time.Millisecond, Stall: 600 * time.Millisecond, RPC: 400 * time.Millisecond,
+}
+
+// eventually waits for something to be so.
+func eventually(t *testing.T, within time.Duration, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(within); !so(); {
+		if time.Now().After(end) {
+			t.Fatalf("after %v still not so: %s", within, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// fakeState is a machine that remembers what was applied to it. What is saved outlives a crash.
+type fakeState struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	saved   chain.Position
+	at      chain.Position
+	records []string
+	indexes []uint64
+	kept    int // of the records, those that are saved
+	expects []uint64
+}
+
+func (s *fakeState) Saved() chain.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saved
+}
+
+func (s *fakeState) Apply(index uint64, head chain.Sum, record []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if index <= s.at.Index || head != s.at.Chain.Next(record) {
+		s.t.Errorf("operation %d (%s) applied after %d, chain broken: %v", index, record, s.at.Index, head != s.at.Chain.Next(record))
+		return errors.New("out of order")
+	}
+	s.at = chain.Position{Index: index, Chain: head}
+	s.records = append(s.records, string(record))
+	s.indexes = append(s.indexes, index)
+	return nil
+}
+
+func (s *fakeState) Checkpoint() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved, s.kept = s.at, len(s.records)
+	return nil
+}
+
+func (s *fakeState) Expect(last uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expects = append(s.expects, last)
+}
+
+func (s *fakeState) crash() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.records, s.indexes = s.saved, s.records[:s.kept], s.indexes[:s.kept]
+}
+
+// install makes the state that of another replica, as a manifest does.
+func (s *fakeState) install(from *fakeState) chain.Position {
+	from.mu.Lock()
+	at, records, indexes := from.at, slices.Clone(from.records), slices.Clone(from.indexes)
+	from.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.saved, s.records, s.indexes, s.kept = at, at, records, indexes, len(records)
+	return at
+}
+
+func (s *fakeState) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.records)
+}
+
+// network joins the members of a test. A way that is cut swallows what is sent, as a network does.
+type network struct {
+	mu    sync.Mutex
+	ways  map[[2]string]bool // cut
+	conns map[string]chan net.Conn
+	open  map[*wire]bool
+}
+
+func (n *network) dial(from string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, to string) (net.Conn, error) {
+		n.mu.Lock()
+		cut := n.ways[[2]string{from, to}] || n.ways[[2]string{to, from}]
+		accept := n.conns[to]
+		n.mu.Unlock()
+		if accept == nil {
+			return nil, errors.New("connection refused")
+		}
+		if cut {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		here, there, err := tcpPair()
+		if err != nil {
+			return nil, err
+		}
+		a, b := &wire{Conn: here, n: n, way: [2]string{from, to}}, &wire{Conn: there, n: n, way: [2]string{to, from}}
+		n.mu.Lock()
+		n.open[a], n.open[b] = true, true
+		n.mu.Unlock()
+		select {
+		case accept <- b:
+			return a, nil
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), a.Close(), b.Close())
+		}
+	}
+}
+
+func tcpPair() (here, there net.Conn, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	if here, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		return nil, nil, err
+	}
+	there, err = l.Accept()
+	return here, there, err
+}
+
+// wire is one end of a connection. Once something was swallowed nothing more gets through, as the rest makes no sense.
+type wire struct {
+	net.Conn
+	n    *network
+	way  [2]string
+	lost bool
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	w.n.mu.Lock()
+	w.lost = w.lost || w.n.ways[w.way]
+	lost := w.lost
+	w.n.mu.Unlock()
+	if lost {
+		return len(b), nil
+	}
+	return w.Conn.Write(b)
+}
+
+func (w *wire) Close() error {
+	w.n.mu.Lock()
+	delete(w.n.open, w)
+	w.n.mu.Unlock()
+	return w.Conn.Close()
+}
+
+// cut cuts or mends the way from one member to another.
+func (n *network) cut(from, to string, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ways[[2]string{from, to}] = cut
+}
+
+// isolate cuts or mends all ways of a member.
+func (c *cluster) isolate(name string, cut bool) {
+	for _, m := range c.members {
+		c.net.cut(name, m.Name, cut)
+		c.net.cut(m.Name, name, cut)
+	}
+}
+
+// node is one member in a test.
+type node struct {
+	name  string
+	dir   string
+	state *fakeState // nil on the witness
+	conns chan net.Conn
+	opts  Options
+
+	mu     sync.Mutex
+	g      *Group
+	led    []uint64
+	leads  bool
+	broken error
+
+	stop context.CancelFunc
+	done chan error
+}
+
+func (n *node) group() *Group {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.g
+}
+
+func (n *node) leading() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leads
+}
+
+func (n *node) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.broken
+}
+
+type cluster struct {
+	t       *testing.T
+	net     *network
+	members []Member
+	nodes   map[string]*node
+}
+
+var five = []Member{
+	{Name: "e1", Site: "east"}, {Name: "e2", Site: "east"}, {Name: "w1", Site: "west"}, {Name: "w2", Site: "west"},
+	{Name: "wit", Site: "third", Witness: true},
+}
+
+var three = []Member{{Name: "e1", Site: "east"}, {Name: "w1", Site: "west"}, {Name: "wit", Site: "third", Witness: true}}
+
+// newCluster makes members that are all voters, and not started.
+func newCluster(t *testing.T, members []Member, set func(*Options)) *cluster {
+	t.Helper()
+	c := &cluster{
+		t: t, members: members, nodes: map[string]*node{},
+		net: &network{ways: map[[2]string]bool{}, conns: map[string]chan net.Conn{}, open: map[*wire]bool{}},
+	}
+	for _, m := range members {
+		n := &node{name: m.Name, dir: t.TempDir()}
+		if !m.Witness {
+			n.state = &fakeState{t: t}
+		}
+		n.opts = Options{LUN: "lun-east", Self: m.Name, Members: members, Dir: n.dir, Times: quick}
+		n.opts.test.segment = 256 << 10
+		n.opts.test.trailing = 16
+		n.opts.Log = testLog(t)
+		if set != nil {
+			set(&n.opts)
+		}
+		c.nodes[m.Name] = n
+	}
+	t.Cleanup(c.stopAll)
+	return c
+}
+
+// testLog logs to standard error when a test is looked at closely.
+func testLog(t *testing.T) *slog.Logger {
+	var out io.Writer = io.Discard
+	level := slog.LevelInfo
+	if os.Getenv("GROUP_LOG") != "" {
+		out = os.Stderr
+	}
+	if os.Getenv("GROUP_LOG") == "debug" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})).With("test", t.Name())
+}
+
+// running makes a cluster of which all members run and vote.
+func running(t *testing.T, members []Member, set func(*Options)) *cluster {
+	t.Helper()
+	c := newCluster(t, members, set)
+	first := members[0].Name
+	if err := Bootstrap(c.nodes[first].dir, first, chain.Position{}); err != nil {
+		t.Fatal(err)
+	}
+	c.start(first)
+	eventually(t, 10*time.Second, "the first member leads", c.nodes[first].leading)
+	for _, m := range members[1:] {
+		c.join(first, m.Name)
+	}
+	return c
+}
+
+// join seeds a blank member and makes it a voter.
+func (c *cluster) join(leader, name string) {
+	c.t.Helper()
+	l, n := c.nodes[leader], c.nodes[name]
+	if err := l.group().Admit(c.t.Context(), name); err != nil {
+		c.t.Fatal(err)
+	}
+	at := l.group().Status().Applied
+	if n.state != nil {
+		at = n.state.install(l.state)
+	}
+	seed, err := l.group().Base(at)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := Seed(n.dir, at, seed); err != nil {
+		c.t.Fatal(err)
+	}
+	c.start(name)
+	eventually(c.t, 10*time.Second, name+" follows", func() bool {
+		return l.group().Matched(name) >= l.group().Matched(leader)
+	})
+	if err := l.group().Promote(c.t.Context(), name); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) start(name string) {
+	c.t.Helper()
+	if err := c.tryStart(name); err != nil {
+		c.t.Fatalf("start %s: %v", name, err)
+	}
+}
+
+func (c *cluster) tryStart(name string) error {
+	n := c.nodes[name]
+	n.conns = make(chan net.Conn)
+	o := n.opts
+	o.Conns, o.Dial = n.conns, c.net.dial(name)
+	if n.state != nil {
+		o.Machine = n.state
+	}
+	o.Led = func(term uint64) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.leads || len(n.led) > 0 && n.led[len(n.led)-1] >= term {
+			c.t.Errorf("%s: Led(%d) after %v, leads %v", name, term, n.led, n.leads)
+		}
+		n.led, n.leads = append(n.led, term), true
+	}
+	o.Lost = func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if !n.leads {
+			c.t.Errorf("%s: Lost without Led", name)
+		}
+		n.leads = false
+	}
+	o.Broken = func(err error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.broken = err
+	}
+	g, err := Open(o)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.g, n.broken = g, nil
+	n.mu.Unlock()
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop, n.done = stop, make(chan error, 1)
+	go func() { n.done <- g.Run(ctx) }()
+	c.net.mu.Lock()
+	c.net.conns[name] = n.conns
+	c.net.mu.Unlock()
+	return nil
+}
+
+// unplug has nobody reach a member any more, and its connections broken.
+func (c *cluster) unplug(name string) {
+	c.net.mu.Lock()
+	delete(c.net.conns, name)
+	var all []*wire
+	for w := range c.net.open {
+		if w.way[0] == name || w.way[1] == name {
+			all = append(all, w)
+		}
+	}
+	c.net.mu.Unlock()
+	for _, w := range all {
+		w.Close()
+	}
+}
+
+// kill ends a member without notice: what its state had not saved is lost.
+func (c *cluster) kill(name string) {
+	n := c.nodes[name]
+	if n.stop == nil {
+		return
+	}
+	c.unplug(name)
+	g := n.group()
+	g.health.fail(errKilled) // nothing is written from here on
+	<-n.done
+	n.stop()
+	n.stop = nil
+	if n.state != nil {
+		n.state.crash()
+	}
+}
+
+var errKilled = errors.New("killed")
+
+func (c *cluster) shut(name string) error {
+	n := c.nodes[name]
+	if n.stop == nil {
+		return nil
+	}
+	n.stop()
+	n.stop = nil
+	err := <-n.done
+	c.unplug(name)
+	return err
+}
+
+func (c *cluster) stopAll() {
+	for _, m := range c.members {
+		if err := c.shut(m.Name); err != nil && !errors.Is(err, errKilled) {
+			c.t.Logf("%s ended with: %v", m.Name, err)
+		}
+	}
+}
+
+// leader waits for a member that leads.
+func (c *cluster) leader() *node {
+	c.t.Helper()
+	var found *node
+	eventually(c.t, 15*time.Second, "a member leads", func() bool {
+		for _, n := range c.nodes {
+			if n.stop != nil && n.leading() && n.group().Lease() == nil {
+				found = n
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// add appends an operation and waits for it.
+func (n *node) add(record string) (uint64, error) {
+	wait, err := n.group().Append([]byte(record))
+	if err != nil {
+		return 0, err
+	}
+	return wait()
+}
+
+// agree waits until all replicas that run have applied the same, and gives it.
+func (c *cluster) agree() []string {
+	c.t.Helper()
+	var all []string
+	eventually(c.t, 20*time.Second, "all replicas have applied the same", func() bool {
+		l := c.leader()
+		last := l.group().journal.tip()
+		for _, n := range c.nodes {
+			if n.stop != nil && n.group().Status().Applied != last {
+				return false
+			}
+		}
+		all = l.state.all()
+		return true
+	})
+	for _, n := range c.nodes {
+		if n.stop != nil && n.state != nil && !slices.Equal(n.state.all(), all) {
+			c.t.Fatalf("%s has applied other operations than the leader", n.name)
+		}
+	}
+	return all
+}
+
+func records(n int, what string) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("%s-%d", what, i))
+	}
+	return all
+}
