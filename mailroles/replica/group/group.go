@@ -37,7 +37,8 @@ var (
 	ErrClosed = errors.New("the group is closed")
 )
 
-// Machine is the state that operations change. The group calls Apply from one goroutine at a time.
+// Machine is the state that operations change, as it was opened from disk: a group that is opened again needs it opened
+// again too. The group calls Apply from one goroutine at a time, Checkpoint and Expect beside it.
 type Machine interface {
 	// Saved gives the last operation that is in the state on disk.
 	Saved() chain.Position

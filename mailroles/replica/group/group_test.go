@@ -420,6 +420,9 @@ func (c *cluster) shut(name string) error {
 	n.stop = nil
 	err := <-n.done
 	c.unplug(name)
+	if err != nil && n.state != nil {
+		n.state.crash()
+	}
 	return err
 }
 
