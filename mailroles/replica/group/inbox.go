@@ -16,7 +16,8 @@ type inbox struct {
 	promise *promise
 	health  *health
 	self    string
-	heard   func(member string) // a leader sent something
+	heard   func(member string)           // a leader sent something
+	has     func(index, term uint64) bool // whether the log here has an entry
 
 	out chan raft.RPC
 
@@ -102,6 +103,9 @@ func (b *inbox) objection(rpc raft.RPC) error {
 	case *raft.InstallSnapshotRequest:
 		if !b.promise.leads(string(c.ID), c.Term) {
 			return fmt.Errorf("no marker of term %d: its leader is not mine", c.Term)
+		}
+		if b.has(c.LastLogIndex, c.LastLogTerm) { // it is about what this member was before it was seeded
+			return fmt.Errorf("no need of the marker at %d", c.LastLogIndex)
 		}
 		err := fmt.Errorf("%w: it is so far behind that the leader's log begins after its end", ErrBlank)
 		b.health.fail(err)

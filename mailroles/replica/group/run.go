@@ -83,7 +83,7 @@ func (g *Group) finish(groups ...*sync.WaitGroup) error {
 // transport makes the way to and from the other members.
 func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) *outbox {
 	g.promise = newPromise(g.o.Times.Lease)
-	in := &inbox{promise: g.promise, health: g.health, self: g.o.Self, heard: g.peers.heard, out: make(chan raft.RPC)}
+	in := &inbox{promise: g.promise, health: g.health, self: g.o.Self, heard: g.peers.heard, has: g.has, out: make(chan raft.RPC)}
 	in.heartbeat = func(raft.RPC) {}
 	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: 3, MaxRPCsInFlight: 4, Timeout: g.o.Times.RPC, Logger: libraryLog(g.log), MsgpackUseNewTimeFormat: true,
@@ -93,6 +93,15 @@ func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) 
 	}
 	wg.Go(func() { in.run(alive, inner.Consumer()) })
 	return g.outbox
+}
+
+// has says whether the log has an entry, or had it before the marker.
+func (g *Group) has(index, term uint64) bool {
+	if n := g.marker.note(); n.Index == index {
+		return n.Term == term
+	}
+	var l raft.Log
+	return g.journal.entry(index, &l) == nil && l.Term == term
 }
 
 // closeTransport closes all connections, those that the library keeps for later too; it closes its stream with it.
