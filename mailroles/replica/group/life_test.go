@@ -133,6 +133,9 @@ func TestTooFarBehind(t *testing.T) {
 	if first := l.group().Status().First; first < 1000 {
 		t.Fatalf("the log begins at %d", first)
 	}
+	if _, err := l.add("after the marker"); err != nil {
+		t.Fatal(err)
+	}
 	c.isolate("w1", false)
 	eventually(t, 10*time.Second, "w1 is blank", func() bool { return errors.Is(c.nodes["w1"].failure(), ErrBlank) })
 	if err := c.shut("w1"); !errors.Is(err, ErrBlank) {

@@ -97,7 +97,10 @@ func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) 
 
 // has says whether the log has an entry, or had it before the marker.
 func (g *Group) has(index, term uint64) bool {
-	if n := g.marker.note(); n.Index == index {
+	switch n := g.marker.note(); {
+	case index < n.Index: // what is up to a marker is committed
+		return true
+	case index == n.Index:
 		return n.Term == term
 	}
 	var l raft.Log
