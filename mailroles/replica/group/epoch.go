@@ -189,6 +189,7 @@ func (g *Group) watch(done <-chan struct{}, changed <-chan bool) {
 	timer := time.NewTimer(seldom)
 	defer timer.Stop()
 	down := g.health.down
+	leader := ""
 	for {
 		select {
 		case <-changed:
@@ -203,6 +204,10 @@ func (g *Group) watch(done <-chan struct{}, changed <-chan bool) {
 		leads := g.leads(term)
 		if (open || busy) && (!leads || g.health.failed() != nil) {
 			g.epoch.end()
+			g.peers.moved()
+		}
+		if now, _ := g.Leader(); now != leader {
+			leader = now
 			g.peers.moved()
 		}
 		next := seldom

@@ -67,8 +67,9 @@ func openJournal(dir string, base chain.Position, segmentBytes int, h *health, f
 			err = errors.Join(err, j.close())
 		}
 	}()
+	j.meta.filer = filer{segment.NewFiler(j.dir, newDisk(f))}
 	j.wal, err = wal.Open(j.dir, wal.WithCodec(codec{}), wal.WithMetaStore(j.meta), wal.WithSegmentSize(segmentBytes),
-		wal.WithSegmentFiler(filer{segment.NewFiler(j.dir, newDisk(f))}), wal.WithLogger(hclog.NewNullLogger()))
+		wal.WithSegmentFiler(j.meta.filer), wal.WithLogger(hclog.NewNullLogger()))
 	if err != nil {
 		return nil, cause("open the log", err)
 	}
@@ -295,8 +296,15 @@ func (j *journal) tip() chain.Position {
 // settle notes where the state on disk is, from where the chain goes on if the log is shortened to nothing.
 func (j *journal) settle(at chain.Position) {
 	j.headMu.Lock()
-	defer j.headMu.Unlock()
 	j.base = at
+	j.headMu.Unlock()
+	if !j.enter() {
+		return
+	}
+	defer j.mu.RUnlock()
+	if err := j.water.Sync(); err != nil {
+		j.health.fail(fmt.Errorf("%w: sync the watermark: %w", ErrDisk, err))
+	}
 }
 
 // close closes the files once nobody uses them.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -299,6 +300,63 @@ func TestRestartReadsLittle(t *testing.T) {
 		t.Errorf("operations up to %d are expected, and %d is saved", last, n.state.Saved().Index)
 	}
 	c.agree()
+}
+
+// TestRollIsTorn has a crash come between the last write of a segment and the next segment.
+func TestRollIsTorn(t *testing.T) {
+	for _, test := range []struct{ name, op, file string }{
+		{"before the list", "write", "segments"}, {"before the file", "create", ".wal"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := &badDisk{}
+			c := running(t, three[:1], func(o *Options) { o.test.segment, o.test.faults = 8<<10, d.check })
+			n := c.nodes["e1"]
+			d.fail(test.op, test.file, syscall.EIO, nil)
+			var err error
+			acked := 0
+			for ; err == nil && acked < 1000; acked++ {
+				_, err = n.add(strings.Repeat("z", 100))
+			}
+			if !errors.Is(err, ErrPassive) {
+				t.Fatalf("after %d operations: %v", acked, err)
+			}
+			c.shut("e1")
+			d.fail("", "", nil, nil)
+			c.start("e1")
+			c.leader()
+			if _, err := n.add("after"); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(c.agree()); got < acked {
+				t.Errorf("%d operations, %d were acknowledged", got, acked)
+			}
+			if err := c.shut("e1"); err != nil {
+				t.Fatal(err)
+			}
+			c.start("e1")
+			c.agree()
+		})
+	}
+}
+
+// TestAllRestart has all members crash at once and come back with all that was acknowledged.
+func TestAllRestart(t *testing.T) {
+	c := running(t, five, nil)
+	want := records(30, "op")
+	for _, r := range want {
+		if _, err := c.leader().add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range five {
+		c.kill(m.Name)
+	}
+	for _, m := range five {
+		c.start(m.Name)
+	}
+	if diff := cmp.Diff(want, c.agree()); diff != "" {
+		t.Errorf("applied (-want +got):\n%s", diff)
+	}
 }
 
 // TestMatchedIsOnDisk has a member's match stay where its disk is.

@@ -122,7 +122,7 @@ func (g *Group) start(trans *outbox) (*raft.Raft, error) {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.o.Self)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = t.Heartbeat, t.Election, t.Lease, t.Commit
-	c.MaxAppendEntries, c.BatchApplyCh = 128, true
+	c.MaxAppendEntries, c.BatchApplyCh = 64, true
 	c.ShutdownOnRemove = false
 	c.TrailingLogs, c.SnapshotInterval, c.SnapshotThreshold = g.o.test.trailing, g.o.test.interval, 1000
 	c.NoSnapshotRestoreOnStart, c.NoLegacyTelemetry = true, true

@@ -22,6 +22,7 @@ const segmentSize = 6*8 + 2*8 + 4
 // was cut short ends the process.
 type segments struct {
 	faults faults
+	filer  types.SegmentFiler
 	file   *slots
 }
 
@@ -36,7 +37,41 @@ func (m *segments) Load(dir string) (types.PersistentState, error) {
 		return types.PersistentState{}, fmt.Errorf("list of segments: %w", err)
 	}
 	m.file = file
-	return parseSegments(value)
+	list, err := parseSegments(value)
+	if err != nil {
+		return list, err
+	}
+	return m.roll(list)
+}
+
+// roll adds a segment after one that is full, if a crash came in between: the library finds it full at the next start,
+// and then takes no entry any more.
+func (m *segments) roll(list types.PersistentState) (types.PersistentState, error) {
+	if len(list.Segments) == 0 {
+		return list, nil
+	}
+	tail := &list.Segments[len(list.Segments)-1]
+	if !tail.SealTime.IsZero() {
+		return list, nil
+	}
+	w, err := m.filer.RecoverTail(*tail)
+	if errors.Is(err, os.ErrNotExist) {
+		return list, nil // the library makes it
+	}
+	if err != nil {
+		return list, err
+	}
+	full, start, err := w.Sealed()
+	last := w.LastIndex()
+	if err := errors.Join(err, w.Close()); err != nil || !full {
+		return list, err
+	}
+	tail.SealTime, tail.MaxIndex, tail.IndexStart = time.Now(), last, start
+	list.Segments = append(list.Segments, types.SegmentInfo{
+		ID: list.NextSegmentID, BaseIndex: last + 1, MinIndex: last + 1, Codec: codecID, CreateTime: time.Now(), SizeLimit: tail.SizeLimit,
+	})
+	list.NextSegmentID++
+	return list, m.CommitState(list)
 }
 
 // CommitState replaces the list. The library calls every segment it makes one of its own codec, and then opens none.

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ func (j *journal) deleteEnd(first, from, last uint64) error {
 	if from <= first {
 		left = 0
 	}
-	if err := writeWatermark(j.water, left); err != nil {
+	if err := errors.Join(writeWatermark(j.water, left), j.water.Sync()); err != nil {
 		return err
 	}
 	j.last.Store(left)
