@@ -14,6 +14,7 @@ const (
 	maxDue    = 16 * maxBatch    // bodies to ask for before the store is asked again what is missing
 	maxPuts   = 30 * time.Second // between two tries to get a body that nobody could give
 	idleCheck = time.Second      // between two looks for missing bodies that nobody told of
+	maxComing = 30 * time.Second // for a body to come in that is being pushed
 	few       = 64               // missing bodies that may all be on their way here
 )
 
@@ -133,12 +134,10 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 }
 
 // early says for how long a body may be on its way here without having been asked for: an operation comes sooner than a
-// large body. What is being pushed is left alone for as long as it takes.
+// large body. What is being pushed is left alone, but not for ever: the disk that it comes from may hang.
 func (f *Fetcher) early(b Body, seen map[Body]time.Time, total int, now time.Time) time.Duration {
-	if f.coming(b.Name) {
-		return f.opt.Times.Retry
-	}
-	if total > few {
+	coming := f.coming(b.Name)
+	if !coming && total > few {
 		return 0
 	}
 	first, ok := f.seen[b]
@@ -146,6 +145,9 @@ func (f *Fetcher) early(b Body, seen map[Body]time.Time, total int, now time.Tim
 		first = now
 	}
 	seen[b] = first
+	if coming && now.Sub(first) < maxComing {
+		return f.opt.Times.Retry
+	}
 	return first.Add(f.opt.Times.Retry).Sub(now)
 }
 

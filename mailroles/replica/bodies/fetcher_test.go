@@ -1,12 +1,10 @@
 package bodies
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,67 +188,6 @@ func TestAbsent(t *testing.T) {
 	waitFor(t, "absent no more", nil, func() bool { return f.Absent() == nil })
 }
 
-func TestGet(t *testing.T) {
-	list := newReplicas(t, "east", "east", "west")
-	f := giving(t, list)
-	var all sync.WaitGroup
-	for i := range 4 {
-		b := list[2].store.add(t, fmt.Sprintf("m%d", i), content(i<<20, 1))
-		for range 2 * maxGets {
-			all.Go(func() {
-				if err := f.Get(t.Context(), b); err != nil || !list[0].store.HasBody(b) {
-					t.Errorf("get: %v", err)
-				}
-			})
-		}
-	}
-	all.Wait()
-	if len(f.flights) > 0 {
-		t.Errorf("%d calls are still waited for", len(f.flights))
-	}
-	list[1].stop()
-	if err := f.Get(t.Context(), bodyOf("none", nil)); err == nil || errors.Is(err, store.ErrNoMessage) {
-		t.Errorf("get what an absent peer may have: %v", err)
-	}
-	list[2].relay.freeze()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	if err := f.Get(ctx, bodyOf("none", nil)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > quick.Timeout {
-		t.Errorf("get of a silent peer: %v after %s", err, time.Since(began))
-	}
-}
-
-// TestGetGoesOnForOthers has the call that others wait for be given up.
-func TestGetGoesOnForOthers(t *testing.T) {
-	list := newReplicas(t, "east", "west")
-	f := giving(t, list)
-	b := list[1].store.add(t, "m", content(1000, 1))
-	asked, release := make(chan struct{}, 10), make(chan struct{})
-	list[1].store.opening = func(Body) error {
-		asked <- struct{}{}
-		<-release
-		return nil
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var both sync.WaitGroup
-	defer both.Wait()
-	both.Go(func() {
-		if err := f.Get(ctx, b); !errors.Is(err, context.Canceled) {
-			t.Errorf("get that is given up: %v", err)
-		}
-	})
-	<-asked
-	both.Go(func() {
-		if err := f.Get(t.Context(), b); err != nil {
-			t.Errorf("get of another: %v", err)
-		}
-	})
-	cancel()
-	<-asked
-	close(release)
-}
-
 func TestProgress(t *testing.T) {
 	list := newReplicas(t, "east", "west")
 	const n, size = 20, 1000
@@ -273,42 +210,6 @@ func TestProgress(t *testing.T) {
 	close(gate)
 	fetched(t, list[0])
 	waitFor(t, "no progress to tell of", nil, func() bool { return f.Progress() == Progress{} })
-}
-
-func TestLimiter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := limiter{rate: 1000}
-		began := time.Now()
-		for _, step := range []struct {
-			octets int64
-			want   time.Duration // since the beginning, when they pass
-		}{
-			{500, 0}, {500, 500 * time.Millisecond}, {10_000, time.Second}, {1, 11 * time.Second},
-		} {
-			if err := l.take(t.Context(), step.octets); err != nil {
-				t.Fatal(err)
-			}
-			if got := time.Since(began); got != step.want {
-				t.Errorf("%d octets passed after %s, want %s", step.octets, got, step.want)
-			}
-		}
-		time.Sleep(time.Hour) // a pause is no credit
-		for i, want := range []time.Duration{0, time.Second} {
-			began := time.Now()
-			if err := l.take(t.Context(), 1000); err != nil || time.Since(began) != want {
-				t.Errorf("after the pause, %d: %v after %s, want %s", i, err, time.Since(began), want)
-			}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		if err := l.take(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("took after the end: %v", err)
-		}
-		free := limiter{rate: -1}
-		if err := free.take(t.Context(), 1<<40); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // TestRateBoundsTheBackground has Get not be bound by it.
@@ -389,4 +290,36 @@ func TestFetchedBodyIsConfirmed(t *testing.T) {
 	list[1].store.miss(b)
 	list[1].run(NewFetcher(list[1].opt, nil).Run)
 	confirmed(t, s, b, "b")
+}
+
+// TestEarly has each reason to leave a missing body alone for now.
+func TestEarly(t *testing.T) {
+	now := time.Now()
+	b := bodyOf("m", nil)
+	for _, tc := range []struct {
+		name   string
+		coming bool
+		total  int
+		since  time.Duration // it was first missing; negative: it has just been seen
+		want   time.Duration // at most 0: it is asked for
+	}{
+		{"just seen", false, few, -1, quick.Retry},
+		{"seen half the time ago", false, few, quick.Retry / 2, quick.Retry / 2},
+		{"seen long ago", false, few, time.Hour, quick.Retry - time.Hour},
+		{"one of many", false, few + 1, -1, 0},
+		{"just seen and coming", true, few + 1, -1, quick.Retry},
+		{"coming", true, few, maxComing - 1, quick.Retry},
+		{"coming for too long", true, few, maxComing, quick.Retry - maxComing},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := NewFetcher(Options{Times: quick}, nil)
+			f.coming = func(string) bool { return tc.coming }
+			if tc.since >= 0 {
+				f.seen = map[Body]time.Time{b: now.Add(-tc.since)}
+			}
+			if got := f.early(b, map[Body]time.Time{}, tc.total, now); got != tc.want {
+				t.Errorf("left alone for %s, want %s", got, tc.want)
+			}
+		})
+	}
 }
