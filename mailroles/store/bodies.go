@@ -238,6 +238,9 @@ func (s *Store) known(address string) (*Mailbox, error) {
 	}
 	s.mu.Lock()
 	m := s.boxes[address]
+	if m != nil {
+		m.asked = true // else the check might let it go
+	}
 	s.mu.Unlock()
 	if m == nil {
 		if _, err := os.Stat(s.files.at(address)); err != nil {

@@ -250,6 +250,7 @@ func (s *Store) rear(p *planting, found *bodiesFound) error {
 	p.state.remember()
 	m.adopt(p.state)
 	m.loaded = true
+	m.ready.Store(true)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = map[deadFile]bool{}

@@ -79,6 +79,7 @@ func (m *Mailbox) load(ops []logged) error {
 		m.outdate()
 	}
 	m.loaded = true
+	m.ready.Store(true)
 	return nil
 }
 

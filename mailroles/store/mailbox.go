@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"anycastle/mailroles/maildir"
 )
@@ -21,7 +22,8 @@ type Mailbox struct {
 
 	loading sync.Mutex // guards loaded, and is held while the mailbox is read
 	loaded  bool
-	asked   bool // by others than the start-up check; guarded by the store's mu
+	ready   atomic.Bool // loaded, for who does not hold loading
+	asked   bool        // by others than the start-up check; guarded by the store's mu
 
 	order  sync.RWMutex // held by operations until they are done; before mu
 	layout sync.RWMutex // of a replicated LUN: held where folders get and lose directories; before mu

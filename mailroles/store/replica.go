@@ -196,11 +196,13 @@ func (r *replica) do(at Position, o *op, record []byte) error {
 	if err != nil {
 		return err
 	}
-	m.loading.Lock()
-	err = m.load(nil)
-	m.loading.Unlock()
-	if err != nil {
-		return err
+	if !m.ready.Load() { // a checkpoint holds loading while it writes
+		m.loading.Lock()
+		err = m.load(nil)
+		m.loading.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	r.store.gate.RLock() // a checkpoint has the state and the position of one moment
 	defer r.store.gate.RUnlock()

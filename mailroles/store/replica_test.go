@@ -30,6 +30,7 @@ type cluster struct {
 	leader    *node
 	alone     bool // nothing can be proven
 	lossy     bool // some bodies do not come by themselves
+	mute      bool // and none does
 	withhold  bool // what is proposed is not committed
 	nodes     []*node
 	pushes    sync.WaitGroup
@@ -224,6 +225,9 @@ func (c *cluster) level() {
 	defer c.mu.Unlock()
 	for _, n := range c.nodes {
 		for n.store != nil && n.applied < c.committed {
+			if n.failed != nil && n.doomed {
+				break
+			}
 			if n.failed != nil {
 				c.t.Fatalf("%s stops: %v", n.name, n.failed)
 			}
@@ -278,7 +282,7 @@ func (n *process) Push(b Body) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, to := range c.nodes {
-		if to == n.node || to.store == nil || c.lossy && c.rand.IntN(3) == 0 {
+		if to == n.node || c.mute || to.store == nil || c.lossy && c.rand.IntN(3) == 0 {
 			continue
 		}
 		s, from := to.store, n.store
@@ -289,7 +293,7 @@ func (n *process) Push(b Body) {
 			err := copyBody(from, s, b)
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			gone := to.store != s || n.dead || errors.Is(err, ErrNoMessage) // so may the message be by now
+			gone := to.store != s || n.dead || s.Err() != nil || errors.Is(err, ErrNoMessage) // so may the message be by now
 			if err != nil && !errors.Is(err, errCrash) && !gone {
 				c.t.Errorf("push to %s: %v", to.name, err)
 			}
@@ -320,7 +324,7 @@ func (n *process) Prove(index uint64, bodies []Body) error {
 	me := n.store
 	var others []*Store
 	for _, o := range c.nodes {
-		if o != n.node && o.store != nil && !o.doomed {
+		if o != n.node && o.store != nil && !o.doomed && o.store.Err() == nil {
 			others = append(others, o.store)
 		}
 	}
