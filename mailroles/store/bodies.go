@@ -122,6 +122,13 @@ func (s *Store) hasDurably(b Body) (bool, error) {
 
 // HasBody reports whether a body is here durably, or will be once a name that has just been made is.
 func (s *Store) HasBody(b Body) bool {
+	r := s.replica
+	r.mu.Lock()
+	here := r.placed.has[b.Name] && r.lacks.byName[b.key()] == nil
+	r.mu.Unlock()
+	if here {
+		return true
+	}
 	f, err := s.openBody(b)
 	if err != nil {
 		return false

@@ -87,14 +87,16 @@ func TestMarksOfMissingMessages(t *testing.T) {
 	if err := c.box().Create("copies"); err != nil {
 		t.Fatal(err)
 	}
+	c.set(true, false) // else the body would have to be at the other
 	for range 2 {
-		if _, _, err := f.Copy([]uint32{2}, "copies"); err != nil {
+		if _, _, err := f.Copy([]uint32{2}, "copies"); !errors.Is(err, ErrAlone) {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := f.Move([]uint32{1, 2}, "copies"); err != nil {
+	if _, _, err := f.Move([]uint32{1, 2}, "copies"); !errors.Is(err, ErrAlone) {
 		t.Fatal(err)
 	}
+	c.set(false, false)
 	c.level()
 	if err := other.store.Checkpoint(); err != nil {
 		t.Fatal(err)
@@ -235,6 +237,56 @@ func TestRepetitionIsProven(t *testing.T) {
 	if again, err := c.box().Deliver(in()); !again || err != nil {
 		t.Errorf("at the other: again %t, %v", again, err)
 	}
+}
+
+// TestBodyThatIsAtOneReplica is of a delivery that was not acknowledged, and whose replica is gone. Neither the client's
+// repetition is acknowledged, nor a copy, until it is back.
+func TestBodyThatIsAtOneReplica(t *testing.T) {
+	c := newCluster(t, 16, 3)
+	c.mute = true
+	c.lead(c.nodes[0])
+	if err := c.box().Create("copies"); err != nil {
+		t.Fatal(err)
+	}
+	again := func() error {
+		in := incoming("text\n")
+		in.Tx = strings.Repeat("ab", 16)
+		_, err := c.box().Deliver(in)
+		return err
+	}
+	transfer := func(from string, do func(*Folder, []uint32, string) (uint32, []Pair, error)) error {
+		_, _, err := do(folder(t, c.box(), from), []uint32{1}, "copies")
+		return err
+	}
+	c.set(true, false)
+	if err := again(); !errors.Is(err, ErrAlone) {
+		t.Fatal(err)
+	}
+	c.set(false, false)
+	gone := c.nodes[0]
+	gone.end()
+	c.lead(c.nodes[1])
+	if err := transfer("INBOX", (*Folder).Copy); !errors.Is(err, ErrAlone) {
+		t.Errorf("copy: %v", err)
+	}
+	if err := transfer("INBOX", (*Folder).Move); !errors.Is(err, ErrAlone) {
+		t.Errorf("move: %v", err)
+	}
+	if err := again(); !errors.Is(err, ErrAlone) {
+		t.Errorf("repetition: %v", err)
+	}
+	gone.start(0)
+	c.level()
+	c.heal()
+	if err := again(); err != nil {
+		t.Errorf("repetition, with the body: %v", err)
+	}
+	if err := transfer("copies", (*Folder).Copy); err != nil {
+		t.Errorf("copy, with the body: %v", err)
+	}
+	c.level()
+	c.heal()
+	c.same()
 }
 
 // TestFollow loses the lead with operations under way. What they would have led to is forgotten.

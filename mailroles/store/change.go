@@ -116,6 +116,7 @@ func (t *transfer) build(k kind, f, to *Folder, uids []uint32) (*op, error) {
 	o := &op{Kind: k, Folder: f.guid, To: to.guid}
 	keywords, next := to.aheadKeywords, to.aheadNext
 	var size int64
+	var sources []*Message
 	uids = slices.Clone(uids)
 	slices.Sort(uids)
 	for _, uid := range slices.Compact(uids) {
@@ -134,6 +135,7 @@ func (t *transfer) build(k kind, f, to *Folder, uids []uint32) (*op, error) {
 			UID: next, From: uid, Flags: now.Flags, Keywords: now.Keywords, Size: m.Size, Wide: m.Wide, Date: m.Date.Unix(), Sum: m.Sum,
 			Base: maildir.Base(f.box.store.unique(""), m.Size, m.Wide),
 		})
+		sources = append(sources, m)
 		t.pairs = append(t.pairs, Pair{From: uid, To: next})
 		if k == opMove {
 			o.Gone = append(o.Gone, maildir.UIDEntry{UID: uid, Base: m.base})
@@ -149,6 +151,7 @@ func (t *transfer) build(k kind, f, to *Folder, uids []uint32) (*op, error) {
 		}
 	}
 	if f.box.store.replica != nil { // each replica makes the names when it does the operation
+		o.proofs = f.box.proofs(sources)
 		return o, nil
 	}
 	for i, a := range o.Arrivals {

@@ -45,7 +45,8 @@ type checkpoint struct {
 type recentTx struct {
 	Mailbox string `json:"mailbox"`
 	Tx      string `json:"tx"`
-	At      int64  `json:"at"` // Unix time
+	At      int64  `json:"at"`            // Unix time
+	Sum     string `json:"sum,omitempty"` // SHA-256 of the body, in hexadecimal
 }
 
 func (s *Store) due() bool {
@@ -341,7 +342,7 @@ func (s *Store) recents(now time.Time) []recentTx {
 		if m.state != nil {
 			for tx, r := range m.state.recent.at {
 				if r.lost && r.at >= old {
-					all[recentTx{m.address, tx, r.at}] = true
+					all[recentTx{m.address, tx, r.at, r.sum}] = true
 				}
 			}
 		}

@@ -212,6 +212,7 @@ func (s *Store) plant(found *bodiesFound) error {
 		if box != nil {
 			box.mu.Lock()
 			box.state.recent.add(r.Tx, r.At)
+			box.state.recent.tell(r.Tx, r.Sum)
 			box.state.recent.lose(r.Tx)
 			box.mu.Unlock()
 		}

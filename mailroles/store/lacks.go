@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,7 +113,13 @@ func (m *Mailbox) forgo(msg *Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lacks.remove(m.body(msg))
-	r.placed.add(maildir.Unique(msg.base))
+}
+
+// note remembers that a body is here.
+func (r *replica) note(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.placed.add(name)
 }
 
 // supply places a message's body, which is in the incoming directory. The caller holds mu.
@@ -130,6 +137,7 @@ func (m *Mailbox) supplied(c *contents, msg *Message, file string) {
 	msg.file = file
 	m.learnText(c, msg)
 	m.forgo(msg)
+	m.store.replica.note(maildir.Unique(msg.base))
 	m.dirty = true
 	if f := m.byGUID[c.guid]; f != nil {
 		f.stale = true
@@ -219,11 +227,12 @@ func (m *Mailbox) sameText(b Body) string {
 func (s *Store) Missing(limit int) (list []Body, total int) {
 	r := s.replica
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]*lack, 0, len(r.lacks.byName))
-	for _, k := range r.lacks.byName {
-		all = append(all, k)
+	if limit <= 0 {
+		defer r.mu.Unlock()
+		return nil, len(r.lacks.byName)
 	}
+	all := slices.Collect(maps.Values(r.lacks.byName))
+	r.mu.Unlock()
 	slices.SortFunc(all, func(a, b *lack) int { return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(a.Name, b.Name)) })
 	for _, k := range all[:min(limit, len(all))] {
 		list = append(list, k.Body)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 
 	"anycastle/mailroles/maildir"
@@ -68,7 +67,38 @@ func (r *replica) during(do func() (result, error)) error {
 	if err != nil {
 		return err
 	}
-	return r.store.journal.Prove(last.index, last.bodies)
+	err = r.store.journal.Prove(last.index, last.bodies)
+	if err != nil {
+		r.doubt(last.bodies)
+	}
+	return err
+}
+
+// doubt remembers bodies that may be here only.
+func (r *replica) doubt(list []Body) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range list {
+		r.doubted.add(b.Name)
+	}
+}
+
+// proofs gives the bodies of messages that are copied, of those that may not be at other replicas: who is told of the
+// copy must not lose it with them.
+func (m *Mailbox) proofs(list []*Message) []Body {
+	r := m.store.replica
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var some []Body
+	for _, msg := range list {
+		if b := m.body(msg); r.doubted.has[b.Name] || r.lacks.byName[b.key()] != nil {
+			some = append(some, b)
+		}
+	}
+	return some
 }
 
 // append proposes a record. The result may be called by many at once.
@@ -102,10 +132,10 @@ func (r *replica) syncNames() error {
 	return r.store.syncBodies()
 }
 
-// bodies gives what an operation brings that no replica had before.
+// bodies gives what an operation brings that no replica had before, or that may be at one only.
 func (o *op) bodies() []Body {
 	if o.Kind == opCopy || o.Kind == opMove {
-		return nil
+		return o.proofs
 	}
 	var list []Body
 	for _, a := range o.Arrivals {
@@ -174,15 +204,12 @@ func (m *Mailbox) proveAgain(tx string) error {
 	})
 }
 
-// delivered gives the body of a delivery, while its message is there.
+// delivered gives the body of a delivery, while its message is there or another that has been made of it.
 func (m *Mailbox) delivered(tx string) []Body {
+	sum := m.state.recent.at[tx].sum
 	for _, f := range m.byGUID {
 		for i := len(f.messages) - 1; i >= 0; i-- {
-			msg := f.messages[i]
-			if !strings.Contains(msg.base, tx) {
-				continue
-			}
-			if _, is, ok := maildir.Delivered(msg.base); ok && is == tx {
+			if msg := f.messages[i]; sum != "" && msg.Sum == sum {
 				return []Body{m.body(msg)}
 			}
 		}

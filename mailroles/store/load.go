@@ -41,6 +41,7 @@ func (m *Mailbox) load(ops []logged) error {
 	}
 	for _, r := range m.store.lostRecents(m.address) {
 		st.recent.add(r.Tx, r.At)
+		st.recent.tell(r.Tx, r.Sum)
 		st.recent.lose(r.Tx)
 	}
 	var before []func(*state, logged)
@@ -204,21 +205,23 @@ func (s *Store) begin(t *tree) (*state, map[*Message]maildir.Flags, error) {
 // beside the newest.
 func (st *state) remember() {
 	type delivery struct {
-		at int64
-		tx string
+		at      int64
+		tx, sum string
 	}
 	var list []delivery
 	for _, c := range st.folders {
 		for _, m := range c.messages {
 			if at, tx, ok := maildir.Delivered(m.base); ok {
-				list = append(list, delivery{at.Unix(), tx})
+				list = append(list, delivery{at.Unix(), tx, m.Sum})
 			}
 		}
 	}
 	slices.SortFunc(list, func(a, b delivery) int { return int(a.at - b.at) })
 	for _, d := range list {
 		if d.at >= list[len(list)-1].at-int64(txMemory/time.Second) {
-			st.recent.add(strings.Clone(d.tx), d.at)
+			tx := strings.Clone(d.tx)
+			st.recent.add(tx, d.at)
+			st.recent.tell(tx, d.sum)
 		}
 	}
 }

@@ -45,6 +45,8 @@ type op struct {
 	Gone     []maildir.UIDEntry `json:"gone,omitempty"` // from Folder
 	Queue    *queueOp           `json:"queue,omitempty"`
 	Snapshot *snapshotOp        `json:"snapshot,omitempty"`
+
+	proofs []Body // what must be proven of a copy, at the replica that proposes it
 }
 
 // renaming gives a folder another name.

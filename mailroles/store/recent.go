@@ -13,8 +13,9 @@ type recents struct {
 
 // recent is one delivery.
 type recent struct {
-	at   int64 // Unix time
-	lost bool  // no message's name tells of it any more
+	at   int64  // Unix time
+	lost bool   // no message's name tells of it any more
+	sum  string // SHA-256 of the body, in hexadecimal; empty: not known
 }
 
 // add notes a delivery, and forgets those that are too old by then.
@@ -26,6 +27,14 @@ func (r *recents) add(tx string, at int64) {
 	if known, ok := r.at[tx]; !ok || known.at < at {
 		r.at[tx] = recent{at: at}
 		r.order = append(r.order, tx)
+	}
+}
+
+// tell notes the body of a delivery.
+func (r *recents) tell(tx, sum string) {
+	if e, ok := r.at[tx]; ok {
+		e.sum = sum
+		r.at[tx] = e
 	}
 }
 

@@ -32,6 +32,7 @@ type replica struct {
 	expects bool   // expect is known
 	lacks   lacks
 	placed  names
+	doubted names // bodies that could not be proven
 }
 
 func newReplica(s *Store) *replica {

@@ -333,6 +333,9 @@ func (n *process) Prove(index uint64, bodies []Body) error {
 		return ErrAlone
 	}
 	for _, b := range bodies {
+		if !me.HasBody(b) {
+			return fmt.Errorf("%w: %s is not here", ErrAlone, b.Name)
+		}
 		if !slices.ContainsFunc(others, func(s *Store) bool { return s.HasBody(b) }) {
 			if err := copyBody(me, others[0], b); err != nil {
 				return fmt.Errorf("%w: %w", ErrAlone, err)

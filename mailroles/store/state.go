@@ -121,6 +121,7 @@ func (st *state) arrive(index uint64, c *contents, o *op, out *outcome) {
 		c.next = max(c.next, a.UID+1)
 		if at, tx, ok := maildir.Delivered(a.Base); ok && o.Kind == opDeliver {
 			st.recent.add(tx, at.Unix())
+			st.recent.tell(tx, a.Sum)
 		}
 		i, there := c.find(a.UID)
 		if !there {
