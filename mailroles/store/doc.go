@@ -32,7 +32,22 @@
 // A delivery that carries a transaction id is done once: a second delivery of the same id to the same mailbox within an
 // hour changes nothing and succeeds, also after a restart, and when the message is gone by then.
 //
+// The operations of a replicated LUN are ordered by its Journal, and Apply does each at every replica: nothing else changes
+// what is acknowledged. The one that leads proposes them, and foresees what they will do; all the others, and it itself,
+// do what comes. MODSEQs are indexes of the journal, so that they are the same everywhere, as is all else. The way of a
+// message:
+//
+//	body → .incoming, fsync, and meanwhile to the others → operation → journal → Apply: memory, and the tree → Prove → 250
+//
+// Each replica makes checkpoints in its own time. The tree may be ahead of the last one after a crash, by what had been
+// done until then: operations are kept until those have come again (Expect), and done on what the tree shows as a whole.
+// A message whose body is not here waits for it (Missing, TakeBody), and is never given up but by an operation. Nothing is
+// adopted: files that no operation speaks of go to .quarantine. A tree that lost what only it had, such as a list, is
+// Blank, and made anew from another replica's manifest (Install), with the bodies that are here. A LUN that was not
+// replicated becomes one when it is first opened with a Journal; its own log is done and dropped then.
+//
 // One process at a time may have a LUN open; no other program may write to its tree meanwhile. Run makes checkpoints
-// while it runs. A Store must be closed. All methods are safe for concurrent use. Locks are taken in this order: a
-// mailbox's loading, the store's gate, a mailbox's order, its mu, the store's mu.
+// while it runs. A Store must be closed. All methods are safe for concurrent use. Locks are taken in this order: that of
+// who leads, a mailbox's loading, the store's gate, a mailbox's order, its layout, its mu, the store's mu. Operations of a
+// replicated LUN hold a mailbox's order while they wait for Apply, which takes the others, and never order.
 package store

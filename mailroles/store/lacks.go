@@ -227,9 +227,10 @@ func (m *Mailbox) sameText(b Body) string {
 func (s *Store) Missing(limit int) (list []Body, total int) {
 	r := s.replica
 	r.mu.Lock()
-	if limit <= 0 {
-		defer r.mu.Unlock()
-		return nil, len(r.lacks.byName)
+	if total = len(r.lacks.byName); limit <= 0 {
+		r.mu.Unlock()
+		_, n, _ := s.queueMissing(0)
+		return nil, total + n
 	}
 	all := slices.Collect(maps.Values(r.lacks.byName))
 	r.mu.Unlock()
@@ -247,12 +248,12 @@ func (s *Store) Complete() uint64 {
 	if !s.checked.Load() {
 		return 0
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	upTo := r.applied.Index
+	upTo := s.Applied().Index // before what is missing is looked at, as operations come meanwhile
 	if _, n, first := s.queueMissing(0); n > 0 {
 		upTo = min(upTo, max(first, 1)-1)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, k := range r.lacks.byName {
 		upTo = min(upTo, max(k.index, 1)-1)
 	}
