@@ -144,7 +144,7 @@ func (s *Store) OpenBody(b Body) (*os.File, error) {
 	}
 	f, err := s.openBody(b)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: body %s of %s", ErrNoMessage, b.Name, b.Mailbox)
+		return s.openKept(b)
 	}
 	return f, err
 }

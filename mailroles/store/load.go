@@ -80,6 +80,7 @@ func (m *Mailbox) load(ops []logged) error {
 		m.outdate()
 	}
 	m.loaded = true
+	m.store.captureLoaded(m)
 	m.ready.Store(true)
 	return nil
 }
@@ -284,7 +285,7 @@ func (m *Mailbox) run(p plan) error {
 		var err error
 		switch s.do {
 		case stepRename:
-			err = d.rename(s.from, s.to)
+			err = m.store.bury(s.from, s.to)
 		case stepMakeFolder:
 			err = d.makeFolder(s.to, s.folder)
 		case stepRemove:

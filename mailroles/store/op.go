@@ -39,6 +39,7 @@ type op struct {
 	Name     string             `json:"name,omitempty"`     // of a folder that is made or subscribed to
 	Off      bool               `json:"off,omitempty"`      // end a subscription
 	Validity uint32             `json:"validity,omitempty"` // UIDVALIDITY of a folder that is made
+	Next     uint32             `json:"next,omitempty"`     // UIDNEXT at least of a folder that is made, as it had been there
 	Renames  []renaming         `json:"renames,omitempty"`
 	Arrivals []arrival          `json:"arrivals,omitempty"`
 	Markings []marking          `json:"markings,omitempty"`

@@ -94,9 +94,17 @@ func (m *Mailbox) bury(o *op, out outcome) error {
 			errs = append(errs, m.store.retire(bodyPath(msg.base), msg.base))
 		}
 	}
-	err := m.store.files.rename(out.folder.dir(m.address), grave(o.Folder))
+	if err := m.store.rememberFolder(out.folder); err != nil {
+		m.log.Warn("deleted folder cannot come back with its UIDs", "folder", out.folder.name, "err", err)
+	}
+	err := m.store.bury(out.folder.dir(m.address), grave(o.Folder))
 	if errors.Is(err, os.ErrNotExist) {
-		err = nil
+		return errors.Join(errs...)
+	}
+	if err == nil && m.store.replica != nil && len(out.gone) <= retireAtOnce { // else Run does it
+		if err := m.store.retireFolder(grave(o.Folder)); err != nil {
+			m.log.Warn("deleted folder leaves files", "err", err)
+		}
 	}
 	return errors.Join(append(errs, err)...)
 }

@@ -75,7 +75,7 @@ func (m *Mailbox) borrow(o *op, msg *Message, to string) error {
 	}
 	if o.Kind == opRestore {
 		if path, ok := m.store.kept(m.body(msg)); ok {
-			return m.store.files.link(path, to)
+			return m.store.keepBody(methodHardlink, path, to)
 		}
 	}
 	return os.ErrNotExist

@@ -64,12 +64,12 @@ func (s *Store) start(opt Options) error {
 func (s *Store) prepare() error {
 	s.savedLast = s.now()
 	s.report = Report{Begun: s.savedLast}
-	for _, dir := range []string{incomingDir, trashDir, quarantineDir, logDir} {
+	for _, dir := range []string{incomingDir, trashDir, quarantineDir, logDir, expungedDir, snapshotDir} {
 		if err := s.files.mkdir(dir); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.startSnapshots()
 }
 
 // readLog gives the operations since the checkpoint, by mailbox. A record that is none is told.

@@ -105,10 +105,10 @@ func (st *state) apply(index uint64, o *op) outcome {
 func (st *state) create(o *op) {
 	st.counter = max(st.counter, o.Validity)
 	if c := st.folders[o.Folder]; c != nil {
-		c.name = o.Name
+		c.name, c.next = o.Name, max(c.next, o.Next)
 		return
 	}
-	st.folders[o.Folder] = &contents{guid: o.Folder, name: o.Name, validity: o.Validity, next: 1}
+	st.folders[o.Folder] = &contents{guid: o.Folder, name: o.Name, validity: o.Validity, next: max(o.Next, 1)}
 }
 
 func (st *state) arrive(index uint64, c *contents, o *op, out *outcome) {

@@ -22,6 +22,7 @@ type Report struct {
 	Quarantined int       `json:"quarantined"` // files put aside
 	Missing     []Missing `json:"missing"`     // the first 100
 	Lost        int       `json:"lost"`        // messages that have no file, all of them
+	Interrupted []string  `json:"interrupted"` // snapshots that were under way when the store ended
 }
 
 // Failure is a mailbox that could not be read, and why.
@@ -75,6 +76,7 @@ type Status struct {
 	SavedAt    time.Time     `json:"saved_at"`   // when that was
 	Quarantine []Quarantined `json:"quarantine"`
 	Check      Report        `json:"check"`
+	Early      uint64        `json:"early"`             // bodies of expunged messages that were removed early, for room
 	Stopped    string        `json:"stopped,omitempty"` // why the store stopped
 	Unsaved    string        `json:"unsaved,omitempty"` // why the last try of a checkpoint failed
 	Unread     string        `json:"unread,omitempty"`  // why some of this is not known
@@ -94,6 +96,8 @@ func (s *Store) Status() Status {
 	st.Check.Damage = append([]Damage{}, s.report.Damage...)
 	st.Check.Missing = append([]Missing{}, s.report.Missing...)
 	st.Check.Failures = append([]Failure{}, s.report.Failures...)
+	st.Check.Interrupted = append([]string{}, s.report.Interrupted...)
+	st.Early = s.expunged.early.Load()
 	if s.unsaved != nil {
 		st.Unsaved = s.unsaved.Error()
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,12 @@ type Options struct {
 	Log    *slog.Logger                             // nil: silent
 	Synced func(operations int, took time.Duration) // told after each fsync of the log; nil: nobody
 
+	// Keep is how long bodies of messages that are gone can be restored; DefaultKeep when zero.
+	Keep time.Duration
+	// Records calls each for the operations of the journal from one index to another, in order; its error ends it. nil:
+	// those that the log in the tree still has.
+	Records func(from, to uint64, each func(index uint64, record []byte) error) error
+
 	// Journal, of a replicated LUN, has its operations instead of a log in the tree.
 	Journal Journal
 
@@ -95,6 +102,10 @@ type Store struct {
 	checked atomic.Bool // all mailboxes have been looked at
 	tidied  time.Time   // when the incoming directory was last looked through; used by Run only
 	queue   queueState
+
+	expunged  expunged
+	snapshots snapshots
+	records   func(from, to uint64, each func(index uint64, record []byte) error) error
 
 	bodies       atomic.Uint64 // names made in the incoming directory
 	bodiesSynced uint64        // of those, durable; used by the log's writer only
@@ -151,6 +162,8 @@ func OpenWith(opt Options) (*Store, error) {
 		files: files{root: opt.Root, lock: lock, fault: opt.fault},
 		boxes: map[string]*Mailbox{}, lost: map[string][]recentTx{}, usage: map[string]Usage{}, failed: make(chan struct{}),
 	}
+	s.expunged.keep = cmp.Or(opt.Keep, DefaultKeep)
+	s.records = opt.Records
 	begin := s.start
 	if s.journal != nil {
 		s.replica = newReplica(s)
@@ -184,6 +197,7 @@ func (s *Store) Run(ctx context.Context) error {
 	defer check.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	check.Go(func() { s.tend(ctx) })
 	check.Go(func() {
 		if s.replica == nil {
 			s.Check(ctx)
