@@ -25,6 +25,14 @@ func (r *Store) LUN() any {
 	return append(list, LUNState{Name: r.cfg.LUN, Path: r.cfg.Path, Status: mail.Status()})
 }
 
+// Open gives the LUNs that are open now, by name.
+func (r *Store) Open() map[string]*store.Store {
+	if mail := r.mail.Load(); mail != nil {
+		return map[string]*store.Store{r.cfg.LUN: mail}
+	}
+	return nil
+}
+
 // logMetrics are the metrics of a store's log.
 type logMetrics struct {
 	took  prometheus.Histogram

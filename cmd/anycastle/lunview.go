@@ -51,6 +51,12 @@ func lunRows(l mailroles.LUNState) [][]string {
 	if c.Odd > 0 {
 		row("log odd", "%d records or operations that do not fit", c.Odd)
 	}
+	for _, id := range c.Interrupted {
+		row("no snapshot", "%s was interrupted", id)
+	}
+	if l.Early > 0 {
+		row("expunged early", "%d bodies of expunged messages were removed before their time, for room", l.Early)
+	}
 	for _, f := range c.Failures {
 		row("failed", "%s: %s", f.Mailbox, f.Why)
 	}

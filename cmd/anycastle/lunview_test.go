@@ -22,13 +22,14 @@ func TestLUNRows(t *testing.T) {
 	now := time.Now()
 	l := mailroles.LUNState{Name: "lun-east", Path: "/srv/lun-east", Status: store.Status{
 		Mailboxes: 2, Messages: 5, Bytes: 1234, Index: 42, Checkpoint: 40, SavedAt: now.Add(-7 * time.Second),
-		Stopped: "disk is gone", Unsaved: "disk is full", Unread: "no such file",
+		Stopped: "disk is gone", Unsaved: "disk is full", Unread: "no such file", Early: 3,
 		Check: store.Report{
 			Begun: now.Add(-time.Minute), Ended: now.Add(-50 * time.Second),
 			Failed: 1, Failures: []store.Failure{{Mailbox: "bob@example.org", Why: "permission denied"}},
 			Mailboxes: 2, Replayed: 3, Adopted: 1, Lost: 1, Quarantined: 1, Torn: 17,
-			Damage:  []store.Damage{{Segment: "0000000000000001.log", Offset: 96, From: 4, To: 5}},
-			Missing: []store.Missing{{Mailbox: "alice@example.org", Folder: "INBOX", UID: 7, File: "1.M2P3Q4.host,S=5,W=5"}},
+			Interrupted: []string{"20261129T160000Z-40"},
+			Damage:      []store.Damage{{Segment: "0000000000000001.log", Offset: 96, From: 4, To: 5}},
+			Missing:     []store.Missing{{Mailbox: "alice@example.org", Folder: "INBOX", UID: 7, File: "1.M2P3Q4.host,S=5,W=5"}},
 		},
 		Quarantine: []store.Quarantined{{File: "1.2.3-odd", From: "alice@example.org/cur/odd", Reason: "is no file", Bytes: 6}},
 	}}
@@ -45,6 +46,8 @@ func TestLUNRows(t *testing.T) {
 		{"lun-east", "check", "2 mailboxes, 1 failed, ended 50s ago"},
 		{"lun-east", "check found", "3 operations to do again, 1 messages of others, 1 without a file, 1 files for quarantine"},
 		{"lun-east", "log torn", "17 bytes that were not acknowledged"},
+		{"lun-east", "no snapshot", "20261129T160000Z-40 was interrupted"},
+		{"lun-east", "expunged early", "3 bodies of expunged messages were removed before their time, for room"},
 		{"lun-east", "failed", "bob@example.org: permission denied"},
 		{"lun-east", "log damaged", "0000000000000001.log at byte 96, operations 4 to 5 are lost"},
 		{"lun-east", "missing", "alice@example.org INBOX UID 7: 1.M2P3Q4.host,S=5,W=5"},

@@ -51,7 +51,7 @@ func newRoot(e env) *cobra.Command {
 		c.GroupID = "see"
 		root.AddCommand(c)
 	}
-	for _, c := range append(newOrders(e), newRoll(e), newConfirm(e), newAdopt(e), newForget(e), newReload(e)) {
+	for _, c := range append(newOrders(e), newRoll(e), newConfirm(e), newAdopt(e), newForget(e), newReload(e), newLUN(e)) {
 		c.GroupID = "change"
 		root.AddCommand(c)
 	}

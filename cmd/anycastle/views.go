@@ -27,6 +27,7 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addRouteViews(cmd, e, f)
 	addGSSViews(cmd, e, f)
 	addLUNView(cmd, e, f)
+	addSnapshotView(cmd, e, f)
 	addQueueView(cmd, e, f)
 	addView(cmd, e, f, view[any]{
 		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: mailRoles(),
