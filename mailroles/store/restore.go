@@ -33,7 +33,11 @@ type FailedReturn struct {
 // Plan tells what a restore would do, and changes nothing. It can be asked at any replica. Errors are ErrNoSnapshot, ErrNotKept,
 // ErrNoFolder and ErrNoMessage, among others.
 func (s *Store) Plan(o RestoreOrder) (RestorePlan, error) {
-	r, err := s.planRestore(o)
+	was, err := s.lookBack(&o)
+	if err != nil {
+		return RestorePlan{}, err
+	}
+	r, err := s.planRestore(o, was)
 	if err != nil {
 		return RestorePlan{}, err
 	}
@@ -55,14 +59,22 @@ func (s *Store) Plan(o RestoreOrder) (RestorePlan, error) {
 	return p, nil
 }
 
-func (s *Store) planRestore(o RestoreOrder) (*restoration, error) {
+// lookBack checks an order, and gives the mailbox as it was.
+func (s *Store) lookBack(o *RestoreOrder) (*past, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	was, err := s.past(o.Mailbox, o.Point)
+	if err == nil && len(was.state.folders) == 0 {
+		err = fmt.Errorf("%w: there was no mailbox %s", ErrNoFolder, o.Mailbox)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("restore %s: %w", o.Mailbox, err)
 	}
+	return was, nil
+}
+
+func (s *Store) planRestore(o RestoreOrder, was *past) (*restoration, error) {
 	now, err := s.current(o.Mailbox)
 	if err != nil {
 		return nil, fmt.Errorf("restore %s: %w", o.Mailbox, err)
@@ -80,14 +92,20 @@ func (s *Store) planRestore(o RestoreOrder) (*restoration, error) {
 // Restore puts back what Plan told, durably. Doing so again changes nothing. What could be put back is, when some cannot.
 func (s *Store) Restore(ctx context.Context, o RestoreOrder) (Restored, error) {
 	done := Restored{Failed: []FailedReturn{}, Notes: []string{}}
-	if err := s.mayRestore(o); err != nil {
+	if s.replica != nil {
+		if err := s.replica.admit(); err != nil {
+			return done, err
+		}
+	}
+	was, err := s.lookBack(&o) // before the mailbox is read, which would make one that is not there
+	if err != nil {
 		return done, err
 	}
 	m, err := s.Mailbox(o.Mailbox)
 	if err != nil {
 		return done, err
 	}
-	r, err := s.planRestore(o)
+	r, err := s.planRestore(o, was)
 	if err != nil {
 		return done, err
 	}
@@ -100,23 +118,6 @@ func (s *Store) Restore(ctx context.Context, o RestoreOrder) (Restored, error) {
 	s.log.Info("restored", "mailbox", o.Mailbox, "snapshot", r.was.snapshot.ID, "index", r.was.index, "folders", done.Folders,
 		"messages", done.Put, "failed", len(done.Failed), "by", o.By)
 	return done, nil
-}
-
-// mayRestore refuses a restore before the mailbox is read, which would make one that is not there.
-func (s *Store) mayRestore(o RestoreOrder) error {
-	if s.replica != nil {
-		if err := s.replica.admit(); err != nil {
-			return err
-		}
-	}
-	if err := o.check(); err != nil {
-		return err
-	}
-	was, err := s.past(o.Mailbox, o.Point)
-	if err == nil && len(was.state.folders) == 0 {
-		err = fmt.Errorf("%w: there was no mailbox %s", ErrNoFolder, o.Mailbox)
-	}
-	return err
 }
 
 // comeBack brings one folder back, and messages into it.

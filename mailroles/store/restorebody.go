@@ -36,7 +36,7 @@ func (s *Store) sources(r *restoration, c *contents, m *Message) []source {
 		list = append(list, source{path, inExpunged})
 	}
 	if m.file != "" {
-		list = append(list, source{filepath.Join(snapshotDir, r.was.snapshot.ID, m.file), inSnapshot})
+		list = append(list, source{snapshotFile(r.was.snapshot.ID, r.order.Mailbox, c, m), inSnapshot})
 	}
 	for _, l := range s.Snapshots() {
 		if path := snapshotBody(l, r.order.Mailbox, c.guid, m.UID); l.ID != r.was.snapshot.ID && path != "" {
@@ -45,10 +45,21 @@ func (s *Store) sources(r *restoration, c *contents, m *Message) []source {
 			}
 		}
 	}
+	if len(list) > 0 {
+		return list
+	}
 	if path := s.sameBody(r.order.Mailbox, m); path != "" {
 		list = append(list, source{path, inMailbox})
 	}
 	return list
+}
+
+// snapshotFile gives the file that a snapshot says a message has.
+func snapshotFile(id, mailbox string, c *contents, m *Message) string {
+	if m.file == inPlace {
+		return filepath.Join(snapshotDir, id, mailbox, c.guid, uidName(m.UID))
+	}
+	return filepath.Join(snapshotDir, id, m.file)
 }
 
 // snapshotBody gives the place of a message's body in a snapshot, if that has it. That of a subvolume must be looked up.
@@ -112,7 +123,7 @@ func (s *Store) seekSnapshots(b Body) (path string, err error) {
 				if m.Sum != b.Sum || m.file == "" {
 					continue
 				}
-				path := filepath.Join(snapshotDir, l.ID, m.file)
+				path := snapshotFile(l.ID, b.Mailbox, c, m)
 				if sum, err := s.sumOf(path); err == nil && sum == b.Sum {
 					return path, nil
 				}
@@ -247,10 +258,10 @@ func (s *Store) bringFile(r *restoration, from source, to string, m *Message) (s
 	if m.Sum != "" && sum != m.Sum {
 		return "", fmt.Errorf("it has another sum: %w", errRotten)
 	}
-	if err := s.files.sync(f); err != nil {
-		return "", err
+	if method == methodReflink { // the text of other files has been durable before
+		err = s.files.sync(f)
 	}
-	return sum, nil
+	return sum, err
 }
 
 // errRotten says that a file is not what it was.

@@ -149,7 +149,7 @@ func checkSnapshot(t *testing.T, s *Store, l LUNSnapshot, what string) {
 	}
 	for _, c := range was.state.folders {
 		for _, m := range c.messages {
-			if sum, err := s.sumOf(filepath.Join(snapshotDir, l.ID, m.file)); err != nil || sum != m.Sum {
+			if sum, err := s.sumOf(snapshotFile(l.ID, user, c, m)); err != nil || sum != m.Sum {
 				t.Fatalf("%s: UID %d of %s in %s: %v", what, m.UID, c.name, l.ID, err)
 			}
 		}
@@ -161,7 +161,7 @@ func FuzzSnapManifest(f *testing.F) {
 	c := &contents{guid: strings.Repeat("a", 32), name: "Work", validity: 3, next: 9, keywords: []string{"Blue", ""}}
 	list := []kept{
 		{UID: 2, Base: "1.M1P1Q1.host,S=3,W=4", Size: 3, Wide: 4, Sum: strings.Repeat("0", 64), Keywords: []string{"Blue"}, File: "a/b/2"},
-		{UID: 5, Base: "2.x", Size: 1, Wide: 1, Date: 1700000000},
+		{UID: 5, Base: "2.x", Size: 1, Wide: 1, Date: 1700000000, File: inPlace},
 	}
 	if err := m.folder(c, list); err != nil {
 		f.Fatal(err)

@@ -185,7 +185,7 @@ func TestSnapshotUnderLoad(t *testing.T) {
 			}
 			for _, c := range was.state.folders {
 				for _, m := range c.messages {
-					sum, err := s.sumOf(filepath.Join(snapshotDir, l.ID, m.file))
+					sum, err := s.sumOf(snapshotFile(l.ID, address, c, m))
 					if messages++; err != nil || sum != m.Sum || m.Sum == "" {
 						t.Errorf("UID %d of %s in %s: %s, want %s; %v", m.UID, c.name, l.ID, sum, m.Sum, err)
 					}

@@ -159,8 +159,8 @@ func (w *writer) body(b *captured, c *contents, f *found) error {
 		if err != nil {
 			return err
 		}
-		f.File = to
-		return w.sum(f)
+		f.File = inPlace
+		return w.sum(f, to)
 	}
 	return nil
 }
@@ -195,9 +195,9 @@ func (s *Store) keepBody(method, from, to string) error {
 }
 
 // sum finds the sum of a message out that the store does not know.
-func (w *writer) sum(f *found) (err error) {
+func (w *writer) sum(f *found, file string) (err error) {
 	if f.Sum == "" {
-		f.Sum, err = w.s.sumOf(filepath.Join(w.dir, f.File))
+		f.Sum, err = w.s.sumOf(filepath.Join(w.dir, file))
 	}
 	return err
 }
@@ -244,7 +244,7 @@ func (w *writer) inSubvolume(b *captured, c *contents, f *found) error {
 			f.File = file
 		}
 	}
-	return w.sum(f)
+	return w.sum(f, f.File)
 }
 
 // readIndex finds the files of a mailbox in the subvolume.
