@@ -262,3 +262,14 @@ func (s *Store) known(address string) (*Mailbox, error) {
 	defer m.loading.Unlock()
 	return m, m.load(nil)
 }
+
+// sumOf gives the SHA-256 of a file below the LUN's directory, in hexadecimal.
+func (s *Store) sumOf(path string) (string, error) {
+	f, err := os.Open(s.files.at(path))
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	_, err = io.Copy(hash, f)
+	return hex.EncodeToString(hash.Sum(nil)), errors.Join(err, f.Close())
+}

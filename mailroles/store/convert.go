@@ -1,12 +1,9 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -123,7 +120,7 @@ func (m *Mailbox) number() error {
 			next.Modseq = 0
 			if next.Sum == "" {
 				var err error
-				if next.Sum, err = sumOf(m.store.files.at(f.path(msg))); err != nil {
+				if next.Sum, err = m.store.sumOf(f.path(msg)); err != nil {
 					return fmt.Errorf("find sum of message %d in %s of %s: %w", msg.UID, f.name, m.address, err)
 				}
 			}
@@ -133,14 +130,4 @@ func (m *Mailbox) number() error {
 	}
 	m.outdate()
 	return nil
-}
-
-func sumOf(path string) (sum string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -108,17 +107,6 @@ func (s *Store) queueFind(id string, e *queued) (path string, ok bool) {
 		}
 	}
 	return "", false
-}
-
-// sumOf gives the SHA-256 of a file, in hexadecimal.
-func (s *Store) sumOf(path string) (string, error) {
-	f, err := os.Open(s.files.at(path))
-	if err != nil {
-		return "", err
-	}
-	hash := sha256.New()
-	_, err = io.Copy(hash, f)
-	return hex.EncodeToString(hash.Sum(nil)), errors.Join(err, f.Close())
 }
 
 // queueBodyOf names the body of an entry. Its date is that of the id.

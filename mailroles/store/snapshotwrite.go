@@ -2,12 +2,9 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -200,20 +197,6 @@ func (w *writer) sum(f *found, file string) (err error) {
 		f.Sum, err = w.s.sumOf(filepath.Join(w.dir, file))
 	}
 	return err
-}
-
-// sumOf gives the SHA-256 of a file.
-func (s *Store) sumOf(path string) (string, error) {
-	f, err := os.Open(s.files.at(path))
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // inSubvolume finds a message's file in the subvolume, which does not change any more.
