@@ -68,7 +68,9 @@ func TestBadDisk(t *testing.T) {
 			c := running(t, five, func(o *Options) {
 				d := &badDisk{}
 				disks[o.Self], o.test.faults = d, d.check
-				o.test.trailing = 16
+				if test.hang {
+					o.Times.Stall = time.Second
+				}
 			})
 			l := c.leader()
 			if _, err := l.add("before"); err != nil {
@@ -96,7 +98,7 @@ func TestBadDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			want = append(want, "after")
-			eventually(t, 15*time.Second, victim.name+" is broken", func() bool { return errors.Is(victim.failure(), ErrDisk) })
+			eventually(t, 30*time.Second, victim.name+" is broken", func() bool { return errors.Is(victim.failure(), ErrDisk) })
 			disks[victim.name].fail("", "", nil, nil)
 			if test.hang {
 				close(hang)
@@ -128,7 +130,7 @@ func TestHungDiskKeepsTheDirectory(t *testing.T) {
 	d := &badDisk{}
 	c := running(t, three, func(o *Options) {
 		if o.Self == "e1" {
-			o.test.faults = d.check
+			o.Times.Stall, o.test.faults = time.Second, d.check
 		}
 	})
 	l := c.leader()

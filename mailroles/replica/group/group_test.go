@@ -16,10 +16,10 @@ import (
 	"anycastle/mailroles/replica/chain"
 )
 
-// quick are times for members in one process, on a machine that others use too.
+// quick are times for members in one process, on a machine that is busy with other things.
 var quick = Times{
-	Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 200 * time.Millisecond,
-	Commit: 5 * time.Millisecond, Stall: 600 * time.Millisecond, RPC: 400 * time.Millisecond,
+	Heartbeat: 800 * time.Millisecond, Election: 800 * time.Millisecond, Lease: 600 * time.Millisecond,
+	Commit: 5 * time.Millisecond, Stall: 5 * time.Second, RPC: 800 * time.Millisecond,
 }
 
 // eventually waits for something to be so.
@@ -99,98 +99,6 @@ func (s *fakeState) all() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.records)
-}
-
-// network joins the members of a test. A way that is cut swallows what is sent, as a network does.
-type network struct {
-	mu    sync.Mutex
-	ways  map[[2]string]bool // cut
-	conns map[string]chan net.Conn
-	open  map[*wire]bool
-}
-
-func (n *network) dial(from string) func(context.Context, string) (net.Conn, error) {
-	return func(ctx context.Context, to string) (net.Conn, error) {
-		n.mu.Lock()
-		cut := n.ways[[2]string{from, to}] || n.ways[[2]string{to, from}]
-		accept := n.conns[to]
-		n.mu.Unlock()
-		if accept == nil {
-			return nil, errors.New("connection refused")
-		}
-		if cut {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-		here, there, err := tcpPair()
-		if err != nil {
-			return nil, err
-		}
-		a, b := &wire{Conn: here, n: n, way: [2]string{from, to}}, &wire{Conn: there, n: n, way: [2]string{to, from}}
-		n.mu.Lock()
-		n.open[a], n.open[b] = true, true
-		n.mu.Unlock()
-		select {
-		case accept <- b:
-			return a, nil
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), a.Close(), b.Close())
-		}
-	}
-}
-
-func tcpPair() (here, there net.Conn, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer l.Close()
-	if here, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		return nil, nil, err
-	}
-	there, err = l.Accept()
-	return here, there, err
-}
-
-// wire is one end of a connection. Once something was swallowed nothing more gets through, as the rest makes no sense.
-type wire struct {
-	net.Conn
-	n    *network
-	way  [2]string
-	lost bool
-}
-
-func (w *wire) Write(b []byte) (int, error) {
-	w.n.mu.Lock()
-	w.lost = w.lost || w.n.ways[w.way]
-	lost := w.lost
-	w.n.mu.Unlock()
-	if lost {
-		return len(b), nil
-	}
-	return w.Conn.Write(b)
-}
-
-func (w *wire) Close() error {
-	w.n.mu.Lock()
-	delete(w.n.open, w)
-	w.n.mu.Unlock()
-	return w.Conn.Close()
-}
-
-// cut cuts or mends the way from one member to another.
-func (n *network) cut(from, to string, cut bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.ways[[2]string{from, to}] = cut
-}
-
-// isolate cuts or mends all ways of a member.
-func (c *cluster) isolate(name string, cut bool) {
-	for _, m := range c.members {
-		c.net.cut(name, m.Name, cut)
-		c.net.cut(m.Name, name, cut)
-	}
 }
 
 // node is one member in a test.
@@ -292,36 +200,49 @@ func running(t *testing.T, members []Member, set func(*Options)) *cluster {
 	c.start(first)
 	eventually(t, 10*time.Second, "the first member leads", c.nodes[first].leading)
 	for _, m := range members[1:] {
-		c.join(first, m.Name)
+		c.join(m.Name)
 	}
 	return c
 }
 
-// join seeds a blank member and makes it a voter.
-func (c *cluster) join(leader, name string) {
+// lead does something at the leader, again if another leads by then.
+func (c *cluster) lead(do func(l *node) error) {
 	c.t.Helper()
-	l, n := c.nodes[leader], c.nodes[name]
-	if err := l.group().Admit(c.t.Context(), name); err != nil {
-		c.t.Fatal(err)
+	for {
+		err := do(c.leader())
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ErrPassive) {
+			c.t.Fatal(err)
+		}
 	}
-	at := l.group().Status().Applied
-	if n.state != nil {
-		at = n.state.install(l.state)
-	}
-	seed, err := l.group().Base(at)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := Seed(n.dir, at, seed); err != nil {
-		c.t.Fatal(err)
-	}
-	c.start(name)
-	eventually(c.t, 10*time.Second, name+" follows", func() bool {
-		return l.group().Matched(name) >= l.group().Matched(leader)
+}
+
+// join seeds a blank member and makes it a voter.
+func (c *cluster) join(name string) {
+	c.t.Helper()
+	n := c.nodes[name]
+	c.lead(func(l *node) error {
+		if err := l.group().Admit(c.t.Context(), name); err != nil {
+			return err
+		}
+		at := l.group().Status().Applied
+		if n.state != nil {
+			at = n.state.install(l.state)
+		}
+		seed, err := l.group().Base(at)
+		if err != nil {
+			return err
+		}
+		return Seed(n.dir, at, seed)
 	})
-	if err := l.group().Promote(c.t.Context(), name); err != nil {
-		c.t.Fatal(err)
-	}
+	c.start(name)
+	eventually(c.t, 20*time.Second, name+" follows", func() bool {
+		l := c.leader().group()
+		return l.Matched(name) >= l.Matched(l.o.Self)
+	})
+	c.lead(func(l *node) error { return l.group().Promote(c.t.Context(), name) })
 }
 
 func (c *cluster) start(name string) {

@@ -103,6 +103,26 @@ func TestPromise(t *testing.T) {
 	}
 }
 
+// TestOldAnswersGiveNoLease has answers count by when their request was sent, so that a process that was stopped finds no
+// lease when it goes on, whatever waits to be read.
+func TestOldAnswersGiveNoLease(t *testing.T) {
+	p := newPeers()
+	names := []string{"a", "b"}
+	p.answered("a", 3, bootTime(), 7)
+	p.answered("b", 3, bootTime().add(-time.Minute), 7)
+	p.answered("b", 2, bootTime(), 9)
+	if got := p.recent(names, 3, 10*time.Second); got != 1 {
+		t.Errorf("%d answers are recent, want 1", got)
+	}
+	if got := p.matched("b", 3); got != 7 {
+		t.Errorf("matched %d, want 7: what was said in an older term is over", got)
+	}
+	p.answered("a", 4, bootTime(), 0)
+	if got := p.recent(names, 3, 10*time.Second); got != 0 || p.matched("b", 4) != 0 {
+		t.Errorf("after a newer term: %d recent, b matched %d", got, p.matched("b", 4))
+	}
+}
+
 func FuzzFrame(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(frame{term: 3, prev: chain.Sum{}.Next([]byte("a")), record: []byte("b")}.append(nil))
