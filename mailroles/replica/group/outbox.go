@@ -155,6 +155,7 @@ func (p *pipeline) run() {
 		select {
 		case f = <-p.AppendPipeline.Consumer():
 		case <-p.done:
+			p.release()
 			return
 		}
 		p.mu.Lock()
@@ -167,10 +168,28 @@ func (p *pipeline) run() {
 		select {
 		case p.out <- f:
 		case <-p.done:
+			p.release()
 			return
 		}
 	}
 }
+
+// release ends the library's reader of answers, which waits for ever when its sender ended for an entry that cannot be
+// read. Mostly it has ended before.
+func (p *pipeline) release() {
+	select {
+	case p.out <- refused{}:
+	case <-time.After(time.Second):
+	}
+}
+
+// refused is an answer at which the library's reader ends.
+type refused struct{}
+
+func (refused) Error() error                          { return ErrClosed }
+func (refused) Start() time.Time                      { return time.Time{} }
+func (refused) Request() *raft.AppendEntriesRequest   { return &raft.AppendEntriesRequest{} }
+func (refused) Response() *raft.AppendEntriesResponse { return &raft.AppendEntriesResponse{} }
 
 // RequestVote asks for a vote, unless this member has promised not to stand.
 func (o *outbox) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
