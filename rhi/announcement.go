@@ -144,6 +144,7 @@ func (c *Config) groupNames() []string {
 type Announcement struct {
 	Prefix netip.Prefix
 	Rungs  map[string]int // by group, as in Ladder; a group that is not named is at 0, announced
+	MED    *uint32        // sent where the rung has none of its own; nil: none
 
 	// Stamps of the step that led here, for Sent and the histogram. They count once: with the apply that sends it.
 	Why     string    // one line; default none
@@ -163,6 +164,9 @@ func byPrefix(list []Announcement) map[netip.Prefix]Announcement {
 // node: the export policy strips all of them. Nobody else's community looks like it, as no AS has the number 0.
 type marker struct{ group, rung uint32 }
 
+// ownMED stands in the place of a group in the marker that tells a MED of the announcement's own.
+const ownMED = 1<<32 - 1
+
 func (m marker) String() string { return fmt.Sprintf("0:%d:%d", m.group, m.rung) }
 
 // markers lists those that stand for something sent.
@@ -176,7 +180,7 @@ func (c *Config) markers() []marker {
 	return all
 }
 
-// announceTable maps a prefix to the rung of each group, in the order of groupNames.
+// announceTable maps a prefix to the rung of each group, in the order of groupNames, and to its own MED after them if it has one.
 type announceTable map[netip.Prefix][]uint32
 
 // lastRungs is the row of an announceTable for a prefix that no group is sent.
@@ -190,12 +194,12 @@ func (c *Config) lastRungs() []uint32 {
 
 // rungsOf reads a row of an announceTable from an own path; nil when it has other markers than the number of groups.
 func rungsOf(markers []marker, groups int) []uint32 {
-	if len(markers) != groups {
+	if len(markers) != groups && len(markers) != groups+1 {
 		return nil
 	}
-	rungs := make([]uint32, groups)
+	rungs := make([]uint32, len(markers))
 	for i, m := range markers {
-		if m.group != uint32(i) {
+		if i < groups && m.group != uint32(i) || i == groups && m.group != ownMED {
 			return nil
 		}
 		rungs[i] = m.rung
@@ -235,6 +239,9 @@ func (c *Config) announcements(list []Announcement) (announceTable, error) {
 				return nil, fmt.Errorf("announce %v: group %q has rungs 0 to %d, not %d", p, g, last[i], rung)
 			}
 			rungs[i] = uint32(rung)
+		}
+		if a.MED != nil {
+			rungs = append(rungs, *a.MED)
 		}
 		table[p] = rungs
 	}

@@ -99,8 +99,8 @@ func TestAnnouncements(t *testing.T) {
 	t.Parallel()
 	cfg := ladderConfig(t)
 	p := netip.MustParsePrefix(vip)
-	got, err := cfg.announcements([]Announcement{{Prefix: p, Rungs: map[string]int{"isp": 4, "default": 1}}, {Prefix: netip.MustParsePrefix(vip6)}})
-	want := announceTable{p: {0, 1, 4}, netip.MustParsePrefix(vip6): {0, 0, 0}}
+	got, err := cfg.announcements([]Announcement{{Prefix: p, Rungs: map[string]int{"isp": 4, "default": 1}}, {Prefix: netip.MustParsePrefix(vip6), MED: new(uint32(7))}})
+	want := announceTable{p: {0, 1, 4}, netip.MustParsePrefix(vip6): {0, 0, 0, 7}}
 	if diff := cmp.Diff(want, got, byValue); diff != "" || err != nil {
 		t.Errorf("%v; -want +got\n%s", err, diff)
 	}
@@ -155,6 +155,9 @@ func TestRungsOf(t *testing.T) {
 	t.Parallel()
 	if got := rungsOf([]marker{{0, 2}, {1, 0}}, 2); !slices.Equal(got, []uint32{2, 0}) {
 		t.Errorf("got %v", got)
+	}
+	if got := rungsOf([]marker{{0, 2}, {1, 0}, {ownMED, 7}}, 2); !slices.Equal(got, []uint32{2, 0, 7}) {
+		t.Errorf("with a MED: got %v", got)
 	}
 	for _, odd := range [][]marker{nil, {{0, 2}}, {{1, 0}, {0, 2}}, {{0, 1}, {0, 2}}, {{0, 1}, {1, 1}, {2, 1}}} {
 		if got := rungsOf(odd, 2); got != nil {

@@ -220,7 +220,7 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("accepted %+v", cfg)
 		}
 		for _, p := range cfg.Announce {
-			if _, err := ownPaths(cfg.Announce, nil); err != nil {
+			if _, err := ownPaths(cfg.Announce, nil, 0); err != nil {
 				t.Errorf("accepted %v: %v", p, err)
 			}
 		}

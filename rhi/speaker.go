@@ -297,7 +297,7 @@ func (s *speaker) announce(prefixes []netip.Prefix, table announceTable) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	paths, err := ownPaths(prefixes, table)
+	paths, err := ownPaths(prefixes, table, len(s.cfg.groupNames()))
 	if err != nil {
 		return err
 	}
@@ -312,7 +312,7 @@ func (s *speaker) withdraw(prefixes []netip.Prefix) error {
 	if len(prefixes) == 0 {
 		return nil // never a request without paths
 	}
-	paths, err := ownPaths(prefixes, nil)
+	paths, err := ownPaths(prefixes, nil, 0)
 	if err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (s *speaker) withdraw(prefixes []netip.Prefix) error {
 
 // ownPaths builds the same path for announce and withdraw: gobgp silently withdraws nothing when the identifiers differ.
 // Ours is always 0. The next hop 0.0.0.0 or :: becomes the session's own address when it is sent.
-func ownPaths(prefixes []netip.Prefix, table announceTable) ([]*apiutil.Path, error) {
+func ownPaths(prefixes []netip.Prefix, table announceTable, groups int) ([]*apiutil.Path, error) {
 	paths := make([]*apiutil.Path, len(prefixes))
 	for i, p := range prefixes {
 		nlri, err := bgp.NewIPAddrPrefix(p)
@@ -338,7 +338,12 @@ func ownPaths(prefixes []netip.Prefix, table announceTable) ([]*apiutil.Path, er
 		attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP), nextHop}
 		var markers []*bgp.LargeCommunity
 		for group, rung := range table[p] {
-			markers = append(markers, bgp.NewLargeCommunity(0, uint32(group), rung))
+			number := uint32(group)
+			if group == groups {
+				number = ownMED
+				attrs = append(attrs, bgp.NewPathAttributeMultiExitDisc(rung))
+			}
+			markers = append(markers, bgp.NewLargeCommunity(0, number, rung))
 		}
 		if len(markers) > 0 {
 			attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(markers))
