@@ -2,7 +2,6 @@ package mailroles
 
 import (
 	"math"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -14,7 +13,6 @@ import (
 	"anycastle/mailroles/judge"
 	"anycastle/mailroles/milter"
 	"anycastle/mailroles/mtasts"
-	"anycastle/mailroles/queue"
 	"anycastle/mailroles/screen"
 	"anycastle/mailroles/submission"
 )
@@ -30,14 +28,7 @@ type Config struct {
 	Submission *submission.Config `yaml:"submission"`
 	IMAP       *IMAPConfig        `yaml:"imap"`
 	Store      *StoreConfig       `yaml:"store"`
-}
-
-// LUN says where the store of a LUN listens.
-type LUN struct {
-	Name  string         `yaml:"name"`
-	LMTP  netip.AddrPort `yaml:"lmtp"`
-	IMAP  netip.AddrPort `yaml:"imap"`
-	Queue netip.AddrPort `yaml:"queue"` // where it takes its users' mail for others; submission needs it
+	Witness    *WitnessConfig     `yaml:"witness"`
 }
 
 // SMTPConfig is the MX front end.
@@ -60,19 +51,6 @@ type IMAPConfig struct {
 	MaxSessions int                 `yaml:"max_sessions"` // sessions at a time, more are closed; default 10000
 	Proxy       accept.Config       `yaml:",inline"`
 	Drain       drain.Config        `yaml:",inline"`
-}
-
-// StoreConfig is the store of one LUN.
-type StoreConfig struct {
-	LUN         string            `yaml:"lun"`          // which of the LUNs
-	Path        string            `yaml:"path"`         // directory of its mail, which must exist
-	LMTPListen  config.ListenAddr `yaml:"lmtp_listen"`  // default ":2424"
-	IMAPListen  config.ListenAddr `yaml:"imap_listen"`  // default ":1993"
-	QueueListen config.ListenAddr `yaml:"queue_listen"` // LMTP of the queue, where the LUN has one; default ":2425"
-	Queue       queue.Config      `yaml:"queue"`        // how the queue sends
-	MaxSize     int64             `yaml:"max_size"`     // largest message in bytes; default 52428800, as for smtp
-	MaxSessions int               `yaml:"max_sessions"` // LMTP sessions, and as many IMAP sessions; default 10000
-	Drain       drain.Config      `yaml:",inline"`
 }
 
 const (
@@ -100,14 +78,6 @@ func (c *IMAPConfig) SetDefaults() {
 	c.Drain.SetDefaults()
 }
 
-// SetDefaults implements config.Defaulter.
-func (c *StoreConfig) SetDefaults() {
-	*c = StoreConfig{LMTPListen: config.AnyAddr(2424), IMAPListen: config.AnyAddr(1993), MaxSize: defaultMaxSize, MaxSessions: 10000}
-	c.QueueListen = config.AnyAddr(2425)
-	c.Queue.SetDefaults()
-	c.Drain.SetDefaults()
-}
-
 // Validate reports what is wrong with the section, the files that it names and the mailboxes file.
 func (c *Config) Validate(at config.Cursor) {
 	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -118,9 +88,13 @@ func (c *Config) Validate(at config.Cursor) {
 		c.PublicTLS.Validate(at.Key("public_tls"))
 	}
 	c.validateLUNs(at.Key("luns"))
-	c.Directory.Validate(at.Key("directory"), c.lunNames())
-	if c.SMTP == nil && c.Submission == nil && c.IMAP == nil && c.Store == nil {
-		at.Errorf("no role; add smtp, submission, imap or store, or remove the section")
+	if c.Witness != nil {
+		c.validateWitness(at.Key("witness"))
+	} else if c.SMTP == nil && c.Submission == nil && c.IMAP == nil && c.Store == nil {
+		at.Errorf("no role; add smtp, submission, imap, store or witness, or remove the section")
+	}
+	if c.needsMailboxes() {
+		c.Directory.Validate(at.Key("directory"), c.lunNames())
 	}
 	if c.SMTP != nil {
 		validateListen(at.Key("smtp").Key("listen"), c.SMTP.Listen)
@@ -143,6 +117,11 @@ func (c *Config) Validate(at config.Cursor) {
 	}
 }
 
+// needsMailboxes reports whether a role asks for mailboxes. A witness does not.
+func (c *Config) needsMailboxes() bool {
+	return c.Witness == nil || c.SMTP != nil || c.Submission != nil || c.IMAP != nil || c.Store != nil
+}
+
 // validateFilters looks at what stands before the mailboxes.
 func (c *SMTPConfig) validateFilters(at config.Cursor) {
 	milter.Validate(c.Milters, at.Key("milters"))
@@ -157,28 +136,6 @@ func (c *SMTPConfig) validateFilters(at config.Cursor) {
 	}
 }
 
-func (c *Config) validateLUNs(at config.Cursor) {
-	if len(c.LUNs) == 0 {
-		at.Errorf("no LUN; list at least one, with name, lmtp and imap")
-	}
-	seen := map[string]bool{}
-	for i, l := range c.LUNs {
-		at := at.Index(i)
-		if l.Name == "" {
-			at.Key("name").Errorf("missing; give the LUN a name such as lun-east")
-		} else if seen[l.Name] {
-			at.Key("name").Errorf("two LUNs are called %q; rename one", l.Name)
-		}
-		seen[l.Name] = true
-		if !l.LMTP.IsValid() {
-			at.Key("lmtp").Errorf("missing; write where the store listens, such as 198.51.100.19:2424")
-		}
-		if !l.IMAP.IsValid() {
-			at.Key("imap").Errorf("missing; write where the store listens, such as 198.51.100.19:1993")
-		}
-	}
-}
-
 func (c *Config) validateSubmission(at config.Cursor) {
 	for i, l := range c.LUNs {
 		if !l.Queue.IsValid() {
@@ -190,24 +147,6 @@ func (c *Config) validateSubmission(at config.Cursor) {
 	validateListen(at.Key("listen"), append(s.Listen[:len(s.Listen):len(s.Listen)], s.TLSListen...))
 	validateLimits(at, s.MaxSize, s.MaxSessions)
 	s.Validate(at)
-}
-
-func (c *Config) validateStore(at config.Cursor) {
-	if _, ok := c.lun(c.Store.LUN); !ok {
-		at.Key("lun").Errorf("no LUN is called %q; known are %s", c.Store.LUN, strings.Join(c.lunNames(), ", "))
-	}
-	if st, err := os.Stat(c.Store.Path); err != nil || !st.IsDir() {
-		at.Key("path").Errorf("%q is no directory; mount or make it", c.Store.Path)
-	}
-	if c.Store.LMTPListen == c.Store.IMAPListen {
-		at.Key("imap_listen").Errorf("is the same as lmtp_listen; give each its own port")
-	}
-	if c.Store.QueueListen == c.Store.LMTPListen || c.Store.QueueListen == c.Store.IMAPListen {
-		at.Key("queue_listen").Errorf("is the same as another address of the store; give each its own port")
-	}
-	c.Store.Queue.Validate(at.Key("queue"))
-	validateLimits(at, c.Store.MaxSize, c.Store.MaxSessions)
-	c.Store.Drain.Validate(at)
 }
 
 func validateListen(at config.Cursor, list []config.ListenAddr) {
@@ -230,21 +169,4 @@ func validateLimits(at config.Cursor, size int64, sessions int) {
 	if sessions < 1 || sessions > 1_000_000 {
 		at.Key("max_sessions").Errorf("%d must be from 1 to 1000000", sessions)
 	}
-}
-
-func (c *Config) lun(name string) (LUN, bool) {
-	for _, l := range c.LUNs {
-		if l.Name == name {
-			return l, true
-		}
-	}
-	return LUN{}, false
-}
-
-func (c *Config) lunNames() []string {
-	var names []string
-	for _, l := range c.LUNs {
-		names = append(names, l.Name)
-	}
-	return names
 }

@@ -150,23 +150,60 @@ func (r *Store) serveQueue(ctx context.Context, g *errgroup.Group, listeners []n
 
 // Queue tells what the queue holds: a list of queue.Status, an empty one where there is no queue.
 func (r *Store) Queue() any {
-	if q := r.queue.Load(); q != nil {
-		return q.Status()
+	list := []queue.Status{}
+	for _, q := range r.openQueues() {
+		list = append(list, q.Status()...)
 	}
-	return []queue.Status{}
+	return list
+}
+
+// openQueues gives the queues that are open here, by LUN.
+func (r *Store) openQueues() map[string]*queue.Queue {
+	open := map[string]*queue.Queue{}
+	if q := r.queue.Load(); q != nil {
+		open[r.cfg.LUN] = q
+	}
+	for _, h := range r.hosts {
+		if q := h.queue.Load(); q != nil {
+			open[h.lun.Name] = q
+		}
+	}
+	return open
 }
 
 // QueueOrders takes orders to the queue, by pattern.
 func (r *Store) QueueOrders() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"POST /v1/queue-order": daemon.Answer(r.Log, func(o queue.Order) (queue.Ordered, error) {
-			q := r.queue.Load()
-			if q == nil {
-				return queue.Ordered{}, fmt.Errorf("LUN %s has no queue; give it an address under mail.luns", r.cfg.LUN)
-			}
-			return q.Give(o)
+			return r.giveQueues(o)
 		}),
 	}
+}
+
+// giveQueues gives an order to the queue that has the entry, or to all.
+func (r *Store) giveQueues(o queue.Order) (all queue.Ordered, err error) {
+	open := r.openQueues()
+	switch {
+	case len(open) == 0 && r.hosts != nil:
+		return all, errors.New("no LUN with a queue is active here; show lun tells where it is")
+	case len(open) == 0:
+		return all, fmt.Errorf("LUN %s has no queue; give it an address under mail.luns", r.cfg.LUN)
+	}
+	found := false
+	for _, q := range open {
+		done, failed := q.Give(o)
+		if failed == nil {
+			found = true
+		} else if err == nil {
+			err = failed
+		}
+		all.Entries += done.Entries
+		all.Left += done.Left
+	}
+	if found && o.ID != "all" {
+		err = nil // another queue does not know it
+	}
+	return all, err
 }
 
 // queueStat is nil where there is no queue.

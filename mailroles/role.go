@@ -41,6 +41,7 @@ type Options struct {
 	Log      *slog.Logger          // nil: silent
 	Registry prometheus.Registerer // nil: no metrics
 	Listen   ListenFunc            // nil: net.ListenConfig's
+	Identity Identity              // of LUNs with replicas; nil: their addresses are there
 }
 
 // ListenFunc opens a socket to listen on.

@@ -16,6 +16,7 @@ import (
 	"anycastle/mailroles/imapd"
 	"anycastle/mailroles/link"
 	"anycastle/mailroles/queue"
+	"anycastle/mailroles/replica/wire"
 	"anycastle/mailroles/smtpd"
 	"anycastle/mailroles/store"
 	"anycastle/mailroles/tally"
@@ -23,10 +24,11 @@ import (
 
 // StoreStatus is the status of the store role.
 type StoreStatus struct {
-	LUN   string       `json:"lun"`
-	Drain drain.Status `json:"drain"` // whether it serves
-	LMTP  SessionStat  `json:"lmtp"`  // done: messages stored, one for each recipient
-	IMAP  SessionStat  `json:"imap"`  // done: sessions opened for users
+	LUN   string       `json:"lun,omitempty"`  // the only one
+	Node  string       `json:"node,omitempty"` // whose replicas this has
+	Drain drain.Status `json:"drain"`          // whether it serves
+	LMTP  SessionStat  `json:"lmtp"`           // done: messages stored, one for each recipient
+	IMAP  SessionStat  `json:"imap"`           // done: sessions opened for users
 
 	Queue *QueueStat `json:"queue,omitempty"` // where the LUN has one
 }
@@ -38,7 +40,7 @@ type SessionStat struct {
 	Rejects  map[string]uint64 `json:"rejects"`
 }
 
-// Store is the store of one LUN.
+// Store is the store of one LUN, or has all replicas of a node.
 type Store struct {
 	base
 	cfg        StoreConfig
@@ -53,6 +55,9 @@ type Store struct {
 	queued tally.Tally
 	stores map[string]netip.AddrPort // where the store of each LUN takes LMTP
 	links  *link.Pool                // to them
+
+	node  *wire.Node // of the replicas
+	hosts []*host    // none where the store has one LUN without replicas
 }
 
 var _ Role = (*Store)(nil)
@@ -67,13 +72,21 @@ func NewStore(c Config, opt Options) (*Store, error) {
 		return nil, err
 	}
 	r := &Store{base: b, cfg: *c.Store, host: c.Hostname, stores: map[string]netip.AddrPort{}}
-	r.Log = r.Log.With("lun", r.cfg.LUN)
+	if r.cfg.LUN != "" {
+		r.Log = r.Log.With("lun", r.cfg.LUN)
+	}
 	r.links = link.NewPool(r.host, r.tls.ClientOfAny(), r.Log)
 	for _, l := range c.LUNs {
 		r.stores[l.Name] = l.LMTP
 	}
-	lun, _ := c.lun(r.cfg.LUN)
-	r.queues = lun.Queue.IsValid()
+	if r.cfg.Node != "" {
+		if err := r.addHosts(c.replicated(r.cfg.Node)); err != nil {
+			return nil, err
+		}
+	} else {
+		lun, _ := c.lun(r.cfg.LUN)
+		r.queues = lun.Queue.IsValid()
+	}
 	if r.metrics, err = newLogMetrics(b.Registry); err != nil {
 		return nil, fmt.Errorf("register metrics of the log: %w", err)
 	}
@@ -86,6 +99,10 @@ func NewStore(c Config, opt Options) (*Store, error) {
 
 // Run implements Role.
 func (r *Store) Run(ctx context.Context) (err error) {
+	if r.hosts != nil {
+		defer r.links.Close()
+		return r.runHosts(ctx)
+	}
 	mail, err := store.OpenWith(store.Options{Root: r.cfg.Path, Log: r.Log, Synced: r.metrics.synced})
 	if err != nil {
 		return err
@@ -158,7 +175,7 @@ func (r *Store) Healthy() error {
 	if mail := r.mail.Load(); mail != nil {
 		return mail.Err()
 	}
-	return nil
+	return r.hostsHealthy()
 }
 
 // Status implements Role.
@@ -168,6 +185,6 @@ func (r *Store) Status() any {
 		return SessionStat{Sessions: c.Sessions, Done: c.Done, Rejects: c.Rejects}
 	}
 	return StoreStatus{
-		LUN: r.cfg.LUN, Drain: r.Drain(), LMTP: stat(&r.lmtp), IMAP: stat(&r.imap), Queue: r.queueStat(stat(&r.queued)),
+		LUN: r.cfg.LUN, Node: r.cfg.Node, Drain: r.Drain(), LMTP: stat(&r.lmtp), IMAP: stat(&r.imap), Queue: r.queueStat(stat(&r.queued)),
 	}
 }
