@@ -82,7 +82,7 @@ type roleProcess struct {
 	command []string // of this binary
 }
 
-// host is the role in whose process rhi runs: a route must not outlive the balancer, or the site selector, that it points at.
+// host is the role in whose process rhi runs: a route must not outlive the balancer, the site selector, or the active store, that it points at.
 // Empty: it runs as a process of its own, or not at all.
 func (n *nodeFile) host() string {
 	switch {
@@ -92,6 +92,8 @@ func (n *nodeFile) host() string {
 		return "lb"
 	case n.GSS != nil && n.RHI.Router == nil:
 		return "gss"
+	case n.Mail != nil && n.Mail.Store != nil && n.Mail.Store.Node != "" && n.RHI.Router == nil:
+		return "store"
 	}
 	return ""
 }
@@ -113,6 +115,7 @@ func (n *nodeFile) roles() []roleProcess {
 		add(m.SMTP != nil, "smtp", "mail", "smtp")
 		add(m.Submission != nil, "submission", "mail", "submission")
 		add(m.IMAP != nil, "imap", "mail", "imap")
+		add(m.Witness != nil, "witness", "mail", "witness")
 	}
 	return list
 }

@@ -8,9 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// lunRoles are those that know LUNs.
+var lunRoles = []string{"store", "witness"}
+
 func addLUNView(cmd *cobra.Command, e env, f *showFlags) {
 	addView(cmd, e, f, view[mailroles.LUNState]{
-		noun: "lun", short: "What a store keeps, and what its start-up check found", roles: []string{"store"},
+		noun: "lun", short: "What a store keeps, its replicas, and what its start-up check found", roles: lunRoles,
 		head: []string{"LUN", "WHAT", "VALUE"},
 		rows: lunRows,
 	})
@@ -23,6 +26,12 @@ func lunRows(l mailroles.LUNState) [][]string {
 		rows = append(rows, []string{l.Name, what, fmt.Sprintf(format, args...)})
 	}
 	row("path", "%s", l.Path)
+	if l.Replica != nil {
+		replicaRows(l.Replica, row)
+		if l.Check.Begun.IsZero() { // a witness, or a store that is not open
+			return rows
+		}
+	}
 	if l.Stopped != "" {
 		row("stopped", "%s", l.Stopped)
 	}

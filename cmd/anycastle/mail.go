@@ -25,7 +25,7 @@ import (
 func newMail(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mail",
-		Short: "Run a mail role: smtp, submission, imap or store; or change the mailboxes file",
+		Short: "Run a mail role: smtp, submission, imap, store or witness; or change the mailboxes file",
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(
@@ -48,13 +48,18 @@ signed with the DKIM keys of the node file. A reload (SIGHUP) reads the keys and
 is told to stop, or the mailbox moves, a session ends with BYE as soon as no command is at work.`,
 			func(c *mailroles.Config) bool { return c.IMAP != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewIMAP(c, o) }),
-		mailCommand(e, "store", "Keep the mail of one LUN",
+		mailCommand(e, "store", "Keep the mail of one LUN, or the replicas of a node",
 			`Keeps mailboxes as Maildir++ and serves them to the front ends: LMTP and IMAP over mutual TLS. A
 message is acknowledged when it and its operation in the LUN's log are on disk. What the start finds and
 does not know goes to .quarantine in the LUN's directory; `+"`anycastle show lun`"+` tells why. Where the
-LUN has a queue, mail of its users to other sites is kept there until it is delivered: show queue.`,
+LUN has a queue, mail of its users to other sites is kept there until it is delivered: show queue.
+
+A LUN may have replicas. Then a message is acknowledged when a quorum of them has its operation, and two, at two
+sites, have its body. The active one takes the LUN's addresses, on lo, and announces them by BGP where the file
+has an rhi section: show lun, explain lun.`,
 			func(c *mailroles.Config) bool { return c.Store != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewStore(c, o) }),
+		newWitness(e),
 		newHashPassword(e),
 		newMailQueue(e),
 		newMailUser(e),
@@ -70,7 +75,12 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			if node.Mail == nil || !runs(node.Mail) {
 				return nil, nil
 			}
-			role, err := make(*node.Mail, mailroles.Options{Log: log, Registry: reg})
+			id := identityOf(node, name, log, reg)
+			opt := mailroles.Options{Log: log, Registry: reg}
+			if id != nil {
+				opt.Identity = id
+			}
+			role, err := make(*node.Mail, opt)
 			if err != nil {
 				return nil, err
 			}
@@ -97,8 +107,13 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 				r.status["/v1/lun"], r.status["/v1/queue"] = s.LUN, s.Queue
 				maps.Copy(r.handlers, s.QueueOrders())
 				maps.Copy(r.handlers, mailroles.NewSnapshots(log, s.Open).Handlers())
+				maps.Copy(r.handlers, s.LUNOrders())
 			}
 			maps.Copy(r.handlers, role.Handlers())
+			if id != nil && id.role != nil {
+				addRHIStatus(r.status, id.role)
+				r.tasks = []daemon.Task{beside(role.Ready(), id.role.Run, r.tasks[0])}
+			}
 			return r, nil
 		})
 }

@@ -174,7 +174,7 @@ func checkNodeFile(t *testing.T, text, mailboxes string) {
 		}
 	}
 	text = strings.NewReplacer("/etc/anycastle/tls/", filepath.Dir(made.CA)+"/", "/etc/anycastle/dkim.pem", dkimKey(t, dir),
-		"/etc/anycastle/", dir+"/", "/var/lib/anycastle/lun-east", lun).Replace(text)
+		"/etc/anycastle/", dir+"/", "/var/lib/anycastle/lun-east", lun, "/var/lib/anycastle #", dir+" #").Replace(text)
 	file := filepath.Join(dir, "node.yml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ func unitsOut(t *testing.T) map[string]string {
 
 func TestUnits(t *testing.T) {
 	texts := unitsOut(t)
-	for _, role := range mailRoleNames {
+	for _, role := range append(slices.Clone(mailRoleNames), "witness") {
 		text, ok := texts[role]
 		if !ok {
 			t.Errorf("%s has no unit", role)
@@ -58,7 +59,7 @@ func TestUnits(t *testing.T) {
 		if !strings.Contains(text, "ExecStart=/usr/bin/anycastle mail "+role+"\n") {
 			t.Errorf("the unit of %s starts something else", role)
 		}
-		if writes := strings.Contains(text, "ReadWritePaths="); writes != (role == "store") {
+		if writes := strings.Contains(text, "ReadWritePaths="); writes != (role == "store" || role == "witness") {
 			t.Errorf("the unit of %s lets it write: %v", role, writes)
 		}
 		if unit, _, _ := strings.Cut(text, "[Service]"); !strings.Contains(unit, "\nStartLimitIntervalSec=0\n") {
