@@ -66,12 +66,7 @@ func (m *Mailbox) load(ops []logged) error {
 		return err
 	}
 	m.keepKeywords(named)
-	if m.store.replica != nil {
-		err = m.shelve(p)
-	} else {
-		err = m.takeIn(p, t, m.operateAlone)
-	}
-	if err != nil {
+	if err := m.settle(p, t, m.operateAlone); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -251,6 +246,11 @@ func (m *Mailbox) fit(t *tree, do carrier) error {
 	if err != nil {
 		return err
 	}
+	return m.settle(p, t, do)
+}
+
+// settle sees to what the tree has and the state does not, and the other way round.
+func (m *Mailbox) settle(p plan, t *tree, do carrier) error {
 	if m.store.replica != nil {
 		return m.shelve(p)
 	}

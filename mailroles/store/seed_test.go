@@ -50,33 +50,7 @@ func TestInstall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for crashAt := 3; ; crashAt += 17 {
-				n := c.nodes[2]
-				n.end()
-				spoil(n)
-				n.idle = true
-				n.start(crashAt)
-				got, err := n.store.Install(bytes.NewReader(text))
-				ended := err == nil && n.whole
-				if err != nil {
-					if !errors.Is(err, errCrash) && !errors.Is(err, ErrStopped) {
-						t.Fatal(err)
-					}
-					n.end()
-					n.start(0)
-					if got, err = n.store.Install(bytes.NewReader(text)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if n.doomed {
-					n.end()
-					n.start(0)
-				}
-				if got != at || n.store.Saved() != at || n.store.Applied() != at || n.store.Blank() {
-					t.Fatalf("installed %v, saved %v, applied %v, blank %t", got, n.store.Saved(), n.store.Applied(), n.store.Blank())
-				}
-				n.resume()
-				c.heal()
-				c.same()
+				ended := c.anew(c.nodes[2], crashAt, spoil, text, at)
 				if ended {
 					break
 				}
@@ -87,6 +61,39 @@ func TestInstall(t *testing.T) {
 	c.level()
 	c.heal()
 	c.same()
+}
+
+// anew spoils a replica and makes it anew, once more when that ended at a change of the disk. It tells whether it did not.
+func (c *cluster) anew(n *node, crashAt int, spoil func(*node), text []byte, at Position) bool {
+	t := c.t
+	t.Helper()
+	n.end()
+	spoil(n)
+	n.idle = true
+	n.start(crashAt)
+	got, err := n.store.Install(bytes.NewReader(text))
+	ended := err == nil && n.whole
+	if err != nil {
+		if !errors.Is(err, errCrash) && !errors.Is(err, ErrStopped) {
+			t.Fatal(err)
+		}
+		n.end()
+		n.start(0)
+		if got, err = n.store.Install(bytes.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n.doomed {
+		n.end()
+		n.start(0)
+	}
+	if got != at || n.store.Saved() != at || n.store.Applied() != at || n.store.Blank() {
+		t.Fatalf("installed %v, saved %v, applied %v, blank %t", got, n.store.Saved(), n.store.Applied(), n.store.Blank())
+	}
+	n.resume()
+	c.heal()
+	c.same()
+	return ended
 }
 
 // TestManifestsThatAreNone are refused, and change nothing.
