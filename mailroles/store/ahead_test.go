@@ -28,7 +28,7 @@ func TestReplicaCrashesAtEveryChange(t *testing.T) {
 		n.start(at)
 		if at%3 == 0 && n.whole { // the bodies are there before the operations, or after
 			for _, b := range c.bodies() {
-				_ = copyBody(c.leader.store, n.store, b) // which may be where it ends
+				_ = c.copyBody(c.leader.store, n.store, b) // which may be where it ends
 			}
 		}
 		c.level()

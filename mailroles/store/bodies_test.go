@@ -109,7 +109,7 @@ func TestMarksOfMissingMessages(t *testing.T) {
 	if total != 3 || len(list) != 3 {
 		t.Fatalf("missing are %+v", list)
 	}
-	if err := copyBody(c.leader.store, other.store, list[1]); err != nil {
+	if err := c.copyBody(c.leader.store, other.store, list[1]); err != nil {
 		t.Fatal(err)
 	}
 	if list, total := other.store.Missing(10); total != 0 {

@@ -61,7 +61,7 @@ func (n *process) Push(b Body) {
 			continue
 		}
 		c.pushes.Go(func() {
-			err := copyBody(from, s, b)
+			err := c.copyBody(from, s, b)
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			gone := to.store != s || n.dead || s.Err() != nil || errors.Is(err, ErrNoMessage) // so may the message be by now
@@ -72,7 +72,13 @@ func (n *process) Push(b Body) {
 	}
 }
 
-func copyBody(from, to *Store, b Body) error {
+// copyBody has a replica take a body from another, unless the process of the one has ended.
+func (c *cluster) copyBody(from, to *Store, b Body) error {
+	c.taking.RLock()
+	defer c.taking.RUnlock()
+	if c.ended[to] {
+		return ErrPassive
+	}
 	f, err := from.OpenBody(b)
 	if err != nil {
 		return err
@@ -108,7 +114,7 @@ func (n *process) Prove(index uint64, bodies []Body) error {
 			return fmt.Errorf("%w: %s is not here", ErrAlone, b.Name)
 		}
 		if !slices.ContainsFunc(others, func(s *Store) bool { return s.HasBody(b) }) {
-			if err := copyBody(me, others[0], b); err != nil {
+			if err := c.copyBody(me, others[0], b); err != nil {
 				return fmt.Errorf("%w: %w", ErrAlone, err)
 			}
 		}
@@ -129,7 +135,7 @@ func (n *process) Fetch(_ context.Context, b Body) error {
 	c.mu.Unlock()
 	err := ErrNoMessage
 	for _, o := range others {
-		if err = copyBody(o, me, b); err == nil {
+		if err = c.copyBody(o, me, b); err == nil {
 			return nil
 		}
 	}

@@ -33,6 +33,9 @@ type cluster struct {
 	withhold  bool // what is proposed is not committed
 	nodes     []*node
 	pushes    sync.WaitGroup
+
+	taking sync.RWMutex    // held while a body is taken
+	ended  map[*Store]bool // those whose processes have ended; guarded by taking
 }
 
 // node is one replica.
@@ -55,7 +58,7 @@ type node struct {
 }
 
 func newCluster(t *testing.T, seed uint64, n int) *cluster {
-	c := &cluster{t: t, rand: rand.New(rand.NewPCG(seed, 7))}
+	c := &cluster{t: t, ended: map[*Store]bool{}, rand: rand.New(rand.NewPCG(seed, 7))}
 	c.moved = sync.NewCond(&c.mu)
 	for i := range n {
 		node := &node{lun: c, name: fmt.Sprintf("node%d", i), root: tempRoot(t)}
@@ -174,6 +177,9 @@ func (n *node) end() {
 	c.mu.Unlock()
 	<-n.done
 	s.Follow()
+	c.taking.Lock()
+	c.ended[s] = true
+	c.taking.Unlock()
 	if err := s.lock.Close(); err != nil {
 		c.t.Fatal(err)
 	}
