@@ -17,7 +17,8 @@ import (
 
 // Times of a connection.
 const (
-	dialTime    = 5 * time.Second
+	dialTime    = 5 * time.Second  // to connect
+	shakeTime   = 15 * time.Second // to connect, and for the TLS handshake, with a server that is slow because many come
 	commandTime = 30 * time.Second // for the replies to commands, and for each piece of a message to go
 	staleTime   = 5 * time.Second  // the same for the first commands after a time of silence
 	storeTime   = 60 * time.Second // from the final dot to the last reply

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 )
@@ -13,14 +14,18 @@ import (
 // begin says the first commands of a transaction on a connection that the caller puts back or drops. No byte of a message
 // has gone out before it, so an idle connection that turns out to have ended costs nothing but a new one. Unless it is the last
 // try, the server has less time.
-func (p *Pool) begin(ctx context.Context, addr netip.AddrPort, lines []string, last bool) (*conn, []reply, error) {
+func (p *Pool) begin(ctx context.Context, addr netip.AddrPort, lines []string, t turn) (*conn, []reply, error) {
 	stale, within := staleTime, commandTime
-	if !last {
-		stale, within = quickTime, quickTime
+	if !t.last {
+		stale, within = probeTime, quickTime
 	}
 	c, err := p.take(ctx, addr)
 	if err != nil {
 		return nil, nil, err
+	}
+	if c != nil && t.again {
+		c.Close() // it makes room for a new one
+		c = nil
 	}
 	if c != nil {
 		replies, err := c.begin(ctx, stale, lines)
@@ -29,7 +34,9 @@ func (p *Pool) begin(ctx context.Context, addr netip.AddrPort, lines []string, l
 		}
 		p.log.Debug("idle link was stale", "peer", addr.String(), "err", err)
 		c.Close()
-		p.forget(addr)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			p.forget(addr)
+		}
 	}
 	if c, err = p.dial(ctx, addr, within); err != nil {
 		p.release(addr)
@@ -127,7 +134,7 @@ func (p *Pool) expire(to *peer, c *conn) {
 	}
 }
 
-// forget closes the idle connections to an address: one of them has failed, and the others are of the same server.
+// forget closes the idle connections to an address: one of them has ended, and the others are of the same server.
 func (p *Pool) forget(addr netip.AddrPort) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,7 +148,7 @@ func (p *Pool) forget(addr netip.AddrPort) {
 
 // dial opens and greets.
 func (p *Pool) dial(ctx context.Context, addr netip.AddrPort, within time.Duration) (*conn, error) {
-	dialCtx, cancel := context.WithTimeout(ctx, min(dialTime, within))
+	dialCtx, cancel := context.WithTimeout(ctx, min(shakeTime, within))
 	defer cancel()
 	raw, err := (&tls.Dialer{NetDialer: Dialer(dialTime), Config: p.tls}).DialContext(dialCtx, "tcp", addr.String())
 	if err != nil {

@@ -88,7 +88,7 @@ func (p *Pool) Close() {
 // that is not there, or not the active store, is asked again for some seconds.
 func (p *Pool) Ask(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient) []error {
 	return inBatches(to, func(to []Recipient) []error {
-		return p.repeat(ctx, to, func(to []Recipient, last bool) ([]error, bool) { return p.ask(ctx, addr, m, to, last), false })
+		return p.repeat(ctx, to, func(to []Recipient, t turn) ([]error, bool) { return p.ask(ctx, addr, m, to, t), false })
 	})
 }
 
@@ -101,7 +101,7 @@ func (p *Pool) Deliver(ctx context.Context, addr netip.AddrPort, m Message, to [
 		if m.Tx == "" {
 			m.Tx = newTx()
 		}
-		return p.repeat(ctx, to, func(to []Recipient, last bool) ([]error, bool) { return p.deliver(ctx, addr, m, to, last) })
+		return p.repeat(ctx, to, func(to []Recipient, t turn) ([]error, bool) { return p.deliver(ctx, addr, m, to, t) })
 	})
 }
 
@@ -113,12 +113,12 @@ func inBatches(to []Recipient, do func([]Recipient) []error) []error {
 	return results
 }
 
-func (p *Pool) ask(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient, last bool) []error {
+func (p *Pool) ask(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient, t turn) []error {
 	lines, err := commands(m, to, "RSET")
 	if err != nil {
 		return same(len(to), err)
 	}
-	c, replies, err := p.begin(ctx, addr, lines, last)
+	c, replies, err := p.begin(ctx, addr, lines, t)
 	if err != nil {
 		return same(len(to), err)
 	}
@@ -126,12 +126,12 @@ func (p *Pool) ask(ctx context.Context, addr netip.AddrPort, m Message, to []Rec
 	return taken(replies)
 }
 
-func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient, last bool) (results []error, sent bool) {
+func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to []Recipient, t turn) (results []error, sent bool) {
 	lines, err := commands(m, to, "DATA")
 	if err != nil {
 		return same(len(to), err), false
 	}
-	c, replies, err := p.begin(ctx, addr, lines, last)
+	c, replies, err := p.begin(ctx, addr, lines, t)
 	if err != nil {
 		return same(len(to), err), false
 	}
@@ -149,7 +149,7 @@ func (p *Pool) deliver(ctx context.Context, addr netip.AddrPort, m Message, to [
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	replies, err = c.send(io.MultiReader(strings.NewReader(m.Head), bodyReader{m.Body()}), pending, last)
+	replies, err = c.send(io.MultiReader(strings.NewReader(m.Head), bodyReader{m.Body()}), pending, t.last)
 	if err == nil && pending > 0 && stop() {
 		p.put(addr, c)
 	} else {

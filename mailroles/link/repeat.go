@@ -17,18 +17,27 @@ import (
 const (
 	// retryTime is for how long a server that cannot be reached, or is not the active store now, is tried again.
 	retryTime = 8 * time.Second
-	// quickTime is what the commands of a try have when another try may follow, and replyTime what the replies to a message
-	// have then. A store that hangs loses its LUN to another within that.
-	quickTime = 2 * time.Second
-	replyTime = 3 * time.Second
-	// firstPause is between the first two tries; each pause is twice the one before, up to maxPause.
+	// What a try has when another may follow: the first commands on a connection that was idle, those on a new one, and the
+	// replies to a message. A store that hangs has lost its LUN to another by then, and one that is slow gets what it was to
+	// do no more than twice: more tries would make it slower.
+	probeTime = 2 * time.Second
+	quickTime = 4 * time.Second
+	replyTime = 4 * time.Second
+	// firstPause is between the first two tries; each pause is twice the one before, up to maxPause, or to bodyPause when the
+	// message has been sent and written for nothing.
 	firstPause = 50 * time.Millisecond
-	maxPause   = 400 * time.Millisecond
+	maxPause   = 200 * time.Millisecond
+	bodyPause  = 1600 * time.Millisecond
 )
 
-// attempt tries once. last says that no other may follow, so that a slow server gets all the time that there is. sent says
-// that those of the results that tell nothing are of a message that may have arrived.
-type attempt func(to []Recipient, last bool) (results []error, sent bool)
+// turn says which of several tries one is.
+type turn struct {
+	again bool // it is not the first: connections that were idle are of no use
+	last  bool // no other may follow, so that a slow server gets all the time that there is
+}
+
+// attempt tries once. sent says that those of the results that tell nothing are of a message that may have arrived.
+type attempt func(to []Recipient, t turn) (results []error, sent bool)
 
 // repeat tries until each recipient has a result that would be the same the next time, or retryTime is over. A message is
 // sent again with its transaction id, so whoever has it knows it.
@@ -40,12 +49,13 @@ func (p *Pool) repeat(ctx context.Context, to []Recipient, try attempt) []error 
 		open[i] = i
 	}
 	begun := time.Now()
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+	for pause, t := firstPause, (turn{}); ; pause, t.again = 2*pause, true {
 		some := make([]Recipient, len(open))
 		for k, i := range open {
 			some[k] = to[i]
 		}
-		got, sent := try(some, time.Since(begun) >= p.retryTime-replyTime)
+		t.last = time.Since(begun) >= p.retryTime-replyTime
+		got, sent := try(some, t)
 		var left []int
 		for k, i := range open {
 			results[i] = got[k]
@@ -59,6 +69,10 @@ func (p *Pool) repeat(ctx context.Context, to []Recipient, try attempt) []error 
 			}
 		}
 		open = left
+		if !sent {
+			pause = min(pause, maxPause)
+		}
+		pause = min(pause, bodyPause)
 		if len(open) == 0 || time.Since(begun)+pause >= p.retryTime || !rest(ctx, pause) {
 			return results
 		}

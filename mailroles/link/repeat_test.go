@@ -102,21 +102,33 @@ func TestRefusalAfterAnUnansweredTryIsNone(t *testing.T) {
 
 func TestStoreIsNotTriedForEver(t *testing.T) {
 	s := newFakeStore(t)
-	s.pool.retryTime = 300 * time.Millisecond
+	s.ask("[250]", "alice")
+	s.pool.retryTime = time.Second
 	s.set("MAIL", "451 4.3.2 no active store here")
 	begun := time.Now()
 	s.deliver("[451]", "alice")
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("tried for %v", took)
 	}
-	if n := len(s.mails()); n < 2 {
-		t.Errorf("%d tries, want more than one", n)
+	if n := len(s.mails()); n < 3 {
+		t.Errorf("%d tries, want more than one", n-1)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.pool.retryTime = time.Hour
 	if got := fmt.Sprint(codes(s.pool.Deliver(ctx, s.addr, message("x\r\n"), names("alice")))); got != "[0]" {
 		t.Errorf("ended by its context with %s", got)
+	}
+}
+
+// TestMessagesAreSparedWhileNobodyTakesThem: each is written and synced at a store that then may not keep it.
+func TestMessagesAreSparedWhileNobodyTakesThem(t *testing.T) {
+	s := newFakeStore(t)
+	s.pool.retryTime = time.Second
+	s.set("(reply 0)", "451 4.3.2 no active store here")
+	s.deliver("[451]", "alice")
+	if _, bodies := s.count(); bodies < 2 || bodies > 6 {
+		t.Errorf("the message was sent %d times within a second, want some 4", bodies)
 	}
 }
 
