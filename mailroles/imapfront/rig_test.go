@@ -96,6 +96,7 @@ func newSide(t testing.TB, conn *tls.Conn) *side {
 
 func (s *side) write(text string) {
 	s.t.Helper()
+	s.conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(s.conn, text); err != nil {
 		s.t.Fatal(err)
 	}

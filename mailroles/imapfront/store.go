@@ -25,8 +25,8 @@ const (
 	// for a moment may swallow the first packet, and the kernel sends its second a second later.
 	connectTime = 300 * time.Millisecond
 	maxConnect  = 2 * time.Second
-	// handshakeTime is what the first TLS handshake has.
-	handshakeTime = 2 * time.Second
+	// handshakeTime is what the first TLS handshake has; later ones have more, since a store may be slow because many come.
+	handshakeTime = 3 * time.Second
 	// pauseTime is about what lies between two tries; after quickTries of them it is more.
 	pauseTime  = 50 * time.Millisecond
 	quickTries = 20
