@@ -1,7 +1,8 @@
 // Package store keeps the mail of one LUN in Maildir++ trees and is the only code that writes there.
 //
 // Each mailbox is a directory ROOT/ADDRESS with tmp, new and cur for INBOX, and one directory .NAME for each further
-// folder. Beside the mailboxes are the directories of the store: .incoming, .oplog, .quarantine and .trash.
+// folder. Beside the mailboxes are the directories of the store: .incoming, .oplog, .quarantine, .trash, .expunged and
+// .snapshots.
 //
 // Every change is an operation: deliver, append, flags, move, copy, expunge, create, rename, delete, subscribe, and adopt
 // for what others put there. It holds all that it decides, such as UIDs and names, so that doing it again leads to the
@@ -45,6 +46,13 @@
 // adopted: files that no operation speaks of go to .quarantine. A tree that lost what only it had, such as a list, is
 // Blank, and made anew from another replica's manifest (Install), with the bodies that are here. A LUN that was not
 // replicated becomes one when it is first opened with a Journal; its own log is done and dropped then.
+//
+// The body of a message that goes is kept in .expunged for as long as the log is, and less when the disk is nearly full. A
+// snapshot, every 8 hours or when asked for, has what all mailboxes held after one operation, the same one at all replicas:
+// a list for each mailbox, captured in memory at that operation, and bodies, linked later, in the background. It is a
+// subvolume of btrfs, clones, or second names. Restore puts back what is gone since a snapshot, or since any operation
+// that the log still has after one, by operations of its own, with the UIDs and flags of that moment, and leaves alone
+// what is there.
 //
 // One process at a time may have a LUN open; no other program may write to its tree meanwhile. Run makes checkpoints
 // while it runs. A Store must be closed. All methods are safe for concurrent use. Locks are taken in this order: that of
