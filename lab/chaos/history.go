@@ -75,14 +75,14 @@ type uidKey struct {
 
 // message is what may be the case of one.
 type message struct {
-	worlds  []world // one unless an outcome is unknown
+	may     []scene // one unless an outcome is unknown
 	pending int     // operations under way
 	gone    map[string]bool
 	uid     map[string]Place // by folder, as acknowledged
 }
 
-// world is a set of instances, sorted.
-type world []Instance
+// scene is a set of instances, sorted.
+type scene []Instance
 
 // NewHistory begins one. A line of JSON for each operation that ends goes to journal; nil: nowhere.
 func NewHistory(journal io.Writer) *History {
@@ -102,7 +102,7 @@ func (h *History) Begin(op Op) (end func(out Outcome, at Place, said string)) {
 	defer h.mu.Unlock()
 	m := h.messages[key{op.Mailbox, op.ID}]
 	if m == nil {
-		m = &message{worlds: []world{{}}, gone: map[string]bool{}, uid: map[string]Place{}}
+		m = &message{may: []scene{{}}, gone: map[string]bool{}, uid: map[string]Place{}}
 		h.messages[key{op.Mailbox, op.ID}] = m
 	}
 	m.pending++
@@ -133,16 +133,16 @@ func (h *History) end(m *message, op Op, out Outcome, at Place) {
 	if out == Refused {
 		return
 	}
-	var after []world
-	for _, w := range m.worlds {
+	var after []scene
+	for _, w := range m.may {
 		after = add(after, w.with(op))
 	}
 	if out == Unknown {
-		for _, w := range m.worlds {
+		for _, w := range m.may {
 			after = add(after, w)
 		}
 	}
-	m.worlds = after
+	m.may = after
 	if op.Kind == Move || op.Kind == Expunge {
 		delete(m.uid, op.Folder)
 	}
@@ -166,8 +166,8 @@ func (h *History) end(m *message, op Op, out Outcome, at Place) {
 	}
 }
 
-// with gives the world after an operation. One that finds no message to work on leaves it.
-func (w world) with(op Op) world {
+// with gives the scene after an operation. One that finds no message to work on leaves it.
+func (w scene) with(op Op) scene {
 	next := slices.Clone(w)
 	i := slices.IndexFunc(next, func(x Instance) bool { return x.Folder == op.Folder })
 	switch {
@@ -194,9 +194,9 @@ func (i Instance) compare(j Instance) int {
 	return strings.Compare(i.Flags, j.Flags)
 }
 
-// add keeps a set of worlds.
-func add(list []world, w world) []world {
-	if slices.ContainsFunc(list, func(have world) bool { return slices.Equal(have, w) }) {
+// add keeps a set of scenes.
+func add(list []scene, w scene) []scene {
+	if slices.ContainsFunc(list, func(have scene) bool { return slices.Equal(have, w) }) {
 		return list
 	}
 	return append(list, w)
@@ -223,18 +223,51 @@ func (h *History) saw(mailbox, folder string, at Place, id string) {
 func (h *History) Settled(mailbox, folder, id string) (flags string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.messages[key{mailbox, id}]
-	if m == nil || m.pending > 0 || len(m.worlds) != 1 {
+	if m := h.messages[key{mailbox, id}]; m != nil {
+		return m.settled(folder)
+	}
+	return "", false
+}
+
+func (m *message) settled(folder string) (flags string, ok bool) {
+	if m.pending > 0 || len(m.may) != 1 {
 		return "", false
 	}
 	found := 0
-	for _, i := range m.worlds[0] {
+	for _, i := range m.may[0] {
 		if i.Folder == folder {
 			flags = i.Flags
 			found++
 		}
 	}
 	return flags, found == 1
+}
+
+// Absent says whether a message is known for sure not to be in a folder.
+func (h *History) Absent(mailbox, folder, id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.messages[key{mailbox, id}]
+	if m == nil || m.pending > 0 || len(m.may) != 1 {
+		return false
+	}
+	return !slices.ContainsFunc(m.may[0], func(i Instance) bool { return i.Folder == folder })
+}
+
+// Present gives the settled messages of a folder, and their flags.
+func (h *History) Present(mailbox, folder string) map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[string]string{}
+	for k, m := range h.messages {
+		if k.mailbox != mailbox {
+			continue
+		}
+		if flags, ok := m.settled(folder); ok {
+			all[k.id] = flags
+		}
+	}
+	return all
 }
 
 // Counts gives how many operations ended in each way.

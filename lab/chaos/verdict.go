@@ -74,13 +74,13 @@ func (h *History) Check(luns ...[]Tree) *Verdict {
 
 // check holds what is there of a message against what may be the case.
 func (m *message) check(v *Verdict, k key, found []Stored) {
-	have := make(world, 0, len(found))
+	have := make(scene, 0, len(found))
 	for _, f := range found {
 		have = append(have, Instance{f.Folder, f.Flags})
 	}
 	slices.SortFunc(have, Instance.compare)
-	best := distance(have, m.worlds[0])
-	for _, w := range m.worlds[1:] {
+	best := distance(have, m.may[0])
+	for _, w := range m.may[1:] {
 		if d := distance(have, w); d.size() < best.size() {
 			best = d
 		}
@@ -114,7 +114,7 @@ func (m *message) checkUIDs(v *Verdict, k key, found []Stored) {
 	}
 }
 
-// apart is what parts two worlds.
+// apart is what parts two scenes.
 type apart struct {
 	missing, extra []Instance
 	changed        [][2]Instance // the same folder, other flags: have, want
@@ -122,8 +122,8 @@ type apart struct {
 
 func (a apart) size() int { return len(a.missing) + len(a.extra) + len(a.changed) }
 
-// distance compares what is there with a world that may be.
-func distance(have, want world) (a apart) {
+// distance compares what is there with a scene that may be.
+func distance(have, want scene) (a apart) {
 	have, want = slices.Clone(have), slices.Clone(want)
 	pair := func(same func(x, y Instance) bool, paired func(x, y Instance)) {
 		have = slices.DeleteFunc(have, func(x Instance) bool {

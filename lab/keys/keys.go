@@ -104,7 +104,7 @@ func template(name string, serial int64) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(serial),
 		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour), // clocks of two nodes may differ
+		NotBefore:    time.Now().Add(-Lifetime), // a lab may set a clock back
 		NotAfter:     time.Now().Add(Lifetime),
 	}
 }
