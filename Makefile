@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-mail test-kernel demo bench bench-lb bench-rhi bench-gss bench-mail soak fuzz clean packages
+.PHONY: help build generate fmt check test test-mail test-kernel demo bench bench-lb bench-rhi bench-gss bench-mail bench-store chaos soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -9,6 +9,8 @@ C_FILES := bpf/*.c bpf/headers/*.h bpf/testdata/*.c
 BENCHTIME ?= 1s
 SOAK ?= 30m
 FUZZTIME ?= 20s
+MINUTES ?= 20
+SEED ?= 0
 # What runs on the oldest kernel: packages, or some tests of one. A processor is emulated there, so random packets are few.
 KERNEL ?= 6.1
 KERNEL_TESTS ?= ./bpf ./internal/nexthop ./lb/real ./lb/real/sockets './lb=TestRealAcrossKill|TestNewVIPStartsCountingAtZero|TestSecondLBIsRefused'
@@ -82,6 +84,15 @@ bench-mail: ## mail taken, and IMAP's work, beside Postfix and Dovecot on the sa
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-mail.txt >"$(REPORT)/bench-mail.json"; }
 	@rm -f .bench-mail.txt
 
+bench-store: ## replicated stores: killed, a site cut off, moved; what two sites cost; restore (root); REPORT=DIR writes DIR/bench-store.json
+	@.ci/packages isync
+	@go test -run '^$$' -bench '^BenchmarkStore' -benchtime 1x -timeout 2h ./lab/chaos >.bench-store.txt; status=$$?; cat .bench-store.txt; exit $$status
+	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && awk -v short=1 -f .ci/bench.awk .bench-store.txt >"$(REPORT)/bench-store.json"; }
+	@rm -f .bench-store.txt
+
+chaos: ## ten random faults a minute under load, then both sites compared; SEED=n MINUTES=20; sets the clock (root); REPORT=DIR writes DIR/chaos.json
+	@go test -run '^TestChaos$$' -count 1 -v -timeout 0 ./lab/chaos -args -seed $(SEED) -minutes $(MINUTES) -clock $(if $(REPORT),-report "$(abspath $(REPORT))")
+
 soak: ## BFD and BGP with FRR and BIRD at full CPU load, for SOAK (30m), without one false loss (root); REPORT=DIR writes DIR/soak.json
 	@.ci/packages frr bird2 nftables
 	@test -z "$(REPORT)" || { mkdir -p "$(REPORT)" && rm -f "$(REPORT)/soak.json"; }
@@ -95,7 +106,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 clean: ## what was built
-	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .bench-gss.txt .bench-mail.txt .test-kernel
+	rm -f anycastle .bench.txt .bench-lb.txt .bench-rhi.txt .bench-gss.txt .bench-mail.txt .bench-store.txt .test-kernel
 
 packages:
 	@.ci/packages

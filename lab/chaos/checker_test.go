@@ -15,7 +15,7 @@ import (
 // TestCheckerFindsWhatIsBroken has one store without replicas serve, be killed and come back under load. The checker finds nothing.
 // Then its tree is broken by hand in one way after the other, and the checker finds each.
 func TestCheckerFindsWhatIsBroken(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t, plan{alone: true})
 	w.start()
 	h := NewHistory(nil)
 	l := w.load(h)

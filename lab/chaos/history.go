@@ -53,8 +53,18 @@ type Instance struct {
 	Folder, Flags string
 }
 
+// End is how an operation ended.
+type End struct {
+	Op
+	Outcome Outcome
+	Begun   time.Time
+	Took    time.Duration
+}
+
 // History is all that clients did. It is safe for concurrent use.
 type History struct {
+	OnEnd func(End) // called at the end of each operation, from many goroutines; set before the first begins
+
 	mu       sync.Mutex
 	begun    time.Time
 	journal  *json.Encoder
@@ -108,6 +118,9 @@ func (h *History) Begin(op Op) (end func(out Outcome, at Place, said string)) {
 	m.pending++
 	begun := time.Now()
 	return func(out Outcome, at Place, said string) {
+		if h.OnEnd != nil {
+			h.OnEnd(End{op, out, begun, time.Since(begun)})
+		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		m.pending--

@@ -95,13 +95,19 @@ var errUnsent = errors.New("not sent")
 
 // deliver sends one message in a session of its own.
 func (l *load) deliver(address, to string, text []byte) error {
+	_, err := l.timed(address, to, text)
+	return err
+}
+
+// timed is deliver that tells how long it took from the end of the message to its acknowledgement.
+func (l *load) timed(address, to string, text []byte) (took time.Duration, err error) {
 	conn, err := l.from.dial(net.Dialer{Timeout: 2 * time.Second}, address)
 	if err != nil {
-		return errors.Join(errUnsent, err)
+		return 0, errors.Join(errUnsent, err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return errors.Join(errUnsent, err)
+		return 0, errors.Join(errUnsent, err)
 	}
 	c, err := smtp.NewClient(conn, "mx.example.org")
 	if err == nil {
@@ -114,20 +120,22 @@ func (l *load) deliver(address, to string, text []byte) error {
 		err = c.Rcpt(to)
 	}
 	if err != nil {
-		return errors.Join(errUnsent, err)
+		return 0, errors.Join(errUnsent, err)
 	}
 	w, err := c.Data()
 	if err != nil {
-		return errors.Join(errUnsent, err)
+		return 0, errors.Join(errUnsent, err)
 	}
 	if _, err := w.Write(text); err != nil {
-		return err
+		return 0, err
 	}
+	begun := time.Now()
 	if err := w.Close(); err != nil {
-		return err
+		return 0, err
 	}
+	took = time.Since(begun)
 	_ = c.Quit() // it is acknowledged already
-	return nil
+	return took, nil
 }
 
 // delivered gives what a sender knows of a delivery that ended so.

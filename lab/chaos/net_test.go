@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -59,7 +60,8 @@ func other(site string) string {
 	return "east"
 }
 
-func newNetwork(t testing.TB) *network {
+// newNetwork makes one whose DC link takes a time each way; 0: none.
+func newNetwork(t testing.TB, delay time.Duration) *network {
 	t.Helper()
 	n := &network{t: t, hosts: map[string]*host{}, sites: map[string]int{}}
 	for i, site := range []string{"east", "west"} {
@@ -67,7 +69,11 @@ func newNetwork(t testing.TB) *network {
 		c.sysctl(t, "ipv4/ip_forward")
 		n.sites[site] = i // the first host of west is not .129, which would be that of east plus 128
 	}
-	n.veth(core("east"), dcLink, "192.0.2.8/31", core("west"), dcLink, "192.0.2.9/31")
+	if delay == 0 {
+		n.veth(core("east"), dcLink, "192.0.2.8/31", core("west"), dcLink, "192.0.2.9/31")
+	} else {
+		n.delayed(core("east"), "192.0.2.8/31", core("west"), "192.0.2.9/31", delay)
+	}
 	n.route(core("east"), blocks["west"].String(), "192.0.2.9", "")
 	n.route(core("west"), blocks["east"].String(), "192.0.2.8", "")
 	return n

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,7 +29,17 @@ type world struct {
 	roles   map[string]*process // by host and role: east-store1, east-front-smtp, …
 	disks   map[string]*disk    // of stores, by host
 	clients *host
-	alone   bool // lun-east is a store without replicas, and there is no other
+	plan
+}
+
+// plan is what kind of world it is.
+type plan struct {
+	alone   bool              // lun-east is a store without replicas, and there is no other
+	delay   time.Duration     // of the DC link, each way
+	twoSite map[string]string // the policy of LUNs; default wait
+	single  bool              // LUNs have the replicas of their home site only, and the witness
+	people  int               // mailboxes on each LUN; default 4
+	more    string            // keys of each LUN, each on a line with its indentation
 }
 
 // lun is a LUN of the world.
@@ -51,10 +62,16 @@ func stores(first string) []string {
 	return []string{first + "-store1", first + "-standby", second + "-store1", second + "-standby"}
 }
 
-const (
-	witness       = "witness"
-	mailboxesEach = 4 // on a LUN
-)
+const witness = "witness"
+
+// replicas are the hosts that have a LUN's mail.
+func (w *world) replicas(l lun) []string {
+	list := stores(l.home)
+	if w.single {
+		return list[:2]
+	}
+	return list
+}
 
 // mailbox gives an address on a LUN.
 func mailbox(l string, n int) string {
@@ -62,9 +79,12 @@ func mailbox(l string, n int) string {
 }
 
 // newWorld makes a world of which nothing runs yet.
-func newWorld(t testing.TB, alone bool) *world {
+func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
-	w := &world{network: newNetwork(t), dir: t.TempDir(), roles: map[string]*process{}, disks: map[string]*disk{}, alone: alone}
+	if p.people == 0 {
+		p.people = 4
+	}
+	w := &world{network: newNetwork(t, p.delay), dir: t.TempDir(), roles: map[string]*process{}, disks: map[string]*disk{}, plan: p}
 	w.clients = w.between("clients", "192.0.2.101", "192.0.2.4")
 	for _, site := range []string{"east", "west"} {
 		for _, role := range []string{"store1", "standby", "front"} {
@@ -108,7 +128,7 @@ func (w *world) writeMailboxes() {
 	proctest.Check(w.t, err)
 	text := "mailboxes:\n"
 	for _, l := range w.luns() {
-		for n := range mailboxesEach {
+		for n := range w.people {
 			text += fmt.Sprintf("  - {address: %s, password: %q, lun: %s}\n", mailbox(l.name, n), hash, l.name)
 		}
 	}
@@ -162,8 +182,8 @@ func (w *world) mail(host string) string {
 		if w.alone {
 			continue
 		}
-		text += "      replicas:\n"
-		for _, name := range stores(l.home) {
+		text += fmt.Sprintf("      two_site: %s\n      switch_back_after: 5s\n%s      replicas:\n", cmp.Or(w.twoSite[l.name], "wait"), w.more)
+		for _, name := range w.replicas(l) {
 			text += fmt.Sprintf("        - {name: %s, site: %s, addr: \"%s:7400\"}\n", name, w.hosts[name].site, w.hosts[name].addr)
 		}
 		text += fmt.Sprintf("        - {name: witness, site: third, addr: \"%s:7400\", witness: true}\n", w.hosts[witness].addr)
@@ -228,7 +248,7 @@ func (w *world) load(h *History) *load {
 		l.imap = append(l.imap, w.hosts[site+"-front"].addr.String()+":993")
 	}
 	for _, lun := range w.luns() {
-		for n := range mailboxesEach {
+		for n := range w.people {
 			l.mailboxes = append(l.mailboxes, mailbox(lun.name, n))
 		}
 	}
