@@ -89,4 +89,3 @@ SyncState *
 	}
 	return files
 }
-
