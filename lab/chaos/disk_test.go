@@ -20,16 +20,14 @@ type disk struct {
 	image, device, at string
 }
 
-const diskSize = 256 << 20
-
 // newDisk makes and mounts one. It goes away with the mount namespace of the tests, or with the test.
-func newDisk(t testing.TB, image, at string) *disk {
+func newDisk(t testing.TB, image, at string, size int64) *disk {
 	t.Helper()
 	d := &disk{image: image, at: at}
 	f, err := os.Create(image)
 	proctest.Check(t, err)
-	proctest.Check(t, errors.Join(f.Truncate(diskSize), f.Close(), os.MkdirAll(at, 0o700)))
-	_, err = tool("mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+	proctest.Check(t, errors.Join(f.Truncate(size), f.Close(), os.MkdirAll(at, 0o700)))
+	_, err = tool("mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", "-i", "8192", "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
 	proctest.Check(t, err)
 	proctest.Check(t, d.mount())
 	t.Cleanup(func() { _ = d.unmount() }) // it may be unmounted

@@ -141,6 +141,7 @@ func (c *imapConn) line() (line string, err error) {
 var (
 	validityForm = regexp.MustCompile(`\[UIDVALIDITY (\d+)\]`)
 	fetchForm    = regexp.MustCompile(`^\* \d+ FETCH \((?s:.*)\)$`)
+	fetchedForm  = regexp.MustCompile(`^\* \d+ FETCH `)
 	uidForm      = regexp.MustCompile(`\bUID (\d+)`)
 	flagsForm    = regexp.MustCompile(`\bFLAGS \(([^)]*)\)`)
 	idForm       = regexp.MustCompile(`(?i)Message-ID: (<[^>]*>)`)

@@ -39,6 +39,7 @@ type plan struct {
 	twoSite map[string]string // the policy of LUNs; default wait
 	single  bool              // LUNs have the replicas of their home site only, and the witness
 	people  int               // mailboxes on each LUN; default 4
+	disk    int64             // bytes of a store's; default 512 MiB
 	more    string            // keys of each LUN, each on a line with its indentation
 }
 
@@ -81,9 +82,7 @@ func mailbox(l string, n int) string {
 // newWorld makes a world of which nothing runs yet.
 func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
-	if p.people == 0 {
-		p.people = 4
-	}
+	p.people, p.disk = cmp.Or(p.people, 4), cmp.Or(p.disk, 512<<20)
 	w := &world{network: newNetwork(t, p.delay), dir: t.TempDir(), roles: map[string]*process{}, disks: map[string]*disk{}, plan: p}
 	w.clients = w.between("clients", "192.0.2.101", "192.0.2.4")
 	for _, site := range []string{"east", "west"} {
@@ -99,7 +98,7 @@ func newWorld(t testing.TB, p plan) *world {
 	proctest.Check(t, keys.Make(w.path("tls"), certs))
 	w.writeMailboxes()
 	for _, name := range w.storeHosts() {
-		w.disks[name] = newDisk(t, w.path(name+".img"), w.path("srv-"+name))
+		w.disks[name] = newDisk(t, w.path(name+".img"), w.path("srv-"+name), p.disk)
 		proctest.Check(t, os.Chmod(w.disks[name].at, 0o700))
 	}
 	w.makeRoles()
