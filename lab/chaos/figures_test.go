@@ -184,7 +184,7 @@ func BenchmarkStoreMove(b *testing.B) {
 			list := stores("east")
 			to := list[(slices.Index(list, from)+1)%len(list)]
 			begun := time.Now()
-			said, err := tool(binary, "lun", "move", "lun-east", to, "--run-dir", x.w.path("run-"+from+"-store"))
+			said, err := tool(binary, "lun", "move", "lun-east", "--to", to, "--run-dir", x.w.path("run-"+from+"-store"))
 			took = append(took, time.Since(begun))
 			if err != nil {
 				b.Errorf("move to %s: %v %s", to, err, said)

@@ -64,29 +64,55 @@ func (c *chaos) finish(r *row, seed uint64) {
 	}
 }
 
-// settle waits until all replicas have all, now that no client works, and ends the stores cleanly.
+// settle has all replicas scrubbed, now that no client works, waits until all have all, and ends the stores cleanly.
 func (c *chaos) settle() {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.watch.run(ctx) })
-	still := time.Now()
-	deadline := still.Add(settleTime)
-	want := c.watch.newest()
-	for time.Since(still) < time.Second && time.Now().Before(deadline) {
-		if now := c.watch.newest(); c.watch.behind(now) != "" || !maps.Equal(now, want) {
-			want, still = now, time.Now()
-		}
-		time.Sleep(lookEvery)
-	}
-	if late := c.watch.behind(want); late != "" {
-		c.t.Errorf("not in step within %v of the last operation: %s", settleTime, late)
-	}
+	c.still("all replicas have the last operation")
+	c.scrub()
+	c.still("all replicas have what the scrub found missing")
 	cancel()
 	wg.Wait()
 	for _, name := range c.w.storeHosts() {
 		if err := c.w.roles[name+"-store"].stop(proctest.Patience); err != nil {
 			c.t.Errorf("end of a store: %v", err)
 		}
+	}
+}
+
+// still waits until nothing has happened for a second, and all replicas have everything.
+func (c *chaos) still(what string) {
+	since, want := time.Now(), c.watch.newest()
+	deadline := since.Add(settleTime)
+	for time.Since(since) < time.Second && time.Now().Before(deadline) {
+		if now := c.watch.newest(); c.watch.behind(now) != "" || !maps.Equal(now, want) {
+			want, since = now, time.Now()
+		}
+		time.Sleep(lookEvery)
+	}
+	if late := c.watch.behind(want); late != "" {
+		c.t.Errorf("not within %v: %s; behind: %s", settleTime, what, late)
+	}
+	c.say("%s", what)
+}
+
+// scrub has every body at every replica read, so that what has rotten is found and fetched again.
+func (c *chaos) scrub() {
+	since, deadline := time.Now(), time.Now().Add(settleTime)
+	for _, l := range c.w.luns() {
+		active := c.watch.active(l.name)
+		if _, err := tool(binary, "lun", "scrub", l.name, "--run-dir", c.w.path("run-"+active+"-store")); err != nil {
+			c.t.Errorf("scrub %s at %q: %v", l.name, active, err)
+			return
+		}
+	}
+	for late := c.watch.scrubbed(since); late != ""; late = c.watch.scrubbed(since) {
+		if time.Now().After(deadline) {
+			c.t.Errorf("not within %v: a scrub of %s", settleTime, late)
+			return
+		}
+		time.Sleep(lookEvery)
 	}
 }
 

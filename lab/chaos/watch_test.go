@@ -23,9 +23,14 @@ type replicaState struct {
 	Serving bool   `json:"serving"` // this one is active, and its lease holds
 	Term    uint64 `json:"term"`
 	Applied uint64 `json:"applied"`
-	CatchUp struct {
-		Missing int `json:"missing"`
-	} `json:"catch_up"`
+	Scrub   struct {
+		Running   bool      `json:"running"`
+		Ended     time.Time `json:"ended"`
+		Rotten    int       `json:"rotten"`
+		Repaired  int       `json:"repaired"`
+		Differing []string  `json:"differing"`
+		Err       string    `json:"err"`
+	} `json:"scrub"`
 	Members []struct {
 		Name     string `json:"name"`
 		Self     bool   `json:"self"`
@@ -163,4 +168,19 @@ func (o *watch) voters() bool {
 		}
 	}
 	return true
+}
+
+// scrubbed says which replicas have not been scrubbed since a moment; empty: all have.
+func (o *watch) scrubbed(since time.Time) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var late []string
+	for _, l := range o.w.luns() {
+		for _, name := range o.w.replicas(l) {
+			if s := o.last[[2]string{l.name, name}].Replica.Scrub; s.Running || s.Ended.Before(since) {
+				late = append(late, fmt.Sprintf("%s at %s (%+v)", l.name, name, s))
+			}
+		}
+	}
+	return strings.Join(late, ", ")
 }
