@@ -35,6 +35,7 @@ func TestCheckerFindsWhatIsBroken(t *testing.T) {
 	proctest.Eventually(t, "400 operations more", func() bool { return h.Ended(Acknowledged) > back+400 })
 	cancel()
 	<-done
+	l.collect(t.Context())
 	proctest.Check(t, store.stop(proctest.Patience))
 	root := w.disks["east-store1"].at
 	check := func() *Verdict {

@@ -105,7 +105,7 @@ func (x *bench) until(front, to string) time.Duration {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			_, text := x.l.message(to, rand.New(rand.NewPCG(1, 2)))
+			_, text := x.l.message(stranger, to, rand.New(rand.NewPCG(1, 2)))
 			if x.l.deliver(front, to, text) != nil {
 				return
 			}
@@ -220,7 +220,7 @@ func (x *bench) acknowledge() time.Duration {
 	rnd, to := rand.New(rand.NewPCG(1, 3)), mailbox("lun-east", 0)
 	var took []time.Duration
 	for range 200 {
-		_, text := x.l.message(to, rnd)
+		_, text := x.l.message(stranger, to, rnd)
 		d, err := x.l.timed(x.l.smtp[0], to, text)
 		proctest.Check(x.b, err)
 		took = append(took, d)

@@ -69,6 +69,9 @@ func (c *chaos) settle() {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.watch.run(ctx) })
+	if n := c.l.collect(ctx); n > 0 {
+		c.t.Errorf("not within %v: %d messages that users have submitted arrive", settleTime, n)
+	}
 	c.still("all replicas have the last operation")
 	c.scrub()
 	c.still("all replicas have what the scrub found missing")

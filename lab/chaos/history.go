@@ -25,6 +25,7 @@ type Kind string
 // The kinds of operations.
 const (
 	Deliver Kind = "deliver" // by SMTP, into INBOX
+	Submit  Kind = "submit"  // by a user, into INBOX some time after it is acknowledged
 	Append  Kind = "append"
 	Flags   Kind = "flags" // Op.Flags are the message's from then on
 	Expunge Kind = "expunge"
@@ -87,8 +88,10 @@ type uidKey struct {
 type message struct {
 	may     []scene // one unless an outcome is unknown
 	pending int     // operations under way
-	gone    map[string]bool
-	uid     map[string]Place // by folder, as acknowledged
+
+	submitted, seen bool // its submission was acknowledged; somebody has seen it in its mailbox
+	gone            map[string]bool
+	uid             map[string]Place // by folder, as acknowledged
 }
 
 // scene is a set of instances, sorted.
@@ -123,7 +126,9 @@ func (h *History) Begin(op Op) (end func(out Outcome, at Place, said string)) {
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		m.pending--
+		if op.Kind != Submit || out == Refused {
+			m.pending-- // what is in a queue comes when it comes
+		}
 		h.end(m, op, out, at)
 		// a journal that cannot be written only makes a failure harder to understand
 		_ = h.journal.Encode(struct {
@@ -163,6 +168,7 @@ func (h *History) end(m *message, op Op, out Outcome, at Place) {
 		return
 	}
 	h.last = time.Now()
+	m.submitted = m.submitted || op.Kind == Submit
 	target := op.Folder
 	if op.Kind == Move || op.Kind == Copy {
 		target = op.To
@@ -184,7 +190,7 @@ func (w scene) with(op Op) scene {
 	next := slices.Clone(w)
 	i := slices.IndexFunc(next, func(x Instance) bool { return x.Folder == op.Folder })
 	switch {
-	case op.Kind == Deliver || op.Kind == Append:
+	case op.Kind == Deliver || op.Kind == Submit || op.Kind == Append:
 		next = append(next, Instance{op.Folder, op.Flags})
 	case i < 0:
 	case op.Kind == Flags:
@@ -223,6 +229,9 @@ func (h *History) Saw(mailbox, folder string, at Place, id string) {
 }
 
 func (h *History) saw(mailbox, folder string, at Place, id string) {
+	if m := h.messages[key{mailbox, id}]; m != nil {
+		m.seen = true
+	}
 	k := uidKey{mailbox, folder, at}
 	if was, ok := h.uids[k]; !ok {
 		h.uids[k] = id
@@ -281,6 +290,18 @@ func (h *History) Present(mailbox, folder string) map[string]string {
 		}
 	}
 	return all
+}
+
+// Awaited says how many of the messages whose submission was acknowledged nobody has seen arrive.
+func (h *History) Awaited() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.messages {
+		if m.submitted && !m.seen {
+			n++
+		}
+	}
+	return n
 }
 
 // Counts gives how many operations ended in each way.

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,16 +15,19 @@ import (
 	"time"
 )
 
+const stranger = "x@example.net"
+
 const password = "correct-horse-battery"
 
 // load is the clients: some who send, and one who works in each mailbox.
 type load struct {
-	h         *History
-	from      *host
-	smtp      []string // front ends, those of both sites
-	imap      []string
-	mailboxes []string
-	pause     time.Duration // between two operations of one client
+	h          *History
+	from       *host
+	smtp       []string // front ends, those of both sites
+	imap       []string
+	submission []string
+	mailboxes  []string
+	pause      time.Duration // between two operations of one client
 
 	sent    atomic.Uint64 // Message-IDs so far
 	mu      sync.Mutex
@@ -37,6 +41,7 @@ func (l *load) run(ctx context.Context, senders int, seed uint64) {
 	for n := range senders {
 		wg.Go(func() { l.send(ctx, n, rand.New(rand.NewPCG(seed, uint64(n)))) })
 	}
+	wg.Go(func() { l.submit(ctx, rand.New(rand.NewPCG(seed, 999))) })
 	for n, mailbox := range l.mailboxes {
 		wg.Go(func() {
 			r := &reader{load: l, mailbox: mailbox, rnd: rand.New(rand.NewPCG(seed, uint64(1000+n))), home: n % len(l.imap)}
@@ -47,10 +52,10 @@ func (l *load) run(ctx context.Context, senders int, seed uint64) {
 }
 
 // message makes one that nobody has sent before.
-func (l *load) message(to string, rnd *rand.Rand) (id string, text []byte) {
+func (l *load) message(from, to string, rnd *rand.Rand) (id string, text []byte) {
 	id = fmt.Sprintf("<%d@chaos.example>", l.sent.Add(1))
 	line := strings.Repeat(fmt.Sprintf("%08x", rnd.Uint32()), 9) + "\r\n"
-	return id, Seal(id, "x@example.net", to, strings.Repeat(line, 1+rnd.IntN(100)))
+	return id, Seal(id, from, to, strings.Repeat(line, 1+rnd.IntN(100)))
 }
 
 // rest waits between two operations, a little at random; false: it is over.
@@ -73,10 +78,36 @@ func (l *load) refuse(said string) {
 func (l *load) send(ctx context.Context, n int, rnd *rand.Rand) {
 	for rest(ctx, l.pause, rnd) {
 		to := l.mailboxes[rnd.IntN(len(l.mailboxes))]
-		id, text := l.message(to, rnd)
+		id, text := l.message(stranger, to, rnd)
 		for try := range 5 {
 			end := l.h.Begin(Op{Kind: Deliver, Mailbox: to, Folder: "INBOX", ID: id})
 			err := l.deliver(l.smtp[(n+try)%len(l.smtp)], to, text)
+			out, said := delivered(err)
+			end(out, Place{}, said)
+			if permanent, ok := errors.AsType[*textproto.Error](err); ok && permanent.Code >= 500 {
+				l.refuse(said)
+				break
+			}
+			if out == Acknowledged || !rest(ctx, l.pause, rnd) {
+				break
+			}
+		}
+	}
+}
+
+// submit has users send to each other, a message after the other.
+func (l *load) submit(ctx context.Context, rnd *rand.Rand) {
+	for rest(ctx, 2*l.pause, rnd) {
+		from, to := l.mailboxes[rnd.IntN(len(l.mailboxes))], l.mailboxes[rnd.IntN(len(l.mailboxes))]
+		id, text := l.message(from, to, rnd)
+		for try := range 5 {
+			end := l.h.Begin(Op{Kind: Submit, Mailbox: to, Folder: "INBOX", ID: id})
+			_, err := l.session(l.submission[try%len(l.submission)], from, to, text, func(c *smtp.Client) error {
+				if err := c.StartTLS(&tls.Config{InsecureSkipVerify: true, ServerName: frontName}); err != nil { // it is ours
+					return err
+				}
+				return c.Auth(smtp.PlainAuth("", from, password, frontName))
+			})
 			out, said := delivered(err)
 			end(out, Place{}, said)
 			if permanent, ok := errors.AsType[*textproto.Error](err); ok && permanent.Code >= 500 {
@@ -101,6 +132,14 @@ func (l *load) deliver(address, to string, text []byte) error {
 
 // timed is deliver that tells how long it took from the end of the message to its acknowledgement.
 func (l *load) timed(address, to string, text []byte) (took time.Duration, err error) {
+	return l.session(address, stranger, to, text, func(*smtp.Client) error { return nil })
+}
+
+// frontName is what front ends are called.
+const frontName = "mx.example.org"
+
+// session sends one message, after what makes its sender known.
+func (l *load) session(address, from, to string, text []byte, login func(*smtp.Client) error) (took time.Duration, err error) {
 	conn, err := l.from.dial(net.Dialer{Timeout: 2 * time.Second}, address)
 	if err != nil {
 		return 0, errors.Join(errUnsent, err)
@@ -109,12 +148,15 @@ func (l *load) timed(address, to string, text []byte) (took time.Duration, err e
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, errors.Join(errUnsent, err)
 	}
-	c, err := smtp.NewClient(conn, "mx.example.org")
+	c, err := smtp.NewClient(conn, frontName)
 	if err == nil {
 		err = c.Hello("client.example.net")
 	}
 	if err == nil {
-		err = c.Mail("x@example.net")
+		err = login(c)
+	}
+	if err == nil {
+		err = c.Mail(from)
 	}
 	if err == nil {
 		err = c.Rcpt(to)

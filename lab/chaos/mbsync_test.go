@@ -19,7 +19,7 @@ func (x *bench) mbsyncAcross() (got synced) {
 	x.b.Helper()
 	to, rnd := mailbox("lun-east", 0), rand.New(rand.NewPCG(1, 4))
 	for range 100 {
-		_, text := x.l.message(to, rnd)
+		_, text := x.l.message(stranger, to, rnd)
 		proctest.Check(x.b, x.l.deliver(x.l.smtp[0], to, text))
 	}
 	x.calm()

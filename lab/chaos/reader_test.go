@@ -162,7 +162,7 @@ func (r *reader) did(end func(Outcome, Place, string), at Place, err error) (Out
 }
 
 func (r *reader) upload() error {
-	id, text := r.message(r.mailbox, r.rnd)
+	id, text := r.message(stranger, r.mailbox, r.rnd)
 	flags := []string{"", `\Seen`, `$Done \Flagged`}[r.rnd.IntN(3)]
 	end := r.h.Begin(Op{Kind: Append, Mailbox: r.mailbox, Folder: r.folder, ID: id, Flags: flags})
 	answer, err := r.conn.send(fmt.Sprintf("APPEND %s (%s)", r.folder, flags), text)
@@ -218,4 +218,21 @@ func (r *reader) transfer(kind Kind, uid uint32, id string) error {
 		delete(r.messages, uid)
 	}
 	return err
+}
+
+// collect looks into all mailboxes until what was submitted has arrived, and gives how much has not.
+func (l *load) collect(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	rnd := rand.New(rand.NewPCG(1, 5))
+	for l.h.Awaited() > 0 && rest(ctx, redial, rnd) {
+		for n, mailbox := range l.mailboxes {
+			r := &reader{load: l, mailbox: mailbox, rnd: rnd}
+			if err := r.connect(l.imap[n%len(l.imap)]); err == nil {
+				_ = r.open(archive) // what cannot be looked at now is looked at in the next round
+				r.conn.close()
+			}
+		}
+	}
+	return l.h.Awaited()
 }

@@ -76,6 +76,7 @@ func TestVerdict(t *testing.T) {
 		{"move unknown, in both", []step{deliver(Acknowledged), move(Unknown)}, []Stored{inbox, old}, Verdict{Acknowledged: 1, Messages: 2, Doubled: 1}},
 		{"copied", []step{deliver(Acknowledged), duplicate(Acknowledged)}, []Stored{inbox, old}, Verdict{Acknowledged: 2, Messages: 2}},
 		{"copy lost", []step{deliver(Acknowledged), duplicate(Acknowledged)}, []Stored{inbox}, Verdict{Acknowledged: 2, Messages: 1, Lost: 1}},
+		{"submitted and lost", []step{{Op{Kind: Submit, Folder: "INBOX", ID: "<1>"}, Acknowledged, Place{}}}, nil, Verdict{Acknowledged: 1, Lost: 1}},
 		{"UID of another body", []step{upload, expunge(Acknowledged), {Op{Kind: Append, Folder: "INBOX", ID: "<2>"}, Acknowledged, Place{7, 1}}}, []Stored{stored("INBOX", 1, "<2>", "")}, Verdict{Acknowledged: 3, Messages: 1, UIDReused: 1}},
 		{"UID changed", []step{upload}, []Stored{stored("INBOX", 2, "<1>", `\Seen`)}, Verdict{Acknowledged: 1, Messages: 1, Renumbered: 1}},
 		{"sent by nobody", nil, []Stored{inbox}, Verdict{Messages: 1, Strange: 1}},

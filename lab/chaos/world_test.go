@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,7 @@ func (w *world) makeRoles() {
 	for _, site := range []string{"east", "west"} {
 		w.makeRole(site+"-front", "smtp", w.mail(site+"-front")+"  smtp: {listen: [\":25\"]}\n")
 		w.makeRole(site+"-front", "imap", w.mail(site+"-front")+"  imap: {listen: [\":143\"], tls_listen: [\":993\"]}\n")
+		w.makeRole(site+"-front", "submission", w.mail(site+"-front")+"  submission: {listen: [\":587\"], tls_listen: [\":465\"], messages_per_hour: 100000}\n")
 		if !w.alone {
 			w.makeRole(core(site), "rhi", w.router(site))
 		}
@@ -177,7 +179,7 @@ func (w *world) mail(host string) string {
 		if w.alone {
 			service = w.hosts["east-store1"].addr
 		}
-		text += fmt.Sprintf("    - name: %s\n      lmtp: %s:2424\n      imap: %s:1993\n", l.name, service, service)
+		text += fmt.Sprintf("    - name: %s\n      lmtp: %s:2424\n      imap: %s:1993\n      queue: %s:2425\n", l.name, service, service, service)
 		if w.alone {
 			continue
 		}
@@ -190,13 +192,16 @@ func (w *world) mail(host string) string {
 	return text
 }
 
+// quickQueue is a queue whose users do not wait.
+const quickQueue = "{resolvers: [192.0.2.53:53], retry_min: 1s, retry_max: 4s, delay_notice: 0s}"
+
 // store gives the rest of a store's node file.
 func (w *world) store(name string) string {
 	if w.alone {
-		return fmt.Sprintf("  store: {lun: lun-east, path: %s, lmtp_listen: \":2424\", imap_listen: \":1993\"}\n", w.disks[name].at)
+		return fmt.Sprintf("  store: {lun: lun-east, path: %s, queue: %s}\n", w.disks[name].at, quickQueue)
 	}
 	h := w.hosts[name]
-	return fmt.Sprintf("  store: {node: %s, path: %s, replica_listen: \":7400\"}\n", name, w.disks[name].at) +
+	return fmt.Sprintf("  store: {node: %s, path: %s, replica_listen: \":7400\", queue: %s}\n", name, w.disks[name].at, quickQueue) +
 		fmt.Sprintf("rhi:\n  asn: %d\n  router_id: %s\n  hold: 3s\n  state_dir: %s\n  neighbors:\n    - {name: core, address: %s, asn: %d, bfd: {interval: 100ms, multiplier: 5}}\n",
 			asn(h.site)+10, h.addr, w.makeDir("rhi-"+name), h.gateway, asn(h.site))
 }
@@ -228,7 +233,8 @@ func (w *world) start() {
 	for _, p := range w.roles {
 		proctest.Check(w.t, p.start())
 	}
-	for _, l := range w.load(nil).smtp {
+	all := w.load(nil)
+	for _, l := range slices.Concat(all.smtp, all.imap, all.submission) {
 		proctest.Eventually(w.t, l+" listens", func() bool {
 			conn, err := w.clients.dial(net.Dialer{Timeout: time.Second}, l)
 			if err == nil {
@@ -244,6 +250,7 @@ func (w *world) load(h *History) *load {
 	l := &load{h: h, from: w.clients, pause: 150 * time.Millisecond, refused: map[string]int{}}
 	for _, site := range []string{"east", "west"} {
 		l.smtp = append(l.smtp, w.hosts[site+"-front"].addr.String()+":25")
+		l.submission = append(l.submission, w.hosts[site+"-front"].addr.String()+":587")
 		l.imap = append(l.imap, w.hosts[site+"-front"].addr.String()+":993")
 	}
 	for _, lun := range w.luns() {
