@@ -43,6 +43,7 @@ func (c *chaos) finish(r *row, seed uint64) {
 		}
 		trees = append(trees, replicas)
 	}
+	c.sane(trees)
 	two := TwoActive(c.watch.samples)
 	r.Case, r.Seed, r.Seconds, r.Faults, r.Kinds = "chaos", seed, int(time.Since(c.begun).Seconds()), c.struck(), c.counts
 	r.Verdict = c.h.Check(trees...)
@@ -61,6 +62,31 @@ func (c *chaos) finish(r *row, seed uint64) {
 	fmt.Printf("%s\n", text)
 	if *reportFlag != "" {
 		proctest.Check(c.t, errors.Join(os.MkdirAll(*reportFlag, 0o755), os.WriteFile(filepath.Join(*reportFlag, "chaos.json"), fmt.Appendf(nil, "[\n  %s\n]\n", text), 0o644)))
+	}
+}
+
+// sane fails a run that has looked at nothing.
+func (c *chaos) sane(luns [][]Tree) {
+	for _, replicas := range luns {
+		for _, t := range replicas {
+			if slices.ContainsFunc(t.messages(), func(m Stored) bool { return m.UID != 0 && m.Modseq == 0 }) {
+				c.t.Errorf("%s has messages without a MODSEQ", t.Name)
+			}
+			if len(t.messages()) == 0 {
+				c.t.Errorf("%s has no mail", t.Name)
+			}
+		}
+	}
+	for _, l := range c.w.luns() {
+		n := 0
+		for _, s := range c.watch.samples {
+			if s.LUN == l.name && s.Active {
+				n++
+			}
+		}
+		if n == 0 {
+			c.t.Errorf("nobody was ever seen to be active for %s", l.name)
+		}
 	}
 }
 
