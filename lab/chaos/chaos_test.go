@@ -49,9 +49,12 @@ type chaos struct {
 	busy   map[string]bool
 	counts map[kind]int
 	errs   []error
-	fell   int               // processes that ended by themselves
-	ruined map[string]uint64 // by LUN: the operations that all replicas must have before data is destroyed again; nil: they have
-	ruin   bool              // data is destroyed, and that is not healed yet
+	fell   int       // processes that ended by themselves
+	ruin   bool      // data is destroyed, and that is not healed yet
+	mended time.Time // when it was the last time
+
+	step    map[string]uint64 // operations that all replicas are waited for to have, by LUN; nil: it is not known yet
+	stepped time.Time         // when they had them the last time
 }
 
 // TestChaos is `make chaos`.
@@ -112,6 +115,7 @@ func (c *chaos) underLoad(seed uint64, f func(ctx context.Context)) {
 	wg.Go(func() { c.l.run(ctx, senderCount, seed) })
 	wg.Go(func() { c.progress(ctx) })
 	wg.Go(func() { c.revive(ctx) })
+	wg.Go(func() { c.steps(ctx) })
 	f(ctx)
 }
 
@@ -170,6 +174,24 @@ func (c *chaos) note(err error, bad bool) {
 	}
 }
 
+// steps keeps the time at which all replicas had everything up to some moment before.
+func (c *chaos) steps(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		if len(c.step) < len(c.w.luns()) {
+			c.step = c.watch.newest()
+		}
+		if c.watch.behind(c.step) == "" {
+			c.stepped, c.step = time.Now(), nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
 func (c *chaos) struck() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,6 +216,13 @@ func (c *chaos) kinds() []kind {
 	return all
 }
 
+// shuffled gives the kinds in a random order.
+func (c *chaos) shuffled() []kind {
+	deck := c.kinds()
+	c.rnd.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+	return deck
+}
+
 // strikeAll lets n faults happen, one every faultEvery, each kind as often as any other, and heals them all.
 func (c *chaos) strikeAll(ctx context.Context, n int) {
 	var healing sync.WaitGroup
@@ -204,17 +233,17 @@ func (c *chaos) strikeAll(ctx context.Context, n int) {
 			return
 		}
 		if len(deck) == 0 {
-			deck = c.kinds()
-			c.rnd.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+			deck = c.shuffled()
 		}
 		next := time.NewTimer(time.Until(c.begun.Add(time.Duration(i) * faultEvery)))
 		<-next.C
-		for at := range deck { // what may not happen now comes later
-			if c.play(&healing, deck[at]) {
-				deck = slices.Delete(deck, at, at+1)
-				break
-			}
+		at := slices.IndexFunc(deck, func(k kind) bool { return c.play(&healing, k) }) // what may not happen now comes later
+		if at < 0 {
+			c.say("no fault: of %q none may happen; behind: %s", deck, c.watch.behind(c.watch.newest()))
+			deck = c.shuffled() // the next time another one
+			continue
 		}
+		deck = slices.Delete(deck, at, at+1)
 	}
 }
 
@@ -263,9 +292,6 @@ func (c *chaos) fail(f fault, what string, err error) {
 func (c *chaos) book(list []fault) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ruined != nil && c.watch.behind(c.ruined) == "" {
-		c.ruined = nil
-	}
 	ruins := 0
 	want := map[string]bool{}
 	for _, f := range list {
@@ -279,7 +305,7 @@ func (c *chaos) book(list []fault) bool {
 			want[b] = true
 		}
 	}
-	if ruins > 1 || ruins == 1 && (c.ruin || c.ruined != nil) {
+	if ruins > 1 || ruins == 1 && (c.ruin || !c.stepped.After(c.mended)) {
 		return false
 	}
 	c.ruin = c.ruin || ruins == 1
@@ -295,6 +321,6 @@ func (c *chaos) release(f fault) {
 		delete(c.busy, b)
 	}
 	if f.ruins {
-		c.ruin, c.ruined = false, c.watch.newest()
+		c.ruin, c.step, c.mended = false, nil, time.Now()
 	}
 }

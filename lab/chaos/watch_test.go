@@ -127,7 +127,9 @@ func (o *watch) newest() map[string]uint64 {
 	defer o.mu.Unlock()
 	all := map[string]uint64{}
 	for k, s := range o.last {
-		all[k[0]] = max(all[k[0]], s.Replica.Applied)
+		if s.Replica.Applied > 0 {
+			all[k[0]] = max(all[k[0]], s.Replica.Applied)
+		}
 	}
 	return all
 }
