@@ -38,7 +38,6 @@ type plan struct {
 	alone   bool              // lun-east is a store without replicas, and there is no other
 	delay   time.Duration     // of the DC link, each way
 	twoSite map[string]string // the policy of LUNs; default wait
-	single  bool              // LUNs have the replicas of their home site only, and the witness
 	people  int               // mailboxes on each LUN; default 4
 	disk    int64             // bytes of a store's; default 512 MiB
 	more    string            // keys of each LUN, each on a line with its indentation
@@ -67,13 +66,7 @@ func stores(first string) []string {
 const witness = "witness"
 
 // replicas are the hosts that have a LUN's mail.
-func (w *world) replicas(l lun) []string {
-	list := stores(l.home)
-	if w.single {
-		return list[:2]
-	}
-	return list
-}
+func (w *world) replicas(l lun) []string { return stores(l.home) }
 
 // mailbox gives an address on a LUN.
 func mailbox(l string, n int) string {
