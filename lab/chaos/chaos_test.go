@@ -79,7 +79,7 @@ func TestChaos(t *testing.T) {
 	w.start()
 	var row row
 	c.underLoad(seed, func(ctx context.Context) {
-		proctest.Eventually(t, "mail flows", func() bool { return h.Ended(Acknowledged) >= loadBefore })
+		c.flow(loadBefore)
 		c.begun = time.Now()
 		c.strikeAll(ctx, int(*minutesFlag*60/faultEvery.Seconds()))
 		row.LastFault = h.Ended(Acknowledged)
@@ -87,6 +87,18 @@ func TestChaos(t *testing.T) {
 		c.await("and mail flows again")
 	})
 	c.finish(&row, seed)
+}
+
+// flow waits until so many more operations are acknowledged.
+func (c *chaos) flow(n int) {
+	c.t.Helper()
+	count, deadline := c.h.Ended(Acknowledged), time.Now().Add(settleTime)
+	for c.h.Ended(Acknowledged) < count+n {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("not within %v: %d operations are acknowledged", settleTime, n)
+		}
+		time.Sleep(lookEvery)
+	}
 }
 
 // row is what a run comes to.
