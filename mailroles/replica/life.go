@@ -76,7 +76,6 @@ func (r *Replica) live(ctx context.Context) (err error) {
 			r.store.set(nil)
 			err = errors.Join(err, l.mail.Close())
 		}()
-		r.opt.Opened(l.mail)
 		r.store.set(l.mail)
 	}
 	if err := l.prepare(ctx); err != nil {
@@ -148,8 +147,8 @@ func (l *life) watchStore(ctx context.Context, g *group.Group) error {
 	if l.r.epoch.Load() != nil {
 		handing, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if to, why := l.r.successor(g, false); to != "" {
-			l.r.noteMove(to, "the disk failed", errors.Join(g.Transfer(handing, to)))
+		if to, why := l.r.successor(g); to != "" {
+			l.r.noteMove(to, "the disk failed", g.Transfer(handing, to))
 		} else {
 			l.r.log.Error("nobody to hand over to", "why", why)
 		}

@@ -95,22 +95,26 @@ func (r *Replica) handOver(ctx context.Context, g *group.Group, to string) error
 }
 
 // HandOver makes this replica step back, and keeps it from being active until Return is called. It returns when it is not
-// active, or when ctx ends.
+// active, when there is nobody to hand over to, or when ctx ends.
 func (r *Replica) HandOver(ctx context.Context, why string) {
 	g, e := r.group.Load(), r.epoch.Load()
-	if g != nil && e != nil {
-		if to, _ := r.successor(g, true); to != "" {
-			moving, cancel := context.WithTimeout(ctx, moveTime)
-			r.noteMove(to, why, r.move(moving, g, to))
-			cancel()
-		}
+	if g == nil || e == nil {
+		r.setUnfit(ordered, why)
+		return
 	}
+	to, none := r.successor(g)
+	if to == "" {
+		r.log.Warn("nobody to hand over to", "why", why, "others", none)
+		r.setUnfit(ordered, why)
+		return // whoever waited would do so in vain
+	}
+	moving, cancel := context.WithTimeout(ctx, moveTime)
+	defer cancel()
+	r.noteMove(to, why, r.move(moving, g, to))
 	r.setUnfit(ordered, why)
-	if e != nil && r.epoch.Load() == e {
-		select {
-		case <-e.served:
-		case <-ctx.Done():
-		}
+	select {
+	case <-e.served:
+	case <-moving.Done():
 	}
 }
 

@@ -9,6 +9,9 @@ import (
 	"anycastle/mailroles/store"
 )
 
+// groupStart is the index at which a group's own notes begin; operations come behind them.
+const groupStart = 1
+
 // errNoGroup says that the log is not open.
 var errNoGroup = errors.New("replica: the log is not open now")
 
@@ -30,7 +33,7 @@ type recorder interface {
 
 func walk(g recorder, from, to uint64, each func(index uint64, record []byte) error) error {
 	kept := func() error {
-		if first := g.Status().First; first == 0 || first > from {
+		if first := g.Status().First; first == 0 || first > max(from, groupStart+1) {
 			return fmt.Errorf("%w: it begins with operation %d", store.ErrNotKept, first)
 		}
 		return nil

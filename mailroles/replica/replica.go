@@ -51,8 +51,6 @@ type Options struct {
 	// Hold brings all sessions to rest, until ctx ends at the latest, and keeps them so until release is called. nil: there
 	// are none.
 	Hold func(ctx context.Context) (release func())
-	// Opened is told of the store each time when it is opened, before it does anything. nil: nobody is
-	Opened func(mail *store.Store)
 }
 
 // Replica is one replica of a LUN, or its witness. All methods are safe for concurrent use.
@@ -104,9 +102,6 @@ func New(opt Options) (*Replica, error) {
 	}
 	if opt.Hold == nil {
 		opt.Hold = func(context.Context) func() { return func() {} }
-	}
-	if opt.Opened == nil {
-		opt.Opened = func(*store.Store) {}
 	}
 	if !opt.Members[i].Witness && opt.Serve == nil {
 		return nil, fmt.Errorf("replica of %s: nobody serves", opt.LUN)

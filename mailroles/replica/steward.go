@@ -63,7 +63,7 @@ func (r *Replica) mustGo(ctx context.Context, g *group.Group) bool {
 	if why == "" {
 		return false
 	}
-	to, none := r.successor(g, false)
+	to, none := r.successor(g)
 	if to == "" {
 		r.log.Warn("unfit, and nobody to hand over to", "why", why, "others", none)
 		return true
@@ -74,16 +74,16 @@ func (r *Replica) mustGo(ctx context.Context, g *group.Group) bool {
 	return true
 }
 
-// successor gives the most preferred replica that could be active. wholly: it must have all bodies, too. none says why there is
-// none.
-func (r *Replica) successor(g *group.Group, wholly bool) (name, none string) {
+// successor gives the most preferred replica that could be active, or else one that lacks bodies but is fit. none says why there
+// is none of the first kind.
+func (r *Replica) successor(g *group.Group) (name, none string) {
 	partly := ""
 	for _, m := range r.others() {
 		why := r.unable(g, m.Name)
 		if why == "" {
 			return m.Name, ""
 		}
-		if v := r.exchange.View(m.Name); partly == "" && !wholly && r.alive(m.Name) && v.State.Fit && votes(g, m.Name) {
+		if v := r.exchange.View(m.Name); partly == "" && r.alive(m.Name) && v.State.Fit && votes(g, m.Name) {
 			partly = m.Name
 		}
 		none += fmt.Sprintf(" %s: %s;", m.Name, why)
