@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ type inbox struct {
 	self    string
 	heard   func(member string)           // a leader sent something
 	has     func(index, term uint64) bool // whether the log here has an entry
+	marker  func() uint64                 // up to here all is committed
 
 	out chan raft.RPC
 
@@ -49,11 +51,19 @@ func (b *inbox) run(ctx context.Context, in <-chan raft.RPC) {
 			}
 		})
 		select {
-		case b.out <- raft.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: answer}:
+		case b.out <- raft.RPC{Command: b.command(rpc), Reader: rpc.Reader, RespChan: answer}:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// command gives what the library shall see of a request.
+func (b *inbox) command(rpc raft.RPC) any {
+	if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+		return sound(req, b.marker())
+	}
+	return rpc.Command
 }
 
 // beat passes on a heartbeat.
@@ -83,9 +93,16 @@ func (b *inbox) refuse(rpc raft.RPC) bool {
 	if err == nil {
 		return false
 	}
-	rpc.Respond(emptyAnswer(rpc.Command), err)
+	answer := emptyAnswer(rpc.Command)
+	if c, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok && errors.Is(err, errHasIt) {
+		answer, err = &raft.InstallSnapshotResponse{Term: c.Term, Success: true}, nil
+	}
+	rpc.Respond(answer, err)
 	return true
 }
+
+// errHasIt is for a marker of which this member has all: its leader goes on from there.
+var errHasIt = errors.New("no need of the marker")
 
 func (b *inbox) objection(rpc raft.RPC) error {
 	switch c := rpc.Command.(type) {
@@ -105,7 +122,7 @@ func (b *inbox) objection(rpc raft.RPC) error {
 			return fmt.Errorf("no marker of term %d: its leader is not mine", c.Term)
 		}
 		if b.has(c.LastLogIndex, c.LastLogTerm) { // it is about what this member was before it was seeded
-			return fmt.Errorf("no need of the marker at %d", c.LastLogIndex)
+			return errHasIt
 		}
 		err := fmt.Errorf("%w: it is so far behind that the leader's log begins after its end", ErrBlank)
 		b.health.fail(err)

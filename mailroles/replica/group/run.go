@@ -83,7 +83,10 @@ func (g *Group) finish(groups ...*sync.WaitGroup) error {
 // transport makes the way to and from the other members.
 func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) *outbox {
 	g.promise = newPromise(g.o.Times.Lease)
-	in := &inbox{promise: g.promise, health: g.health, self: g.o.Self, heard: g.peers.heard, has: g.has, out: make(chan raft.RPC)}
+	in := &inbox{
+		promise: g.promise, health: g.health, self: g.o.Self, heard: g.peers.heard, has: g.has, out: make(chan raft.RPC),
+		marker: func() uint64 { return g.marker.note().Index },
+	}
 	in.heartbeat = func(raft.RPC) {}
 	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: 3, MaxRPCsInFlight: 4, Timeout: g.o.Times.RPC, Logger: libraryLog(g.log), MsgpackUseNewTimeFormat: true,
