@@ -22,6 +22,7 @@ type outbox struct {
 	ctx                    context.Context // ends with the run of the group
 	leads                  func(term uint64) bool
 	wg                     *sync.WaitGroup
+	stream                 *stream
 
 	abdicated atomic.Uint64 // the newest term that this member gave up
 	handing   atomic.Uint64 // the term that it is handing over

@@ -38,6 +38,7 @@ func (g *Group) Run(ctx context.Context) error {
 	tellers.Go(func() { g.watch(done, r.LeaderCh()) })
 	tellers.Go(func() { g.tell(done) })
 	wg.Go(func() { g.guard(alive) })
+	wg.Go(func() { g.watchOthers(alive) })
 
 	var failure error
 	select {
@@ -93,6 +94,7 @@ func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) 
 	})
 	g.outbox = &outbox{
 		NetworkTransport: inner, inbox: in, peers: g.peers, promise: g.promise, health: g.health, ctx: alive, leads: g.leads, wg: wg,
+		stream: s,
 	}
 	wg.Go(func() { in.run(alive, inner.Consumer()) })
 	return g.outbox

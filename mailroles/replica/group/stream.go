@@ -29,7 +29,7 @@ func (s *stream) Accept() (net.Conn, error) {
 	select {
 	case c, ok := <-s.conns:
 		if ok {
-			return s.hold(c)
+			return s.hold(c, "")
 		}
 		<-s.ctx.Done()
 	case <-s.ctx.Done():
@@ -45,16 +45,16 @@ func (s *stream) Dial(to raft.ServerAddress, patience time.Duration) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	return s.hold(c)
+	return s.hold(c, string(to))
 }
 
-func (s *stream) hold(c net.Conn) (net.Conn, error) {
+func (s *stream) hold(c net.Conn, to string) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
 		return nil, errors.Join(net.ErrClosed, c.Close())
 	}
-	h := &held{Conn: c, s: s}
+	h := &held{Conn: c, s: s, to: to}
 	s.open[h] = true
 	s.wg.Add(1)
 	return h, nil
@@ -62,16 +62,26 @@ func (s *stream) hold(c net.Conn) (net.Conn, error) {
 
 // Close closes all connections. The context has ended before.
 func (s *stream) Close() error {
+	s.end(func(*held) bool { return true })
+	return nil
+}
+
+// cut closes the connections that were made to a member, so that new ones are.
+func (s *stream) cut(member string) { s.end(func(h *held) bool { return h.to == member }) }
+
+// end closes connections under their users, who then close them too, which counts.
+func (s *stream) end(which func(*held) bool) {
 	s.mu.Lock()
-	all := make([]*held, 0, len(s.open))
+	var all []*held
 	for h := range s.open {
-		all = append(all, h)
+		if which(h) {
+			all = append(all, h)
+		}
 	}
 	s.mu.Unlock()
 	for _, h := range all {
-		_ = h.Conn.Close() // its user closes it too, which counts
+		_ = h.Conn.Close()
 	}
-	return nil
 }
 
 // Addr gives this member's name, which is its address for the library.
@@ -86,6 +96,7 @@ func (n name) String() string { return string(n) }
 type held struct {
 	net.Conn
 	s    *stream
+	to   string // the member that it was made to; empty: it was made to this one
 	once sync.Once
 }
 
