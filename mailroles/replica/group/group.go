@@ -102,6 +102,7 @@ type trial struct {
 	segment  int           // size of a segment of the log
 	trailing uint64        // so many entries are kept whatever their age
 	interval time.Duration // between markers
+	admit    time.Duration // see admitTime
 }
 
 // Group is one member of a LUN's group. Its methods are safe for concurrent use.
@@ -124,6 +125,8 @@ type Group struct {
 
 	raft atomic.Pointer[raft.Raft] // nil until Run has started it
 	turn sync.Mutex                // held while members are changed or leadership is handed over
+
+	admission admission
 
 	passing   uint64  // the term that a witness wants to hand over; its turn guards it
 	passSince instant // and since when
@@ -172,6 +175,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.test.now = time.Now
 	}
 	o.test.segment = cmp.Or(o.test.segment, 16<<20)
+	o.test.admit = cmp.Or(o.test.admit, admitTime)
 	o.test.trailing = cmp.Or(o.test.trailing, 1024)
 	o.test.interval = cmp.Or(o.test.interval, 30*time.Second)
 	return o, nil

@@ -37,6 +37,7 @@ func (g *Group) leading() (*raft.Raft, uint64, error) {
 }
 
 // Admit makes a member one that follows without a vote; whatever it knew before counts for nothing. Only on the leader.
+// ErrWait: the member has a vote, and shall ask again after a while, for another one without vote is on its way to its own.
 func (g *Group) Admit(ctx context.Context, member string) error {
 	return g.change(ctx, "admit", member, func(r *raft.Raft, id raft.ServerID) []func() raft.IndexFuture {
 		return []func() raft.IndexFuture{
@@ -61,7 +62,10 @@ func (g *Group) change(ctx context.Context, what, member string, steps func(*raf
 	}
 	g.turn.Lock()
 	defer g.turn.Unlock()
-	r, _, err := g.leading()
+	r, term, err := g.leading()
+	if err == nil && what == "admit" {
+		err = g.mayAdmit(r, term, member)
+	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", what, member, err)
 	}
@@ -76,6 +80,7 @@ func (g *Group) change(ctx context.Context, what, member string, steps func(*raf
 			g.peers.forget(member)
 		}
 	}
+	g.admission.done(member, what == "admit")
 	g.log.Info("members changed", "change", what, "peer", member)
 	g.peers.moved()
 	return nil
@@ -162,11 +167,29 @@ func (g *Group) mayLead(r *raft.Raft, to string) error {
 	return nil
 }
 
-// hand has the library hand over.
+// hand has the library hand over, again and again while this member leads and the other is able: the library waits for the
+// time of one election only, which on a busy machine may not be enough.
 func (g *Group) hand(ctx context.Context, r *raft.Raft, term uint64, to string) error {
 	g.outbox.handing.Store(term)
-	f := r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to))
-	return g.await(ctx, f.Error)
+	for {
+		f := r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to))
+		err := g.await(ctx, f.Error)
+		switch {
+		case err == nil, ctx.Err() != nil, g.health.failed() != nil:
+			return err
+		case !g.leads(term):
+			return nil
+		}
+		if not := g.mayLead(r, to); not != nil {
+			return errors.Join(err, not)
+		}
+		g.log.Info("hand over again", "peer", to, "term", term, "err", err)
+		select {
+		case <-time.After(20 * time.Millisecond): // the library has to end its try
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // resign gives up a term whose hand-over failed: the other member may have been told, and what it was told may reach it
