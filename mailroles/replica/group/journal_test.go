@@ -2,12 +2,17 @@ package group
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+
+	"anycastle/mailroles/replica/chain"
 )
 
 // TestKeep has the log kept for its time, and cut when that is over or it takes too much room.
@@ -144,5 +149,69 @@ func TestStaleIsRefused(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"first", "second"}, c.agree()); diff != "" {
 		t.Errorf("applied (-want +got):\n%s", diff)
+	}
+}
+
+// TestReopenAfterShortening has a member read all of its log after a start, also when the leader of a newer term had it take
+// entries back: each time that happens a segment ends early.
+func TestReopenAfterShortening(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "group")
+	if err := Bootstrap(dir, "e1", chain.Position{}); err != nil {
+		t.Fatal(err)
+	}
+	gen, err := current(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() *journal {
+		t.Helper()
+		j, err := openJournal(gen, chain.Position{}, 4<<10, newHealth(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	store := func(j *journal, term, from, to uint64) {
+		t.Helper()
+		for i := from; i <= to; i++ {
+			f := frame{term: term, prev: j.tip().Chain, record: fmt.Appendf(nil, "%d in term %d", i, term)}
+			l := &raft.Log{Index: i, Term: term, Type: raft.LogCommand, Data: f.append(nil), AppendedAt: time.Now()}
+			if err := j.StoreLog(l); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	j := open()
+	store(j, 1, 2, 10)
+	terms := map[uint64]uint64{}
+	for n, from := range []uint64{8, 8, 60, 20, 3, 40} { // some within the last segment, some before it
+		term := uint64(n + 2)
+		if from <= j.last.Load() {
+			if err := j.DeleteRange(from, j.last.Load()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			from = j.last.Load() + 1
+		}
+		store(j, term, from, from+60)
+		for i := from; i <= from+60; i++ {
+			terms[i] = term
+		}
+		if err := j.close(); err != nil {
+			t.Fatal(err)
+		}
+		j = open()
+		for i := uint64(2); i <= j.last.Load(); i++ {
+			var l raft.Log
+			if err := j.entry(i, &l); err != nil {
+				t.Fatalf("shortened to %d: %v", from-1, err)
+			}
+			if want := max(terms[i], 1); l.Term != want {
+				t.Errorf("entry %d is of term %d, want %d", i, l.Term, want)
+			}
+		}
+	}
+	if err := j.close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -147,6 +147,22 @@ func (f filer) Create(i types.SegmentInfo) (types.SegmentWriter, error) {
 	return f.SegmentFiler.Create(i)
 }
 
+// Open opens a segment that takes no more entries. One whose end was cut off has no index of its entries: the library, which
+// cut it, keeps that in memory only, and could read none of them after the next start. They are found by reading through it.
+func (f filer) Open(i types.SegmentInfo) (types.SegmentReader, error) {
+	if i.IndexStart != 0 {
+		return f.SegmentFiler.Open(i)
+	}
+	w, err := f.RecoverTail(i)
+	if err != nil {
+		return nil, err
+	}
+	if last := w.LastIndex(); last < i.MaxIndex {
+		return nil, errors.Join(fmt.Errorf("segment ends at %d and went to %d: %w", last, i.MaxIndex, errRotten), w.Close())
+	}
+	return w, nil
+}
+
 // disk is the library's file system with faults.
 type disk struct {
 	types.VFS
