@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -24,6 +26,7 @@ const (
 	seedTime     = 30 * time.Minute       // for a whole manifest
 	manifestTry  = 3                      // how often a manifest is asked for anew when it is too old by the time that it is here
 	questionWord = "hello"
+	neverIn      = "it was in no group" // why a new replica has no state
 )
 
 // Hello is what a member says of itself.
@@ -43,9 +46,19 @@ type Hello struct {
 // that it begins.
 func (l *life) prepare(ctx context.Context) error {
 	r := l.r
+	told := ""
 	for {
-		if l.ready() {
+		lack := l.lack()
+		if lack == "" {
 			return nil
+		}
+		if lack != told {
+			told = lack
+			level := slog.LevelWarn
+			if lack == neverIn {
+				level = slog.LevelInfo
+			}
+			r.log.Log(ctx, level, "replica has no state to follow from", "why", lack)
 		}
 		heard, silent := r.greet(ctx)
 		if ctx.Err() != nil {
@@ -59,7 +72,7 @@ func (l *life) prepare(ctx context.Context) error {
 		if done {
 			return nil
 		}
-		r.enter(Blank, why)
+		r.enter(Blank, why+" ("+lack+")")
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -68,15 +81,23 @@ func (l *life) prepare(ctx context.Context) error {
 	}
 }
 
-// ready reports whether the replica can follow from what it has.
-func (l *life) ready() bool {
-	_, err := os.Stat(l.mark())
-	trusted := errors.Is(err, fs.ErrNotExist) && (l.mail == nil || !l.mail.Blank())
-	if !trusted || !group.Initialized(l.dir) {
-		return false
+// lack says why the replica cannot follow from what it has; empty: it can.
+func (l *life) lack() string {
+	if text, err := os.ReadFile(l.mark()); err == nil {
+		return cmp.Or(strings.TrimSpace(string(text)), "it is marked so")
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err.Error()
 	}
-	_, err = group.Inspect(l.dir)
-	return !errors.Is(err, group.ErrBlank)
+	if l.mail != nil && l.mail.Blank() {
+		return l.mail.BlankWhy()
+	}
+	if !group.Initialized(l.dir) {
+		return neverIn
+	}
+	if _, err := group.Inspect(l.dir); errors.Is(err, group.ErrBlank) {
+		return err.Error()
+	}
+	return ""
 }
 
 // begin makes a step on the way into the group.

@@ -85,7 +85,7 @@ func TestDistrust(t *testing.T) {
 			n.start(0)
 			n.store.Check(t.Context())
 			if !n.store.Blank() || !errors.Is(n.store.Err(), ErrBlank) {
-				t.Errorf("blank %t, %v", n.store.Blank(), n.store.Err())
+				t.Errorf("blank %t, %q, %v", n.store.Blank(), n.store.BlankWhy(), n.store.Err())
 			}
 			deliver(t, c.box(), "two\n")
 			c.mu.Lock()

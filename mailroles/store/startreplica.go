@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -72,9 +73,18 @@ func (s *Store) startReplica(Options) error {
 
 // Blank reports whether the tree is none that operations can be done on, so that it needs Install: it is damaged, or an
 // Install did not come to its end.
-func (s *Store) Blank() bool {
-	_, err := os.Stat(s.files.at(blankFile))
-	return !errors.Is(err, os.ErrNotExist)
+func (s *Store) Blank() bool { return s.BlankWhy() != "" }
+
+// BlankWhy says why the store is Blank; empty: it is not.
+func (s *Store) BlankWhy() string {
+	text, err := os.ReadFile(s.files.at(blankFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	if err != nil {
+		return fmt.Sprintf("whether the tree can be trusted is not known: %v", err)
+	}
+	return cmp.Or(strings.TrimSpace(string(text)), "the tree is marked so")
 }
 
 // sweepParts removes what is left of bodies that did not come to their end.
