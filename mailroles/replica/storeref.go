@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -57,7 +59,24 @@ func (s *storeRef) OpenBody(b bodies.Body) (*os.File, error) {
 	if s.mail == nil {
 		return nil, errNoStore
 	}
-	return s.mail.OpenBody(store.Body(b))
+	sure := settled(s.mail) // before it looks
+	f, err := s.mail.OpenBody(store.Body(b))
+	if errors.Is(err, store.ErrNoMessage) && !sure {
+		return nil, fmt.Errorf("%w: %s of %s was not found yet", errUnsettled, b.Name, b.Mailbox)
+	}
+	return f, err
+}
+
+// errUnsettled is when the store does not know yet what it has: that a body is not found is no word to give it up for.
+var errUnsettled = errors.New("replica: the store has not done all operations of before its start")
+
+func settled(mail *store.Store) bool {
+	select {
+	case <-mail.Settled():
+		return true
+	default:
+		return false
+	}
 }
 
 // Missing implements bodies.Store.
