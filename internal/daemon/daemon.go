@@ -236,7 +236,7 @@ func (p Process) handler(r *reloader) http.Handler {
 			enc := json.NewEncoder(w)
 			enc.SetIndent("", "  ")
 			if err := enc.Encode(status()); err != nil {
-				p.Log.Warn("write status", "path", path, "err", err)
+				p.Log.Debug("write status", "path", path, "err", err) // whoever asked is gone
 			}
 		})
 	}
