@@ -48,7 +48,7 @@ func (r *Replica) exposeFrom(e *epoch) {
 func (r *Replica) thereUpTo() uint64 {
 	there := uint64(0)
 	for _, m := range r.others() {
-		if v := r.exchange.View(m.Name); m.Site != r.self.Site && v.Known {
+		if v := r.view(m.Name); m.Site != r.self.Site && v.Known {
 			there = max(there, min(v.State.Applied, v.State.Complete))
 		}
 	}

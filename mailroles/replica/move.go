@@ -80,7 +80,7 @@ func (r *Replica) handOver(ctx context.Context, g *group.Group, to string) error
 	defer cancel()
 	for draining.Err() == nil {
 		changed := r.exchange.Changed()
-		if v := r.exchange.View(to); v.Known && v.State.Complete >= g.Status().Applied.Index {
+		if v := r.view(to); v.Known && v.State.Complete >= g.Status().Applied.Index {
 			break
 		}
 		select {

@@ -82,7 +82,7 @@ func (r *Replica) proven(g *group.Group, e *epoch, index uint64, list []store.Bo
 		replicas, sites = 1, []string{r.self.Site}
 	}
 	for _, m := range r.others() {
-		view := r.exchange.View(m.Name)
+		view := r.view(m.Name)
 		if g.Matched(m.Name) < index && (!view.Known || view.State.Applied < index) || !r.confirmed(m.Name, view, index, list) {
 			continue
 		}
@@ -134,9 +134,22 @@ func (r *Replica) companion() bool {
 	return slices.ContainsFunc(r.others(), func(m group.Member) bool { return m.Site == r.self.Site && r.alive(m.Name) })
 }
 
-// alive reports whether a member was heard of lately.
+// alive reports whether a member of this era was heard of lately.
 func (r *Replica) alive(member string) bool {
-	return time.Since(r.exchange.View(member).Heard) < siteGone
+	return time.Since(r.view(member).Heard) < siteGone
+}
+
+// view gives what is known of a member in the era of this replica: after a promotion the operations of before it have other
+// indexes, and what a member said of them proves nothing any more.
+func (r *Replica) view(member string) bodies.View {
+	return ofEra(r.exchange.View(member), r.era.Load())
+}
+
+func ofEra(v bodies.View, era uint64) bodies.View {
+	if v.State.Era != era {
+		return bodies.View{Peer: v.Peer, Connected: v.Connected}
+	}
+	return v
 }
 
 // firstEra is that of a group that has not been made anew by an operator.

@@ -143,7 +143,7 @@ func (r *Replica) scrubFellow() string {
 	near := ""
 	for _, m := range r.others() {
 		switch {
-		case !r.alive(m.Name) || r.exchange.View(m.Name).State.Blank:
+		case !r.alive(m.Name) || r.view(m.Name).State.Blank:
 		case m.Site != r.self.Site:
 			return m.Name
 		case near == "":

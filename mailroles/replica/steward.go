@@ -83,7 +83,7 @@ func (r *Replica) successor(g *group.Group) (name, none string) {
 		if why == "" {
 			return m.Name, ""
 		}
-		if v := r.exchange.View(m.Name); partly == "" && r.alive(m.Name) && v.State.Fit && votes(g, m.Name) {
+		if v := r.view(m.Name); partly == "" && r.alive(m.Name) && v.State.Fit && votes(g, m.Name) {
 			partly = m.Name
 		}
 		none += fmt.Sprintf(" %s: %s;", m.Name, why)
@@ -93,7 +93,7 @@ func (r *Replica) successor(g *group.Group) (name, none string) {
 
 // unable says why a replica cannot be the active one now; empty: it can.
 func (r *Replica) unable(g *group.Group, member string) string {
-	v := r.exchange.View(member)
+	v := r.view(member)
 	applied := g.Status().Applied.Index
 	switch {
 	case !v.Known || !r.alive(member):
@@ -129,7 +129,7 @@ func (r *Replica) giveVotes(ctx context.Context, g *group.Group) {
 			continue
 		}
 		if m := r.member(p.Name); !m.Witness {
-			v := r.exchange.View(p.Name)
+			v := r.view(p.Name)
 			if !v.Known || v.State.Blank || v.State.Complete+fellowLag < s.Applied.Index {
 				continue
 			}
@@ -163,7 +163,7 @@ func (r *Replica) giveBack(ctx context.Context, g *group.Group) {
 		if m.Name == r.self.Name {
 			break
 		}
-		if !m.Witness && r.unable(g, m.Name) == "" && r.exchange.View(m.Name).State.Missing == 0 {
+		if !m.Witness && r.unable(g, m.Name) == "" && r.view(m.Name).State.Missing == 0 {
 			best = m.Name
 			break
 		}
@@ -216,7 +216,7 @@ func (r *Replica) lookForEra(ctx context.Context) error {
 func (r *Replica) local() bodies.State {
 	mail, g := r.store.get(), r.group.Load()
 	why, _ := r.fitness()
-	s := bodies.State{Fit: why == "", Why: why, Free: r.free()}
+	s := bodies.State{Fit: why == "", Why: why, Free: r.free(), Era: r.era.Load()}
 	if mail == nil || g == nil {
 		s.Blank, s.Fit = true, false
 		if why == "" {

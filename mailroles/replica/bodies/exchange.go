@@ -18,6 +18,7 @@ type State struct {
 	Complete uint64 `json:"complete"` // bodies of all operations up to here are on its disk
 	Chain    string `json:"chain,omitempty"`
 	Term     uint64 `json:"term,omitempty"`
+	Era      uint64 `json:"era,omitempty"`    // of the group: indexes of one era say nothing in another
 	Active   bool   `json:"active,omitempty"` // it is the active store
 	Blank    bool   `json:"blank,omitempty"`  // it has nothing yet
 	Fit      bool   `json:"fit"`              // its disk works and has room
