@@ -240,14 +240,11 @@ func (c *chaos) strikeAll(ctx context.Context, n int) {
 	var healing sync.WaitGroup
 	defer healing.Wait()
 	var deck []kind
-	for i := range n {
-		if ctx.Err() != nil {
-			return
-		}
+	for slot := 0; c.struck() < n && ctx.Err() == nil; slot++ {
 		if len(deck) == 0 {
 			deck = c.shuffled()
 		}
-		next := time.NewTimer(time.Until(c.begun.Add(time.Duration(i) * faultEvery)))
+		next := time.NewTimer(time.Until(c.begun.Add(time.Duration(slot) * faultEvery)))
 		<-next.C
 		at := slices.IndexFunc(deck, func(k kind) bool { return c.play(&healing, k) }) // what may not happen now comes later
 		if at < 0 {
