@@ -44,6 +44,7 @@ type fakeState struct {
 	indexes []uint64
 	kept    int // of the records, those that are saved
 	expects []uint64
+	file    string // where a checkpoint is kept for the next process, if that is asked for
 }
 
 func (s *fakeState) Saved() chain.Position {
@@ -68,6 +69,11 @@ func (s *fakeState) Apply(index uint64, head chain.Sum, record []byte) error {
 func (s *fakeState) Checkpoint() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.file != "" {
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
 	s.saved, s.kept = s.at, len(s.records)
 	return nil
 }
