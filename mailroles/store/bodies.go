@@ -69,7 +69,7 @@ func (s *Store) arrived(b Body) error {
 // receive writes a body into the incoming directory, under its name once it is whole and durable.
 func (s *Store) receive(b Body, r io.Reader) (err error) {
 	part := filepath.Join(incomingDir, fmt.Sprintf("%s%d", partMark, s.seq.Add(1)))
-	f, err := s.files.create(part)
+	f, err := s.files.renew(part)
 	if err != nil {
 		return err
 	}

@@ -181,7 +181,7 @@ func TestVerify(t *testing.T) {
 	deliver(t, c.box(), "two\n")
 	c.level()
 	n := c.nodes[1]
-	files, err := filepath.Glob(filepath.Join(n.root, user, "new/*"))
+	files, err := filepath.Glob(filepath.Join(n.root, user, "[nc][eu][wr]/*")) // in cur when the body came after the operation
 	if err != nil || len(files) != 2 {
 		t.Fatalf("%q, %v", files, err)
 	}

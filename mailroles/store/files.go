@@ -88,6 +88,14 @@ func (d files) create(path string) (*os.File, error) {
 	return os.OpenFile(d.at(path), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 }
 
+// renew makes a file, in place of one that another process may have left.
+func (d files) renew(path string) (*os.File, error) {
+	if err := d.ask("create", path); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(d.at(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+}
+
 // write writes a file, without waiting for the disk.
 func (d files) write(path string, text []byte) error {
 	if err := d.ask("write", path); err != nil {

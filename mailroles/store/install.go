@@ -113,7 +113,7 @@ func (s *Store) clearTree() error {
 	r := s.replica
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lacks, r.placed = newLacks(), names{}
+	r.lacks, r.placed, r.gone = newLacks(), names{}, names{}
 	return nil
 }
 

@@ -98,6 +98,7 @@ func (m *Mailbox) lack(c *contents, msg *Message, index uint64) error {
 	b := m.body(msg)
 	r.mu.Lock()
 	r.lacks.add(&lack{Body: b, folder: c.guid, uid: msg.UID, index: index})
+	delete(r.gone.has, b.Name)
 	r.mu.Unlock()
 	msg.file = ""
 	m.lacking = true
@@ -107,19 +108,23 @@ func (m *Mailbox) lack(c *contents, msg *Message, index uint64) error {
 	return m.supply(c, msg)
 }
 
-// forgo notes that a message which may have had no body is gone. The caller holds mu.
+// forgo notes that a message which may have had no body is gone: the body may come all the same. The caller holds mu.
 func (m *Mailbox) forgo(msg *Message) {
-	r := m.store.replica
+	r, b := m.store.replica, m.body(msg)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lacks.remove(m.body(msg))
+	if r.lacks.byName[b.key()] != nil {
+		r.lacks.remove(b)
+		r.gone.add(b.Name)
+	}
 }
 
 // note remembers that a body is here.
-func (r *replica) note(name string) {
+func (r *replica) note(b Body) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.placed.add(name)
+	r.lacks.remove(b)
+	r.placed.add(b.Name)
 }
 
 // supply places a message's body, which is in the incoming directory. The caller holds mu.
@@ -136,8 +141,7 @@ func (m *Mailbox) supply(c *contents, msg *Message) error {
 func (m *Mailbox) supplied(c *contents, msg *Message, file string) {
 	msg.file = file
 	m.learnText(c, msg)
-	m.forgo(msg)
-	m.store.replica.note(maildir.Unique(msg.base))
+	m.store.replica.note(m.body(msg))
 	m.dirty = true
 	if f := m.byGUID[c.guid]; f != nil {
 		f.stale = true
@@ -156,7 +160,7 @@ func (r *replica) provide(b Body) error {
 		}
 		r.mu.Unlock()
 		if some == nil {
-			return nil
+			return r.dropLate(b)
 		}
 		err := r.provideOne(b, *some)
 		if errors.Is(err, os.ErrNotExist) {
@@ -166,6 +170,22 @@ func (r *replica) provide(b Body) error {
 			return err
 		}
 	}
+}
+
+// dropLate puts a body that came after its message went where those of messages that went are.
+func (r *replica) dropLate(b Body) error {
+	r.mu.Lock()
+	late := r.gone.has[b.Name]
+	r.mu.Unlock()
+	if !late {
+		return nil
+	}
+	r.store.gate.RLock()
+	defer r.store.gate.RUnlock()
+	if err := r.store.retire(bodyPath(b.Name), b.Name); err != nil {
+		return fmt.Errorf("put late body aside: %w", err)
+	}
+	return nil
 }
 
 func (r *replica) provideOne(b Body, k lack) error {

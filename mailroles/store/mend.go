@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"anycastle/mailroles/maildir"
@@ -88,7 +89,10 @@ func (m *Mailbox) seek(t *tree) error {
 			if search == nil {
 				search = m.newSearch(t)
 			}
-			path, ok := search.find(name, msg.Sum)
+			path, ok, err := search.find(name, msg)
+			if err != nil {
+				return err
+			}
 			if !ok {
 				continue
 			}
@@ -107,6 +111,7 @@ type search struct {
 	tree    *tree
 	files   map[string]string // by base name
 	sums    map[string]string
+	waiting map[int64][]string // in the incoming directory, by size; nil: not looked at
 }
 
 func (m *Mailbox) newSearch(t *tree) *search {
@@ -126,22 +131,54 @@ func (m *Mailbox) newSearch(t *tree) *search {
 	return s
 }
 
-// find gives the file of what a message was copied from, or of another with its sum.
-func (s *search) find(name, sum string) (string, bool) {
+// find gives the file of what a message was copied from, or of another with its sum, or a body that came for one that is
+// gone by now.
+func (s *search) find(name string, msg *Message) (path string, ok bool, err error) {
 	for range len(s.mailbox.origins) {
 		base, ok := s.mailbox.origins[name]
 		if !ok {
 			break
 		}
 		if path, ok := s.files[base]; ok {
-			return path, true
+			return path, true, nil
 		}
 		if name = maildir.Unique(base); s.tree.incoming[name] {
-			return bodyPath(base), true
+			return bodyPath(base), true, nil
 		}
 	}
-	path, ok := s.sums[sum]
-	return path, ok
+	if path, ok := s.sums[msg.Sum]; ok {
+		return path, true, nil
+	}
+	return s.look(msg)
+}
+
+// look finds a message's text in the incoming directory, under whatever name.
+func (s *search) look(msg *Message) (path string, ok bool, err error) {
+	store := s.mailbox.store
+	if s.waiting == nil {
+		s.waiting = map[int64][]string{}
+		for name := range s.tree.incoming {
+			path := filepath.Join(incomingDir, name)
+			st, err := os.Stat(store.files.at(path))
+			if errors.Is(err, os.ErrNotExist) { // another mailbox took it
+				continue
+			}
+			if err != nil {
+				return "", false, err
+			}
+			s.waiting[st.Size()] = append(s.waiting[st.Size()], path)
+		}
+	}
+	for _, path := range s.waiting[msg.Size] {
+		sum, err := store.sumOf(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", false, err
+		}
+		if err == nil && sum == msg.Sum {
+			return path, true, nil
+		}
+	}
+	return "", false, nil
 }
 
 // shelve puts aside what a tree has that the state does not know, and notes what it does not have. The caller holds

@@ -32,6 +32,7 @@ type replica struct {
 	expects bool   // expect is known
 	lacks   lacks
 	placed  names
+	gone    names // bodies of messages that went before they came
 	doubted names // bodies that could not be proven
 }
 
