@@ -29,6 +29,7 @@ type lack struct {
 type lacks struct {
 	byName map[string]*lack
 	bySum  map[string]map[*lack]bool // in one mailbox
+	came   tally                     // operations by key
 }
 
 func newLacks() lacks {
@@ -42,6 +43,7 @@ func (b Body) sumKey() string { return b.Mailbox + "/" + b.Sum }
 func (l *lacks) add(k *lack) {
 	l.remove(k.Body)
 	l.byName[k.key()] = k
+	l.came.set(k.key(), k.index)
 	if l.bySum[k.sumKey()] == nil {
 		l.bySum[k.sumKey()] = map[*lack]bool{}
 	}
@@ -54,6 +56,7 @@ func (l *lacks) remove(b Body) {
 		return
 	}
 	delete(l.byName, k.key())
+	l.came.drop(k.key())
 	delete(l.bySum[k.sumKey()], k)
 	if len(l.bySum[k.sumKey()]) == 0 {
 		delete(l.bySum, k.sumKey())
@@ -243,7 +246,8 @@ func (m *Mailbox) sameText(b Body) string {
 	return bodyPath(b.Name)
 }
 
-// Missing lists bodies that are not here, in the order in which they came, and counts them.
+// Missing lists bodies that are not here, in the order in which they came, and counts them. Without a list that costs little
+// however many there are.
 func (s *Store) Missing(limit int) (list []Body, total int) {
 	r := s.replica
 	r.mu.Lock()
@@ -262,7 +266,8 @@ func (s *Store) Missing(limit int) (list []Body, total int) {
 	return append(list, queued...), len(all) + n
 }
 
-// Complete tells up to which operation all bodies are here. It is 0 until each mailbox has been looked at since the start.
+// Complete tells up to which operation all bodies are here. It is 0 until each mailbox has been looked at since the start. It
+// costs little however many are not here.
 func (s *Store) Complete() uint64 {
 	r := s.replica
 	if !s.checked.Load() {
@@ -274,8 +279,8 @@ func (s *Store) Complete() uint64 {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range r.lacks.byName {
-		upTo = min(upTo, max(k.index, 1)-1)
+	if len(r.lacks.byName) > 0 {
+		upTo = min(upTo, max(r.lacks.came.first(), 1)-1)
 	}
 	return upTo
 }

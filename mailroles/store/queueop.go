@@ -97,6 +97,7 @@ type queueState struct {
 	behind  map[string]bool    // ids whose files are not as entries and leaving say
 	changed uint64             // index of the last operation
 	saved   uint64             // changed, as the tree has it
+	lost    *tally             // operations of entries whose bodies are not here, by id; nil: not counted yet
 }
 
 // queued is an entry of the queue, or the memory of one that is done.
@@ -126,6 +127,7 @@ func (s *Store) queueApply(index uint64, o *op) error {
 		if q.apply(index, id, o) {
 			s.queueFitLater(id)
 		}
+		q.recount(id)
 	}
 	return nil
 }
@@ -296,7 +298,9 @@ func (s *Store) queueSave() error {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	for id := range s.queue.behind {
-		if err := s.queueFit(id); err != nil {
+		err := s.queueFit(id)
+		s.queue.recount(id)
+		if err != nil {
 			return fmt.Errorf("write queue: %w", err)
 		}
 		delete(s.queue.behind, id)

@@ -113,6 +113,7 @@ func TestQueueCrashAtEveryChange(t *testing.T) {
 // fetchAll gets what a replica misses.
 func fetchAll(t *testing.T, r *queueReplica) {
 	t.Helper()
+	counted(t, r.s)
 	list, total, _ := r.s.queueMissing(1000)
 	if total != len(list) {
 		t.Errorf("%d bodies are missing, and %d are named", total, len(list))
@@ -161,6 +162,9 @@ func TestQueueAtRandom(t *testing.T) {
 			}
 			l.noPush = rnd.IntN(2) == 0
 			live = queueStep(t, l, rnd, live, n)
+			for _, r := range l.replicas {
+				counted(t, r.s)
+			}
 		}
 		checkQueue(t, l, live)
 		if t.Failed() {

@@ -52,7 +52,9 @@ func (s *Store) queueFile(id string) (f *os.File, path, sum string, err error) {
 	if e == nil || e.since != 0 {
 		return nil, "", "", fmt.Errorf("%w: %s in the queue", ErrNoMessage, id)
 	}
-	if path, e.here = s.queueFind(id, e); !e.here {
+	path, e.here = s.queueFind(id, e)
+	s.queue.recount(id)
+	if !e.here {
 		return nil, "", "", fmt.Errorf("%w: %s in the queue", ErrMissing, id)
 	}
 	if f, err = os.Open(s.files.at(path)); err != nil {
@@ -67,6 +69,7 @@ func (s *Store) queueMiss(id string) {
 	defer s.queue.mu.Unlock()
 	if e := s.queue.entries[id]; e != nil && e.since == 0 {
 		_, e.here = s.queueFind(id, e)
+		s.queue.recount(id)
 	}
 }
 
@@ -96,6 +99,7 @@ func (s *Store) queueArrived(b Body) error {
 	case e.since != 0:
 		return s.files.remove(filepath.Join(incomingDir, b.Name))
 	default:
+		defer s.queue.recount(b.Name)
 		return s.queuePlace(b.Name, e)
 	}
 }
@@ -109,19 +113,34 @@ func (s *Store) queueMissing(limit int) (list []Body, total int, first uint64) {
 		s.log.Error("read queue", "err", err)
 		return nil, 1, 0 // or more
 	}
-	for _, id := range slices.Sorted(maps.Keys(s.queue.entries)) {
-		e := s.queue.entries[id]
-		if e.since != 0 || e.here && !e.damaged {
-			continue
+	q := &s.queue
+	if q.lost == nil {
+		q.lost = &tally{}
+		for id := range q.entries {
+			q.recount(id)
 		}
-		if total++; total == 1 || e.index < first {
-			first = e.index
-		}
-		if len(list) < limit && e.sum != "" {
+	}
+	if total = len(q.lost.at); total == 0 || limit <= 0 {
+		return nil, total, q.lost.first()
+	}
+	for _, id := range slices.Sorted(maps.Keys(q.lost.at)) {
+		if e := q.entries[id]; len(list) < limit && e.sum != "" {
 			list = append(list, queueBodyOf(id, e.sum, e.size))
 		}
 	}
-	return list, total, first
+	return list, total, q.lost.first()
+}
+
+// recount notes whether the body of an entry is here, after it may have come or gone. The caller holds mu.
+func (q *queueState) recount(id string) {
+	if q.lost == nil {
+		return
+	}
+	if e := q.entries[id]; e != nil && e.since == 0 && (!e.here || e.damaged) {
+		q.lost.set(id, e.index)
+	} else {
+		q.lost.drop(id)
+	}
 }
 
 // queueIsThere reports whether there is a queue, or has been.

@@ -99,7 +99,7 @@ func (s *Store) queueInstall(parts []json.RawMessage) error {
 	if err := s.queueClear(wanted); err != nil {
 		return err
 	}
-	q.entries, q.leaving, q.behind, q.changed = wanted, map[string]*queued{}, map[string]bool{}, changed
+	q.entries, q.leaving, q.behind, q.changed, q.lost = wanted, map[string]*queued{}, map[string]bool{}, changed, nil
 	for id, e := range wanted {
 		if err := s.queueVet(id, e); err != nil {
 			return err

@@ -246,6 +246,7 @@ func (c *cluster) heal() {
 	c.t.Helper()
 	for _, n := range c.nodes {
 		n.store.Check(c.t.Context()) // what is missing of a mailbox is known when it has been read
+		counted(c.t, n.store)
 		list, total := n.store.Missing(1 << 20)
 		if total != len(list) {
 			c.t.Fatalf("%d missing, %d listed", total, len(list))
