@@ -30,7 +30,7 @@ func (r *Replica) answers() map[string]bodies.Answer {
 			if g == nil || !g.Status().Leading {
 				return nil, errNotLeading
 			}
-			r.log.Info("blank replica is admitted", "member", from)
+			r.log.Info("blank replica asks to be admitted", "member", from)
 			return g.Status().Era, g.Admit(ctx, from)
 		},
 		"base": r.answerBase,
@@ -47,10 +47,14 @@ func (r *Replica) answers() map[string]bodies.Answer {
 }
 
 // answerBase tells a member that the group has admitted where it follows from: the state that it has, or, having none, ours.
-func (r *Replica) answerBase(_ context.Context, _ string, arg []byte, _ io.Writer) (any, error) {
+func (r *Replica) answerBase(_ context.Context, from string, arg []byte, _ io.Writer) (any, error) {
 	g := r.group.Load()
 	if g == nil || !g.Status().Leading {
 		return nil, errNotLeading
+	}
+	// one that has a vote would vote without what it had; to one that is in no group nothing would be sent
+	if p := peerOf(g.Status(), from); !p.In || p.Voter {
+		return nil, fmt.Errorf("%s has not been admitted", from)
 	}
 	var at chain.Position
 	if err := json.Unmarshal(arg, &at); err != nil {
@@ -61,6 +65,15 @@ func (r *Replica) answerBase(_ context.Context, _ string, arg []byte, _ io.Write
 	}
 	b, err := g.Base(at)
 	return base{At: at, Base: b}, err
+}
+
+func peerOf(s group.Status, member string) group.Peer {
+	for _, p := range s.Peers {
+		if p.Name == member {
+			return p
+		}
+	}
+	return group.Peer{}
 }
 
 // hello says how this member is. One whose store is not open says nothing: at the first start who begins the group is found

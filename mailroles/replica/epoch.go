@@ -48,7 +48,7 @@ func (l *life) lost() {
 	e.cancel()
 	l.mail.Follow()
 	<-e.served
-	r.pin(false)
+	r.pin(time.Time{})
 	r.enter(Following, fmt.Sprintf("led until term %d ended", e.term))
 	r.log.Info("replica does not lead any more", "term", e.term, "after", time.Since(e.since))
 }

@@ -18,12 +18,14 @@ import (
 	"anycastle/mailroles/replica/chain"
 	"anycastle/mailroles/replica/group"
 	"anycastle/mailroles/replica/wire"
+	"anycastle/mailroles/store"
 )
 
 const (
 	helloTime    = 2 * time.Second        // for a member's answer
 	helloPause   = 300 * time.Millisecond // between two rounds of questions
 	seedTime     = 30 * time.Minute       // for a whole manifest
+	baseTime     = time.Minute            // for a member that leads to say where to follow from
 	manifestTry  = 3                      // how often a manifest is asked for anew when it is too old by the time that it is here
 	questionWord = "hello"
 	neverIn      = "it was in no group" // why a new replica has no state
@@ -45,12 +47,14 @@ type Hello struct {
 // prepare returns when the replica has a state that it can follow from: its own, that of the active one, or none in a group
 // that it begins.
 func (l *life) prepare(ctx context.Context) error {
-	r := l.r
-	told := ""
+	r, told, said := l.r, "", ""
 	for {
 		lack := l.lack()
 		if lack == "" {
 			return nil
+		}
+		if l.mail != nil && l.mail.Err() != nil && !errors.Is(l.mail.Err(), store.ErrBlank) {
+			return fmt.Errorf("take a state: %w", l.mail.Err()) // only one that is opened anew can
 		}
 		if lack != told {
 			told = lack
@@ -67,7 +71,10 @@ func (l *life) prepare(ctx context.Context) error {
 		why, done, err := l.begin(ctx, heard, silent)
 		if err != nil {
 			why = err.Error()
-			r.log.Warn("replica cannot take part yet", "err", err)
+			if why != said {
+				r.log.Warn("replica cannot take part yet", "err", err)
+			}
+			said = why
 		}
 		if done {
 			return nil
@@ -226,7 +233,7 @@ func (l *life) rejoin(ctx context.Context, leader string) error {
 			return err
 		}
 		var b base
-		err = r.ask(ctx, leader, "base", at, &b)
+		b, leader, err = l.base(ctx, leader, at)
 		if err != nil && l.mail != nil && try < manifestTry && ctx.Err() == nil {
 			r.log.Info("state is too old by now", "err", err)
 			continue
@@ -242,6 +249,39 @@ func (l *life) rejoin(ctx context.Context, leader string) error {
 		}
 		r.log.Info("replica follows", "leader", leader, "index", b.At.Index)
 		return nil
+	}
+}
+
+// base asks where to follow from with a state that is here. Any member that leads by now can say: the chain of operations tells
+// whether the state is of its history. from is the one that was asked last.
+func (l *life) base(ctx context.Context, leader string, at chain.Position) (b base, from string, err error) {
+	r := l.r
+	ctx, cancel := context.WithTimeout(ctx, baseTime)
+	defer cancel()
+	for refused := 0; ; {
+		if err = r.ask(ctx, leader, "base", at, &b); err == nil {
+			return b, leader, nil
+		}
+		if errors.Is(err, bodies.ErrAnswer) {
+			refused++
+		}
+		next := ""
+		for next == "" {
+			select {
+			case <-ctx.Done():
+				return b, leader, err
+			case <-time.After(helloPause):
+			}
+			heard, _ := r.greet(ctx)
+			next = leaderOf(heard)
+		}
+		switch {
+		case next != leader:
+			r.log.Info("another member leads by now", "leader", next, "err", err)
+			leader, refused = next, 0
+		case refused > 1: // it leads, and means it
+			return b, leader, err
+		}
 	}
 }
 

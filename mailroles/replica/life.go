@@ -99,7 +99,7 @@ func (l *life) follow(ctx context.Context) error {
 		opt.Machine = machine{l.mail, r.exchange.Poke}
 	}
 	g, err := group.Open(opt)
-	if errors.Is(err, group.ErrBlank) {
+	if errors.Is(err, group.ErrBlank) || errors.Is(err, group.ErrDiverged) { // opened again it would be no better
 		return l.blank(err)
 	}
 	if err != nil {
@@ -117,6 +117,7 @@ func (l *life) follow(ctx context.Context) error {
 		parts.Go(func() error { return ended(running, l.watchStore(running, g), "store") })
 	}
 	parts.Go(func() error { return ended(running, r.steward(running, g), "steward") })
+	parts.Go(func() error { return ended(running, r.watchEra(running, g), "watch of the era") })
 	parts.Go(func() error { return l.obey(running) })
 	err = parts.Wait()
 	if o := (*order)(nil); errors.As(err, &o) {

@@ -123,7 +123,7 @@ func (r *Replica) Return() { r.setUnfit(ordered, "") }
 
 // choose notes that an operator wants this replica to be active.
 func (r *Replica) choose(m Move) {
-	r.pin(true)
+	r.pin(time.Now())
 	r.keepMove(m, nil)
 }
 

@@ -90,11 +90,19 @@ func (r *Replica) unfitWhy() string {
 	return strings.Join(list, "; ")
 }
 
-// pin keeps the replica active though a preferred one could be, or no longer.
-func (r *Replica) pin(on bool) {
+// pin keeps the replica active though a preferred one could be; the zero time: no longer.
+func (r *Replica) pin(at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pinned = on
+	r.pinned = at
+}
+
+// isPinned reports whether an operator has chosen this replica. A choice that led to nothing, as the move failed, does not count
+// for a later term.
+func (r *Replica) isPinned(e *epoch) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.pinned.IsZero() && e.since.Sub(r.pinned) < 2*moveTime
 }
 
 func (r *Replica) groupDir() string { return filepath.Join(r.opt.Dir, groupDir) }

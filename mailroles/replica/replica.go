@@ -79,10 +79,11 @@ type Replica struct {
 	unfit   map[reason]string
 	changed chan struct{} // closed at the next change of unfit or of the phase
 	moves   []Move        // the last ones
-	pinned  bool          // an operator has chosen this replica: it is not given back
+	pinned  time.Time     // when an operator chose this replica, which is not given back then; else zero
 	exposed exposure
-	better  betterment
-	scrub   scrub
+
+	better betterment
+	scrub  scrub
 }
 
 // New makes a replica. Nothing happens before Run.

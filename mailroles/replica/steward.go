@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"anycastle/mailroles/replica/bodies"
@@ -152,10 +153,7 @@ func (r *Replica) member(name string) group.Member {
 
 // giveBack hands over to a more preferred replica that has been well for long enough.
 func (r *Replica) giveBack(ctx context.Context, g *group.Group) {
-	r.mu.Lock()
-	pinned := r.pinned
-	r.mu.Unlock()
-	if pinned {
+	if e := r.epoch.Load(); e == nil || r.isPinned(e) {
 		return
 	}
 	best := ""
@@ -210,6 +208,30 @@ func (r *Replica) lookForEra(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// watchEra is lookForEra while this replica leads. Whoever was cut off when an operator promoted another replica may have found
+// a quorum since: as soon as they hear of each other only the one that was promoted goes on.
+func (r *Replica) watchEra(ctx context.Context, g *group.Group) error {
+	tick := time.NewTicker(strangerLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		away := func(p group.Peer) bool { return p.Name != r.self.Name && time.Since(p.Contact) > siteGone }
+		if r.epoch.Load() == nil || !slices.ContainsFunc(g.Status().Peers, away) {
+			continue
+		}
+		heard, _ := r.greet(ctx)
+		for name, h := range heard {
+			if h.Era > r.era.Load() && h.Leading {
+				return fmt.Errorf("%w: %s leads in era %d, this replica in %d", group.ErrBlank, name, h.Era, r.era.Load())
+			}
+		}
+	}
 }
 
 // local is the state that the other replicas are told.
