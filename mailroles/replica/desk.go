@@ -90,6 +90,10 @@ func (r *Replica) hello() (Hello, error) {
 	if g := r.group.Load(); g != nil {
 		s := g.Status()
 		h.Era, h.Term, h.Leader, h.Leading, h.Last, h.Committed = s.Era, s.Term, s.Leader, s.Leading, s.Last, s.Committed
+		var err error
+		if h.Last, h.LastTerm, err = g.Latest(); err != nil {
+			return h, err
+		}
 	}
 	return h, nil
 }

@@ -28,6 +28,8 @@ func (s Status) Explain() []string {
 	case s.Active != s.Self:
 	case s.Refuses != "":
 		say("It does not acknowledge: %s.", s.Refuses)
+	case s.TwoSite.State == Exposed && s.TwoSite.Since.IsZero():
+		say("It would acknowledge, and nothing is heard of the other site: what it takes from now on is exposed.")
 	case s.TwoSite.State == Exposed:
 		say("It acknowledges, and nothing is heard of the other site: exposed since %s, %d operations.", s.TwoSite.Since.Format(time.DateTime), s.TwoSite.Operations)
 	default:

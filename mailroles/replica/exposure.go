@@ -38,8 +38,12 @@ func (r *Replica) exposeFrom(e *epoch) {
 	applied, there := r.store.get().Applied().Index, r.thereUpTo()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	was := r.exposed
 	r.exposed = exposure{}
-	if there < applied && !heard {
+	switch {
+	case was.last > there: // it led before, and the other site has not got all that it took then
+		r.exposed = exposure{since: was.since, operations: was.operations, last: max(was.last, applied)}
+	case there < applied && !heard:
 		r.exposed = exposure{since: e.since, operations: applied - there, last: applied}
 	}
 }

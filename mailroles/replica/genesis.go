@@ -41,7 +41,14 @@ type Hello struct {
 	Leader      string `json:"leader,omitempty"`
 	Leading     bool   `json:"leading"`
 	Last        uint64 `json:"last"` // index of its log
+	LastTerm    uint64 `json:"last_term"`
 	Committed   uint64 `json:"committed"`
+}
+
+// newer reports whether a log that ends so has something that another one may lack. Indexes alone do not say: the end of a log may
+// be what a leader that was cut off never got committed.
+func (h Hello) newer(last, term uint64) bool {
+	return h.LastTerm > term || h.LastTerm == term && h.Last > last
 }
 
 // prepare returns when the replica has a state that it can follow from: its own, that of the active one, or none in a group

@@ -63,7 +63,11 @@ func (r *Replica) weigh(ctx context.Context) (Promotion, error) {
 	}
 	heard, silent := r.greet(ctx)
 	s := g.Status()
-	p := Promotion{Last: s.Last}
+	last, term, err := g.Latest()
+	if err != nil {
+		return Promotion{}, fmt.Errorf("read the end of the log: %w", err)
+	}
+	p := Promotion{Last: last}
 	var voters, there []string
 	for _, m := range s.Peers {
 		if m.Voter {
@@ -85,16 +89,21 @@ func (r *Replica) weigh(ctx context.Context) (Promotion, error) {
 		p.Refused = fmt.Sprintf("a quorum is there, %s of %s; it elects an active store by itself", strings.Join(there, ", "), strings.Join(voters, ", "))
 	}
 	for name, h := range heard {
-		if m := r.member(name); !m.Witness && h.Initialized && !h.Blank && h.Last > s.Last && p.Refused == "" {
-			p.Refused = fmt.Sprintf("%s has operations up to %d, and this replica only up to %d; promote that one", name, h.Last, s.Last)
+		if h.Era > s.Era && p.Refused == "" {
+			p.Refused = fmt.Sprintf("%s is in era %d, this replica in %d: another was promoted already", name, h.Era, s.Era)
+		}
+		if m := r.member(name); !m.Witness && h.Initialized && !h.Blank && h.newer(last, term) && p.Refused == "" {
+			p.Refused = fmt.Sprintf("%s has operations up to %d of term %d, and this replica only up to %d of term %d; promote that one",
+				name, h.Last, h.LastTerm, last, term)
 		}
 	}
-	r.judge(&p, heard, silent, s.Committed)
+	r.judge(&p, heard, silent, s)
 	return p, nil
 }
 
 // judge says what is proven to be here.
-func (r *Replica) judge(p *Promotion, heard map[string]Hello, silent []string, committed uint64) {
+func (r *Replica) judge(p *Promotion, heard map[string]Hello, silent []string, s group.Status) {
+	committed := s.Committed
 	safe := func(format string, args ...any) { p.Safe = append(p.Safe, fmt.Sprintf(format, args...)) }
 	not := func(format string, args ...any) { p.Unsafe = append(p.Unsafe, fmt.Sprintf(format, args...)) }
 	mail := r.store.get()
@@ -105,7 +114,7 @@ func (r *Replica) judge(p *Promotion, heard map[string]Hello, silent []string, c
 		ok = ok && h.Initialized && !h.Blank
 		if ok {
 			safe("%s is heard, and has operations up to %d", m.Name, h.Last)
-		} else if m.Site == r.self.Site {
+		} else if m.Site == r.self.Site || len(r.mailSites()) > 2 {
 			hidden = append(hidden, m.Name)
 		}
 		if !ok {
@@ -121,8 +130,10 @@ func (r *Replica) judge(p *Promotion, heard map[string]Hello, silent []string, c
 	switch {
 	case r.opt.TwoSite == Expose:
 		not("the policy is expose: what the other site acknowledged while it did not hear of this one is not here, and is lost")
+	case s.Era > firstEra:
+		not("the group was promoted before, it is in era %d: what was acknowledged until a replica of the other site was back in it may be at one site only, and is lost if that was the other one", s.Era)
 	case len(hidden) > 0:
-		not("what was acknowledged since may be at this site on %s only, and is lost if so", strings.Join(hidden, ", "))
+		not("what was acknowledged since may be, of all that is left, on %s only, and is lost if so", strings.Join(hidden, ", "))
 	default:
 		safe("the policy is wait: whatever was acknowledged is at both sites, so every operation that was acknowledged is here")
 	}
@@ -133,6 +144,8 @@ func (r *Replica) judge(p *Promotion, heard map[string]Hello, silent []string, c
 		not("%d bodies are not here, such as %s of %s; they are there again when a replica that has them comes back as a member", total, list[0].Name, list[0].Mailbox)
 	} else if complete := mail.Complete(); complete >= committed {
 		safe("all bodies of operations up to %d are here", complete)
+	} else {
+		not("whether all bodies are here is known up to operation %d only", complete)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -30,7 +30,7 @@ func (j journal) Prove(index uint64, list []store.Body) error {
 	defer tick.Stop()
 	for {
 		moved, acked, heard := g.Moved(), r.sender.Changed(), r.exchange.Changed()
-		done, exposed := r.proven(g, e, index, list)
+		done, exposed := r.proven(g, e, index, list, time.Since(begun))
 		if done {
 			r.settle(list)
 			return r.acknowledge(e, index, exposed, begun)
@@ -75,7 +75,7 @@ func (r *Replica) settle(list []store.Body) {
 
 // proven reports whether an operation that is committed, and its bodies, are on the disks of enough mail replicas. exposed
 // says that they are at one site only, which the policy allows while the other is gone.
-func (r *Replica) proven(g *group.Group, e *epoch, index uint64, list []store.Body) (done, exposed bool) {
+func (r *Replica) proven(g *group.Group, e *epoch, index uint64, list []store.Body, waited time.Duration) (done, exposed bool) {
 	var sites []string
 	replicas := 0
 	if mail := r.store.get(); mail != nil && mail.Applied().Index >= index && r.hasAll(mail, index, list) {
@@ -94,7 +94,7 @@ func (r *Replica) proven(g *group.Group, e *epoch, index uint64, list []store.Bo
 	if replicas >= 2 && len(sites) >= 2 {
 		return true, false
 	}
-	if r.policy() != Expose || !r.alone(e) {
+	if r.policy() != Expose || !r.alone(e) && (waited < siteGone || !r.unableElsewhere()) {
 		return false, false
 	}
 	return replicas >= 2 || replicas == 1 && !r.companion(), true
@@ -127,6 +127,15 @@ func (r *Replica) alone(e *epoch) bool {
 		}
 	}
 	return true
+}
+
+// unableElsewhere reports whether no mail replica of another site is able to confirm anything: it is gone, takes a state, or its
+// disk fails.
+func (r *Replica) unableElsewhere() bool {
+	return !slices.ContainsFunc(r.others(), func(m group.Member) bool {
+		v := r.view(m.Name)
+		return m.Site != r.self.Site && r.alive(m.Name) && v.State.Fit && !v.State.Blank
+	})
 }
 
 // companion reports whether another mail replica of this site is there.

@@ -45,8 +45,10 @@ func (r *Replica) steward(ctx context.Context, g *group.Group) error {
 			if err := r.lookForEra(ctx); err != nil {
 				return err
 			}
+		case r.self.Witness: // it never leads for long
 		case e == nil:
 			r.better = betterment{}
+			r.cover() // else it would say so until it leads again
 		case time.Since(tried) > handoverWait && r.mustGo(ctx, g):
 			tried = time.Now()
 		default:
@@ -184,12 +186,7 @@ func (r *Replica) giveUp() {
 	if mail == nil || r.Serving() != nil {
 		return
 	}
-	sites := map[string]bool{}
-	for _, m := range r.opt.Members {
-		if !m.Witness {
-			sites[m.Site] = true
-		}
-	}
+	sites := r.mailSites()
 	for _, a := range r.fetcher.Absent() {
 		if len(a.Sites) < len(sites) {
 			continue // a replica that has it may come back
@@ -197,6 +194,17 @@ func (r *Replica) giveUp() {
 		err := mail.GiveUp(store.Body(a.Body))
 		r.log.Warn("message without a body anywhere is given up", "mailbox", a.Body.Mailbox, "name", a.Body.Name, "err", err)
 	}
+}
+
+// mailSites gives the sites that have mail.
+func (r *Replica) mailSites() map[string]bool {
+	sites := map[string]bool{}
+	for _, m := range r.opt.Members {
+		if !m.Witness {
+			sites[m.Site] = true
+		}
+	}
+	return sites
 }
 
 // lookForEra finds out whether the others have gone on without this one, in a new era: what it has counts for nothing then.
@@ -227,11 +235,25 @@ func (r *Replica) watchEra(ctx context.Context, g *group.Group) error {
 		}
 		heard, _ := r.greet(ctx)
 		for name, h := range heard {
-			if h.Era > r.era.Load() && h.Leading {
-				return fmt.Errorf("%w: %s leads in era %d, this replica in %d", group.ErrBlank, name, h.Era, r.era.Load())
+			if h.Leading && r.yields(g.Status(), name, h) {
+				return fmt.Errorf("%w: %s leads in era %d, term %d; this replica in era %d", group.ErrBlank, name, h.Era, h.Term, r.era.Load())
 			}
 		}
 	}
+}
+
+// yields reports whether this replica, which leads, has to give way to another that does: that of the newer era goes on. Two that
+// were promoted apart from each other are in the same one, and neither is in the other's group.
+func (r *Replica) yields(s group.Status, name string, h Hello) bool {
+	switch {
+	case h.Era != s.Era:
+		return h.Era > s.Era
+	case s.Era == firstEra || peerOf(s, name).In:
+		return false
+	case h.Term != s.Term:
+		return h.Term > s.Term
+	}
+	return name < r.self.Name
 }
 
 // local is the state that the other replicas are told.
