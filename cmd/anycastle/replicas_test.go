@@ -72,7 +72,9 @@ func newReplicaSite(t *testing.T, policy, back string) *replicaSite {
 		t.Fatal(err)
 	}
 	s := &replicaSite{t: t, dir: t.TempDir(), binary: binary, procs: map[string]*process{}}
-	f := mtlstest.NewCA(t).Node(t, "node")
+	ca := mtlstest.NewCA(t)
+	ca.Names = append(ca.Names, replicaNames...)
+	f := ca.Node(t, "node")
 	ports := s.ports(10)
 	s.smtp, s.imap = ports[3], ports[4]
 	words := []string{

@@ -88,6 +88,9 @@ func (g *Group) Dial(ctx context.Context, kind Kind, member string) (net.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("dial %s of %s for %s: %w", member, g.opt.LUN, kind, err)
 	}
+	if err := named(conn.ConnectionState(), member); err != nil {
+		return nil, errors.Join(fmt.Errorf("dial %s of %s for %s: %w", member, g.opt.LUN, kind, err), conn.NetConn().Close())
+	}
 	c := &Conn{Conn: conn, Peer: member, Kind: kind, Era: era, raw: conn.NetConn(), group: g}
 	if _, err := g.enter(c); err != nil {
 		return nil, errors.Join(err, c.raw.Close())

@@ -45,6 +45,9 @@ func New(opt Options) (*Node, error) {
 	if !isToken(opt.Self) {
 		return nil, fmt.Errorf("make node: %q is no name for one", opt.Self)
 	}
+	if err := ownName(opt.Client, opt.Self); err != nil {
+		return nil, fmt.Errorf("make node %s: %w", opt.Self, err)
+	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -217,6 +220,9 @@ func (n *Node) meet(conn *tls.Conn) (preamble, *Group, error) {
 	var g *Group
 	if err == nil {
 		g, err = n.judge(p)
+	}
+	if err == nil {
+		err = named(conn.ConnectionState(), p.From)
 	}
 	answer := "ok\n"
 	if err != nil {

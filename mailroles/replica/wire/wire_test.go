@@ -284,15 +284,17 @@ func TestListenerRefusesOthers(t *testing.T) {
 	ca := mtlstest.NewCA(t)
 	b := newSide(t, ca, "b", 300*time.Millisecond)
 	b.join(t, "lun-east", 0, map[string]string{"a": "127.0.0.1:1", "b": b.addr})
+	a := newSide(t, ca, "a", 0)
 	for _, tc := range []struct{ name, say, want string }{
 		{"nothing", "", ""},
 		{"another protocol", "GET / HTTP/1.1\n", "no parse preamble"},
 		{"no end", strings.Repeat("x", 4*maxLine), ""},
 		{"no kind", "anycastle-replica 1 lun-east mail a 0\n", "no parse preamble"},
+		{"not the certificate of whom it says", "anycastle-replica 1 lun-east raft b 0\n", "no the certificate names"},
 		{"good", "anycastle-replica 1 lun-east raft a 0\n", "ok"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c, err := tls.Dial("tcp", b.addr, b.tls.ClientOfAny())
+			c, err := tls.Dial("tcp", b.addr, a.tls.ClientOfAny())
 			if err != nil {
 				t.Fatal(err)
 			}
