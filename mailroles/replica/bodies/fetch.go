@@ -28,7 +28,7 @@ var errGone = errors.New("bodies: the peer does not have it")
 
 // fetch asks one peer for bodies, and gives what became of each, in any order. paid is asked before each.
 func (f *Fetcher) fetch(ctx context.Context, peer string, list []Body, paid func(context.Context, Body) error) []outcome {
-	x := &errand{peer: peer, list: list, asked: make(chan Body, window), results: map[Body]error{}}
+	x := &errand{peer: peer, list: list, asked: make(chan Body, window), results: map[Body]error{}, got: f.got}
 	conn, err := f.opt.Net.Dial(ctx, wire.Body, peer)
 	if err == nil {
 		s := newStream(conn, f.opt.Times)
@@ -51,7 +51,8 @@ func (f *Fetcher) fetch(ctx context.Context, peer string, list []Body, paid func
 type errand struct {
 	peer  string
 	list  []Body
-	asked chan Body // and not answered, in order; as many as the window
+	asked chan Body  // and not answered, in order; as many as the window
+	got   func(Body) // told of each body as soon as the store has it
 
 	mu      sync.Mutex
 	results map[Body]error
@@ -181,6 +182,9 @@ func (x *errand) refused(payload []byte) error {
 }
 
 func (x *errand) note(b Body, err error) {
+	if err == nil {
+		x.got(b)
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.results[b] = err

@@ -167,7 +167,6 @@ func (f *Fetcher) round(ctx context.Context, list []Body) {
 		for _, o := range f.fetch(ctx, peer, list, paid) {
 			switch {
 			case o.err == nil:
-				f.got(o.body)
 				continue
 			case errors.Is(o.err, errGone):
 				gone[o.body] = append(gone[o.body], peer)

@@ -204,9 +204,10 @@ func TestProgress(t *testing.T) {
 	f := giving(t, list)
 	list[0].run(f.Run)
 	waitFor(t, "all but one are taken", nil, func() bool { _, left := list[0].store.Missing(0); return left == 1 })
-	if p := f.Progress(); p.Missing != 1 || p.Since.IsZero() {
-		t.Errorf("progress %+v", p)
-	}
+	waitFor(t, "all but one count, before the connection ends", nil, func() bool {
+		p := f.Progress()
+		return p.Missing == 1 && p.Got == n-1 && p.Octets == (n-1)*size && p.ETA > 0 && !p.Since.IsZero()
+	})
 	close(gate)
 	fetched(t, list[0])
 	waitFor(t, "no progress to tell of", nil, func() bool { return f.Progress() == Progress{} })

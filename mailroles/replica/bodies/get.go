@@ -93,7 +93,6 @@ func (f *Fetcher) get(ctx context.Context, b Body) error {
 		case err := <-answers:
 			underway--
 			if err == nil {
-				f.got(b)
 				return nil
 			}
 			if !errors.Is(err, errGone) {
