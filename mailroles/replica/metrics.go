@@ -35,7 +35,7 @@ type collector struct {
 }
 
 // Register offers the metrics of a replica: anycastle_store_replica_state, 1 for the state that it is in, and ..._applied,
-// ..._lag_operations, ..._missing_bodies, ..._exposed_operations, ..._unfit and ..._term, each by LUN.
+// ..._lag_operations, ..._missing_bodies, ..._exposed_operations, ..._refusing, ..._unfit and ..._term, each by LUN.
 func (r *Replica) Register(reg prometheus.Registerer) error {
 	if reg == nil {
 		return nil
@@ -49,6 +49,7 @@ func (r *Replica) Register(reg prometheus.Registerer) error {
 		"lag_operations":     desc("lag_operations", "Operations that another replica has applied and this one has not."),
 		"missing_bodies":     desc("missing_bodies", "Bodies that are not here yet."),
 		"exposed_operations": desc("exposed_operations", "Operations that were acknowledged and are at one site only."),
+		"refusing":           desc("refusing", "1 if the replica is active and acknowledges nothing."),
 		"unfit":              desc("unfit", "1 if the replica must not be active."),
 		"term":               desc("term", "Term of the group."),
 	}})
@@ -72,6 +73,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	values := map[string]float64{
 		"applied": float64(s.Applied), "lag_operations": float64(s.behind()),
 		"missing_bodies": float64(s.CatchUp.Missing), "exposed_operations": float64(s.TwoSite.Operations), "unfit": unfit, "term": float64(s.Term),
+		"refusing": number(s.Refuses != ""),
 	}
 	for name, d := range c.gauge {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, values[name])
