@@ -26,7 +26,7 @@ func newLUNMove(e env) *cobra.Command {
 	var runDir string
 	o := mailroles.LUNOrder{Order: "move"}
 	cmd := &cobra.Command{
-		Use:   "move LUN --to MEMBER",
+		Use:   "move LUN --to REPLICA",
 		Short: "Make another replica the active store, without a failed command",
 		Long: `Hands a LUN over to another of its mail replicas, which must be in step: sessions are held between two
 commands, go on there, and no command fails. The LUN stays there until it is moved again or that replica fails; the
@@ -35,7 +35,7 @@ preferred one does not take it back by itself. Give the order where the LUN is a
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.To == "" {
-				return usageError{errors.New("say with --to which member is to be active; show lun lists them")}
+				return usageError{errors.New("say with --to which replica is to be active; show lun lists them")}
 			}
 			o.LUN = args[0]
 			done, err := giveLUN(cmd.Context(), runDir, o)
@@ -47,7 +47,7 @@ preferred one does not take it back by itself. Give the order where the LUN is a
 		},
 	}
 	cmd.Flags().StringVar(&runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
-	cmd.Flags().StringVar(&o.To, "to", "", "the member that is to be active")
+	cmd.Flags().StringVar(&o.To, "to", "", "the mail replica that is to be active")
 	cmd.Flags().StringVar(&o.Why, "why", "ordered", "the reason, to be shown with the LUN's moves")
 	return cmd
 }

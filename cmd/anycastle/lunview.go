@@ -42,7 +42,11 @@ func lunRows(l mailroles.LUNState) [][]string {
 	row("messages", "%d", l.Messages)
 	row("bytes", "%d", l.Bytes)
 	row("last operation", "%d", l.Index)
-	row("checkpoint", "operation %d, %s ago", l.Checkpoint, ago(l.SavedAt))
+	if l.SavedAt.IsZero() {
+		row("checkpoint", "none yet")
+	} else {
+		row("checkpoint", "operation %d, %s ago", l.Checkpoint, ago(l.SavedAt))
+	}
 	if l.Unsaved != "" {
 		row("no checkpoint", "%s", l.Unsaved)
 	}

@@ -8,7 +8,7 @@ import (
 	"anycastle/mailroles/replica"
 )
 
-// replicaRows gives what is known of a LUN's replicas: a row for each thing, and for each member.
+// replicaRows gives what is known of a LUN's replicas: a row for each thing, and for each of them.
 func replicaRows(s *replica.Status, row func(what, format string, args ...any)) {
 	active := cmp.Or(s.Active, "none")
 	if s.ActiveFor.IsZero() {
@@ -16,7 +16,7 @@ func replicaRows(s *replica.Status, row func(what, format string, args ...any)) 
 	} else {
 		row("active", "%s, for %s, term %d", active, ago(s.ActiveFor), s.Term)
 	}
-	row("replica", "%s is %s for %s: %s", s.Self, s.State, ago(s.Since), s.Why)
+	row("here", "%s is %s for %s: %s", s.Self, s.State, ago(s.Since), s.Why)
 	if s.Unfit != "" {
 		row("unfit", "%s", s.Unfit)
 	}
@@ -34,7 +34,7 @@ func replicaRows(s *replica.Status, row func(what, format string, args ...any)) 
 	row("operations", "%d applied, %d committed, log from %d to %d, era %d", s.Applied, s.Committed, s.First, s.Last, s.Era)
 	row("chain", "%s", cmp.Or(s.Chain, "-"))
 	for _, m := range s.Members {
-		row("member "+m.Name, "%s", memberWords(m))
+		row("replica "+m.Name, "%s", memberWords(m))
 	}
 	if c := s.CatchUp; c.Missing > 0 {
 		row("catch-up", "%d bodies wanted, %d got with %d bytes in %s, %v left", c.Missing, c.Got, c.Octets, ago(c.Since), c.ETA)
@@ -71,7 +71,7 @@ func scrubRows(s replica.ScrubStatus, row func(what, format string, args ...any)
 	}
 }
 
-// memberWords says how a member is.
+// memberWords says how a replica is.
 func memberWords(m replica.MemberStatus) string {
 	words := []string{m.Site}
 	if m.Witness {
@@ -93,23 +93,21 @@ func memberWords(m replica.MemberStatus) string {
 	} else if m.Applied > 0 {
 		words = append(words, fmt.Sprintf("applied %d", m.Applied))
 	}
-	words = append(words, fmt.Sprintf("lag %d", m.Lag))
+	if m.Matched+m.Applied+m.Lag > 0 || m.Self { // else it is not known
+		words = append(words, fmt.Sprintf("lag %d", m.Lag))
+	}
 	if m.Missing > 0 {
 		words = append(words, fmt.Sprintf("%d bodies missing", m.Missing))
 	}
 	if m.Self {
 		words = append(words, "this one")
 	} else if m.Heard.IsZero() {
-		words = append(words, "never heard")
+		words = append(words, "not heard here")
 	} else {
 		words = append(words, "heard "+ago(m.Heard)+" ago")
 	}
-	switch {
-	case m.Fit:
-	case m.Why != "":
+	if !m.Fit && m.Why != "" {
 		words = append(words, "unfit: "+m.Why)
-	default:
-		words = append(words, "unfit")
 	}
 	return strings.Join(words, ", ")
 }

@@ -35,10 +35,10 @@ func TestReplicaRows(t *testing.T) {
 		"active: east-store1, for 1m0s, term 7",
 		"two sites: exposed since " + now.Format(time.DateTime) + ", 12 operations",
 		"operations: 90 applied, 90 committed, log from 3 to 90, era 1",
-		"member east-store1: east, active, votes, has 90, lag 0, this one",
-		"member west-store1: west, votes, applied 80, lag 10, 3 bodies missing, heard 5s ago, unfit: nothing is heard of it",
-		"member west-standby: west, follows, no vote yet, lag 0, never heard",
-		"member witness: third, witness, not in the group, lag 0, never heard",
+		"replica east-store1: east, active, votes, has 90, lag 0, this one",
+		"replica west-store1: west, votes, applied 80, lag 10, 3 bodies missing, heard 5s ago, unfit: nothing is heard of it",
+		"replica west-standby: west, follows, no vote yet, not heard here",
+		"replica witness: third, witness, not in the group, not heard here",
 		"catch-up: 3 bodies wanted, 4 got with 500 bytes in 1s, 1s left",
 		"scrub: ended 0s ago: 2 mailboxes compared to west-store1, 9 bodies, 2 rotten, 1 of them repaired, 1 mailboxes differ",
 		"differing: a@example.org",
@@ -52,6 +52,13 @@ func TestReplicaRows(t *testing.T) {
 	for _, want := range []string{"east-store1 is active: it was elected in term 7", "exposed since", "west-store1 at west cannot be active now: nothing is heard of it", "west-standby at west cannot be active now: it has no vote yet."} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q in\n%s", want, said)
+		}
+	}
+	s.TwoSite.Since, s.Moves = time.Time{}, []replica.Move{{At: now, To: "east-store1", Why: "promoted"}}
+	said = strings.Join(s.Explain(), "\n")
+	for _, want := range []string{"It was moved from none to east-store1", "nothing is heard of the other site: what comes will be exposed."} {
+		if !strings.Contains(said, want) {
+			t.Errorf("before anything is exposed it does not say %q in\n%s", want, said)
 		}
 	}
 	s.Active, s.Serving = "", false

@@ -36,7 +36,7 @@ type replicaState struct {
 		Self     bool   `json:"self"`
 		Voter    bool   `json:"voter"`
 		Complete uint64 `json:"complete"`
-	} `json:"members"`
+	} `json:"replicas"`
 }
 
 // complete is the operation up to which the replica says that it has everything; 0 while it does not follow.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -22,14 +23,14 @@ func (s Status) Explain() []string {
 	}
 	for i := len(s.Moves) - 1; i >= 0 && i >= len(s.Moves)-3; i-- {
 		m := s.Moves[i]
-		say("It was moved from %s to %s %s ago: %s%s.", m.From, m.To, since(m.At), m.Why, failed(m.Err))
+		say("It was moved from %s to %s %s ago: %s%s.", cmp.Or(m.From, "none"), m.To, since(m.At), m.Why, failed(m.Err))
 	}
 	switch {
 	case s.Active != s.Self:
 	case s.Refuses != "":
 		say("It does not acknowledge: %s.", s.Refuses)
 	case s.TwoSite.State == Exposed && s.TwoSite.Since.IsZero():
-		say("It would acknowledge, and nothing is heard of the other site: what it takes from now on is exposed.")
+		say("It acknowledges, and nothing is heard of the other site: what comes will be exposed.")
 	case s.TwoSite.State == Exposed:
 		say("It acknowledges, and nothing is heard of the other site: exposed since %s, %d operations.", s.TwoSite.Since.Format(time.DateTime), s.TwoSite.Operations)
 	default:

@@ -70,7 +70,7 @@ type Status struct {
 	Applied   uint64         `json:"applied"`
 	Chain     string         `json:"chain,omitempty"`
 	TwoSite   TwoSiteStatus  `json:"two_site"`
-	Members   []MemberStatus `json:"members"`
+	Members   []MemberStatus `json:"replicas"`
 	CatchUp   CatchUpStatus  `json:"catch_up"`
 	Scrub     ScrubStatus    `json:"scrub"`
 	Moves     []Move         `json:"moves"` // that this replica had a part in, the last ones
@@ -144,12 +144,13 @@ func (r *Replica) addView(s *Status, m *MemberStatus) {
 		}
 		m.apply(v.State)
 		if !r.alive(m.Name) {
-			m.Fit, m.Why = false, "nothing is heard of it"
+			m.Fit, m.Active, m.Why = false, false, "nothing is heard of it"
 		}
 	}
-	if m.Matched > 0 {
+	switch {
+	case m.Matched > 0:
 		m.Lag = s.Committed - min(m.Matched, s.Committed)
-	} else {
+	case m.Self || r.exchange != nil && r.exchange.View(m.Name).Known: // of a witness the active one knows, and a witness of nobody
 		m.Lag = s.Applied - min(m.Applied, s.Applied)
 	}
 }
