@@ -49,6 +49,16 @@ func (r *Store) Open() map[string]*store.Store {
 	return open
 }
 
+// Active gives the replica that is the active store of a LUN, as far as it is known here; empty: none.
+func (r *Store) Active(lun string) string {
+	for _, h := range r.hosts {
+		if h.lun.Name == lun {
+			return h.replica.Status().Active
+		}
+	}
+	return ""
+}
+
 // LUNOrder is what an operator wants of a LUN that has replicas.
 type LUNOrder struct {
 	LUN        string `json:"lun"`

@@ -43,15 +43,17 @@ type RestoreAnswer struct {
 // restoreTime bounds one restore, and the writing of one snapshot that an operator waits for.
 const restoreTime = time.Hour
 
-// Snapshots answers about the snapshots of the LUNs that are open here, by name; luns gives them at any time.
+// Snapshots answers about the snapshots of the LUNs that are open here, by name; luns gives them at any time, and active the
+// replica that is the active store of a LUN.
 type Snapshots struct {
-	log  *slog.Logger
-	luns func() map[string]*store.Store
+	log    *slog.Logger
+	luns   func() map[string]*store.Store
+	active func(lun string) string
 }
 
 // NewSnapshots makes the part of a store role that answers about snapshots.
-func NewSnapshots(log *slog.Logger, luns func() map[string]*store.Store) *Snapshots {
-	return &Snapshots{log: log, luns: luns}
+func NewSnapshots(log *slog.Logger, luns func() map[string]*store.Store, active func(lun string) string) *Snapshots {
+	return &Snapshots{log: log, luns: luns, active: active}
 }
 
 // Handlers takes orders about snapshots, and tells which there are, by pattern.
@@ -106,7 +108,7 @@ func (s *Snapshots) take(ctx context.Context, o SnapshotOrder) (SnapshotState, e
 		return SnapshotState{}, err
 	}
 	l, err := mail.TakeSnapshot(ctx)
-	return SnapshotState{LUN: name, LUNSnapshot: l}, err
+	return SnapshotState{LUN: name, LUNSnapshot: l}, s.whereElse(name, err)
 }
 
 func (s *Snapshots) restore(ctx context.Context, q RestoreRequest) (RestoreAnswer, error) {
@@ -120,10 +122,22 @@ func (s *Snapshots) restore(ctx context.Context, q RestoreRequest) (RestoreAnswe
 		return RestoreAnswer{Plan: &p}, err
 	}
 	done, err := mail.Restore(ctx, q.RestoreOrder)
+	err = s.whereElse(name, err)
 	if err != nil && done.Put+done.Folders > 0 {
 		err = fmt.Errorf("%d messages and %d folders are back, then: %w; run it again, which goes on where it ended", done.Put, done.Folders, err)
 	}
 	return RestoreAnswer{Done: &done}, err
+}
+
+// whereElse adds to an error which replica is active, if that is what is missing here.
+func (s *Snapshots) whereElse(lun string, err error) error {
+	if !errors.Is(err, store.ErrPassive) {
+		return err
+	}
+	if is := s.active(lun); is != "" {
+		return fmt.Errorf("%w; %s is: give the order there", err, is)
+	}
+	return fmt.Errorf("%w, and none is that is known of here", err)
 }
 
 // answerLong is daemon.Answer for what takes longer than a socket gives other questions.

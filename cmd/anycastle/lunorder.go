@@ -29,9 +29,12 @@ func newLUNMove(e env) *cobra.Command {
 		Use:   "move LUN --to REPLICA",
 		Short: "Make another replica the active store, without a failed command",
 		Long: `Hands a LUN over to another of its mail replicas, which must be in step: sessions are held between two
-commands, go on there, and no command fails. The LUN stays there until it is moved again or that replica fails; the
-preferred one does not take it back by itself. Give the order where the LUN is active: show lun.`,
-		Example: "  anycastle lun move lun-east --to west-store1",
+commands, go on there, and no command fails. A command of a client that takes longer than 2 seconds is not waited for.
+The LUN stays there until it is moved again or that replica fails; the preferred one does not take it back by itself.
+
+It refuses when that replica is not heard, is unfit, has no vote yet, or lacks mail: show lun, explain lun. Give the
+order where the LUN is active; another replica says where that is. The exit status is 0 when the other one is active.`,
+		Example: `  anycastle lun move lun-east --to west-store1 --why "new memory"`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.To == "" {
@@ -60,8 +63,10 @@ func newLUNScrub(e env) *cobra.Command {
 		Long: `Has every mail replica of a LUN read all of its bodies and compare each mailbox to that of a replica at
 another site: UIDs, MODSEQs, flags, keywords, sums, sizes. A rotten body is put into quarantine and fetched from
 another replica. Mailboxes that differ make a replica that is not active unfit, and are named in show lun, which also tells
-how far the scrub is. Give the order where the LUN is active.`,
-		Args: cobra.ExactArgs(1),
+how far the scrub is: at each replica for its own. It reads no faster than catch_up_rate. Without an order each replica is
+scrubbed once in scrub_every, which is a week. Give the order where the LUN is active.`,
+		Example: "  anycastle lun scrub lun-east",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := giveLUN(cmd.Context(), runDir, mailroles.LUNOrder{LUN: args[0], Order: "scrub"}); err != nil {
 				return err
@@ -80,15 +85,18 @@ func newLUNPromote(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "promote LUN --accept-loss",
 		Short: "Go on with the replica on this server alone, when the others are gone for good",
-		Long: `For the day when so many members of a LUN are gone that no active store can be elected: makes the mail
-replica on this server the only member of a new group. Says first what is proven safe and what is not, and asks;
+		Long: `For the day when so many replicas of a LUN are gone for good that no active store can be elected: makes the
+mail replica on this server a new group alone, from the last operation in its log. Says first what is proven safe and what is not, and asks;
 --yes answers. It refuses while a quorum is there, or while a replica that is heard has more. Until a replica of another
-site is back in the group the LUN goes on at one site, exposed.
+site is back in the group the LUN goes on at one site, exposed, whatever two_site says.
 
-Members of before come back by themselves, blank: what only they have is lost. Make sure that no other replica
+Replicas of before come back by themselves, blank, and take the state of this one: what only they have is lost. It stays in
+their .quarantine, as far as it was mail. Make sure that no other replica
 goes on anywhere: nobody can know that from here.
 
 Without --accept-loss it only says what is safe and what is not.`,
+		Example: `  anycastle lun promote lun-east
+  anycastle lun promote lun-east --accept-loss`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {

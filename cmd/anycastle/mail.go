@@ -106,7 +106,7 @@ func mailCommand(e env, name, short, long string, runs func(*mailroles.Config) b
 			if s, ok := role.(*mailroles.Store); ok {
 				r.status["/v1/lun"], r.status["/v1/queue"] = s.LUN, s.Queue
 				maps.Copy(r.handlers, s.QueueOrders())
-				maps.Copy(r.handlers, mailroles.NewSnapshots(log, s.Open).Handlers())
+				maps.Copy(r.handlers, mailroles.NewSnapshots(log, s.Open, s.Active).Handlers())
 				maps.Copy(r.handlers, s.LUNOrders())
 			}
 			maps.Copy(r.handlers, role.Handlers())

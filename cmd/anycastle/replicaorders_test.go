@@ -89,6 +89,9 @@ func (s *replicaSite) tryWrongOrders(t *testing.T) {
 		{"west-store1", "lun promote lun-east --accept-loss --yes", "is not promoted: this replica leads the group"},
 		{"east-store1", "lun promote lun-east --accept-loss --yes", "is not promoted: west-store1 leads the group"},
 		{"east-store1", "lun scrub lun-east", "west-store1 is the active store of lun-east"},
+		{"east-store1", "lun snapshot lun-east", "not the active store of the LUN; west-store1 is: give the order there"},
+		{"east-store1", "lun snapshot lun-west", "LUN lun-west is not open here; there is lun-east"},
+		{"east-store1", "lun restore lun-east alice@example.org --at 1s", "not the active store of the LUN; west-store1 is: give the order there"},
 	} {
 		if code, out := s.cli(c.at, strings.Fields(c.order)...); code != 1 || !strings.Contains(out, c.want) {
 			t.Errorf("%s at %s: exit %d, %s", c.order, c.at, code, out)

@@ -62,6 +62,11 @@ func TestUnits(t *testing.T) {
 		if writes := strings.Contains(text, "ReadWritePaths="); writes != (role == "store" || role == "witness") {
 			t.Errorf("the unit of %s lets it write: %v", role, writes)
 		}
+		// a store takes addresses and a front end low ports, each has rights and sockets for that, and a witness none
+		takes, binds := strings.Contains(text, "\nAmbientCapabilities=CAP_NET_ADMIN\n"), strings.Contains(text, "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n")
+		if takes != (role == "store") || binds == strings.Contains(text, "ReadWritePaths=") || strings.Contains(text, "AF_NETLINK") != takes {
+			t.Errorf("the unit of %s: may change addresses %v, may use low ports %v", role, takes, binds)
+		}
 		if unit, _, _ := strings.Cut(text, "[Service]"); !strings.Contains(unit, "\nStartLimitIntervalSec=0\n") {
 			t.Errorf("the unit of %s is given up when it cannot start for some seconds", role)
 		}
@@ -102,8 +107,10 @@ func box(t *testing.T, unit, dir string, writes ...string) (shell, wrap string) 
 	}
 	shell += "mount -o remount,bind,ro /; ! touch " + filepath.Join(dir, "outside") + " 2>/dev/null"
 	keep := ""
-	if strings.Contains(unit, "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n") {
-		keep = ",+net_bind_service"
+	for _, c := range []string{"net_bind_service", "net_admin"} {
+		if strings.Contains(unit, "CapabilityBoundingSet=CAP_"+strings.ToUpper(c)+"\n") {
+			keep += ",+" + c
+		}
 	}
 	wrap = fmt.Sprintf("env TMPDIR=%[1]s/tmp %[2]s=\"$(cat %[1]s/filter)\" setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs "+
 		"--inh-caps=-all%[3]s --ambient-caps=-all%[3]s --bounding-set=-all%[3]s boxed", dir, boxEnv, keep)
