@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
+
+	"anycastle/mailroles/replica/chain"
 )
 
 // load appends without end until stop is called, which waits for it.
@@ -41,34 +43,33 @@ func TestSeedIsNewerThanAdmission(t *testing.T) {
 	c := running(t, three, nil)
 	stop := c.load(time.Millisecond)
 	defer stop()
-	l := c.leader()
 	for range 3 {
 		c.kill("w1")
-		if err := l.group().Admit(t.Context(), "w1"); err != nil {
-			t.Fatal(err)
-		}
-		admitted := l.group().Status().Applied.Index
-		eventually(t, 10*time.Second, "much is appended after the admission", func() bool {
-			return l.group().Status().Applied.Index > admitted+200
+		w1 := c.nodes["w1"]
+		var at chain.Position
+		c.lead(func(l *node) error {
+			if err := l.group().Admit(t.Context(), "w1"); err != nil {
+				return err
+			}
+			admitted := l.group().Status().Applied.Index
+			eventually(t, 20*time.Second, "much is appended after the admission", func() bool {
+				return !l.leading() || l.group().Status().Applied.Index > admitted+200
+			})
+			at = w1.state.install(l.state)
+			seed, err := l.group().Base(at)
+			if err != nil {
+				return err
+			}
+			return Seed(w1.dir, at, seed)
 		})
-		at := c.nodes["w1"].state.install(l.state)
-		seed, err := l.group().Base(at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := Seed(c.nodes["w1"].dir, at, seed); err != nil {
-			t.Fatal(err)
-		}
 		c.start("w1")
-		eventually(t, 10*time.Second, "w1 follows", func() bool {
-			if err := c.nodes["w1"].failure(); err != nil {
+		eventually(t, 20*time.Second, "w1 follows", func() bool {
+			if err := w1.failure(); err != nil {
 				t.Fatalf("w1 is broken: %v", err)
 			}
-			return l.group().Matched("w1") > at.Index
+			return c.leader().group().Matched("w1") > at.Index
 		})
-		if err := l.group().Promote(t.Context(), "w1"); err != nil {
-			t.Fatal(err)
-		}
+		c.lead(func(l *node) error { return l.group().Promote(t.Context(), "w1") })
 	}
 	stop()
 	c.agree()

@@ -15,6 +15,7 @@ import (
 
 // TestAppendInOrder has many operations under way at once keep their order on all replicas.
 func TestAppendInOrder(t *testing.T) {
+	t.Parallel()
 	c := running(t, five, nil)
 	l := c.leader()
 	want := records(500, "op")
@@ -48,6 +49,7 @@ func TestAppendInOrder(t *testing.T) {
 
 // TestLeaderKilled has another member take over soon, and the dead one come back.
 func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
 	c := running(t, five, nil)
 	l := c.leader()
 	if _, err := l.add("before"); err != nil {
@@ -75,6 +77,7 @@ func TestLeaderKilled(t *testing.T) {
 
 // TestTransfer has each replica lead in turn, with nothing lost on the way.
 func TestTransfer(t *testing.T) {
+	t.Parallel()
 	c := running(t, five, nil)
 	var want []string
 	for i, to := range []string{"w2", "e2", "w1", "e1"} {
@@ -87,6 +90,7 @@ func TestTransfer(t *testing.T) {
 			}
 			waits, want = append(waits, wait), append(want, r)
 		}
+		eventually(t, 10*time.Second, to+" answers", func() bool { return l.group().mayLead(l.group().raft.Load(), to) == nil })
 		start := time.Now()
 		if err := l.group().Transfer(t.Context(), to); err != nil {
 			t.Fatal(err)
@@ -125,8 +129,10 @@ func TestTransfer(t *testing.T) {
 // TestIsolatedLeader has a leader that is cut off lose its lease before another can lead, and no operation that it then
 // has under way be acknowledged.
 func TestIsolatedLeader(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{"both", "out", "in"} {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			c := running(t, five, nil)
 			l := c.leader()
 			for _, m := range five {
@@ -178,6 +184,7 @@ func TestIsolatedLeader(t *testing.T) {
 // TestOldMemberDisruptsNobody has a member that was away for many elections' time come back without another leader or
 // term for the rest.
 func TestOldMemberDisruptsNobody(t *testing.T) {
+	t.Parallel()
 	c := running(t, five, nil)
 	l := c.leader()
 	_, term := l.group().Leader()
@@ -195,6 +202,7 @@ func TestOldMemberDisruptsNobody(t *testing.T) {
 
 // TestWitnessHandsOver has the witness alone have the newest log, so that only it can win, and a replica lead for good.
 func TestWitnessHandsOver(t *testing.T) {
+	t.Parallel()
 	c := running(t, three, nil)
 	l := c.leader()
 	c.isolate("w1", true)
@@ -218,6 +226,7 @@ func TestWitnessHandsOver(t *testing.T) {
 // TestRandom hands over, cuts and kills at random while operations are appended from several sides. Each one that was
 // acknowledged is there once, and none twice. The machines check the chain at each operation.
 func TestRandom(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))

@@ -40,6 +40,7 @@ func TestBlank(t *testing.T) {
 
 // TestRejoin has a member whose log is damaged seeded again and vote again, while the others serve.
 func TestRejoin(t *testing.T) {
+	t.Parallel()
 	c := running(t, three, nil)
 	l := c.leader()
 	for _, r := range records(20, "before") {
@@ -116,6 +117,7 @@ func TestSeedIsChecked(t *testing.T) {
 
 // TestTooFarBehind has a member that the leader's log no longer reaches say that it is blank.
 func TestTooFarBehind(t *testing.T) {
+	t.Parallel()
 	c := running(t, three, func(o *Options) {
 		o.Keep, o.test.trailing, o.test.segment = time.Nanosecond, 1, 8<<10
 	})
@@ -147,6 +149,7 @@ func TestTooFarBehind(t *testing.T) {
 
 // TestRecover has the only member that is left go on alone, in a new era, with all that it had; then others join it.
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	c := running(t, three, nil)
 	l := c.leader()
 	want := records(30, "op")
@@ -199,10 +202,12 @@ func TestRecover(t *testing.T) {
 
 // TestRollIsTorn has a crash come between the last write of a segment and the next segment.
 func TestRollIsTorn(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ name, op, file string }{
 		{"before the list", "write", "segments"}, {"before the file", "create", ".wal"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			d := &badDisk{}
 			c := running(t, three[:1], func(o *Options) { o.test.segment, o.test.faults = 8<<10, d.check })
 			n := c.nodes["e1"]
@@ -236,6 +241,7 @@ func TestRollIsTorn(t *testing.T) {
 
 // TestAllRestart has all members crash at once and come back with all that was acknowledged.
 func TestAllRestart(t *testing.T) {
+	t.Parallel()
 	c := running(t, five, nil)
 	want := records(30, "op")
 	for _, r := range want {
@@ -256,6 +262,7 @@ func TestAllRestart(t *testing.T) {
 
 // TestMatchedIsOnDisk has a member's match stay where its disk is.
 func TestMatchedIsOnDisk(t *testing.T) {
+	t.Parallel()
 	d := &badDisk{}
 	c := running(t, five, func(o *Options) {
 		o.Times.Stall = time.Minute
