@@ -2,10 +2,8 @@ package group
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,8 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"anycastle/mailroles/replica/chain"
 )
 
 // killedDir has the test binary be the process that is killed.
@@ -160,36 +156,4 @@ func killedCluster(t *testing.T, dir string, times Times) *cluster {
 		c.start(m.Name)
 	}
 	return c
-}
-
-// stateFile is what a state has on disk.
-type stateFile struct {
-	At      chain.Position
-	Records []string
-	Indexes []uint64
-}
-
-// save keeps the state for the next process. The lock is held.
-func (s *fakeState) save() error {
-	text, err := json.Marshal(stateFile{s.at, s.records, s.indexes})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.file+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(s.file+".new", s.file)
-}
-
-// load takes what an earlier process kept.
-func (s *fakeState) load() {
-	text, err := os.ReadFile(s.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	var f stateFile
-	if err := errors.Join(err, json.Unmarshal(text, &f)); err != nil {
-		s.t.Fatal(err)
-	}
-	s.at, s.saved, s.records, s.indexes, s.kept = f.At, f.At, f.Records, f.Indexes, len(f.Records)
 }
