@@ -14,7 +14,10 @@ import (
 // journal is what the store has of its replica.
 type journal struct{ r *Replica }
 
-var _ store.Journal = journal{}
+var (
+	_ store.Journal  = journal{}
+	_ store.Surveyor = journal{}
+)
 
 // Admit implements store.Journal.
 func (j journal) Admit() error {
@@ -75,6 +78,16 @@ func ofStore(err error) error {
 // Fetch implements store.Journal.
 func (j journal) Fetch(ctx context.Context, b store.Body) error {
 	return j.r.fetcher.Get(ctx, bodies.Body(b))
+}
+
+// Elsewhere implements store.Surveyor.
+func (j journal) Elsewhere() uint64 { return j.r.thereUpTo() }
+
+// Exposed implements store.Surveyor.
+func (j journal) Exposed() bool {
+	j.r.mu.Lock()
+	defer j.r.mu.Unlock()
+	return !j.r.exposed.since.IsZero()
 }
 
 // Serving implements store.Journal.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,7 +110,7 @@ func (s *Store) hasDurably(b Body) (bool, error) {
 	}
 	st, err := os.Stat(s.files.at(bodyPath(b.Name)))
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return s.wasPlaced(b)
 	}
 	if err != nil {
 		return false, fmt.Errorf("look for body: %w", err)
@@ -118,6 +119,30 @@ func (s *Store) hasDurably(b Body) (bool, error) {
 		return false, nil // it is being written here, or has been torn: what comes replaces it
 	}
 	return true, s.files.syncDir(incomingDir)
+}
+
+// placedLately is the age of a body up to which it is not looked for among the messages: most come before their messages, and
+// whoever gets one twice does no harm.
+const placedLately = time.Minute
+
+// wasPlaced reports whether a message has a body that is not a new one.
+func (s *Store) wasPlaced(b Body) (bool, error) {
+	at, _, _ := strings.Cut(b.Name, ".")
+	made, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || s.now().Sub(time.Unix(made, 0)) < placedLately || !s.replica.isSettled() {
+		return false, nil
+	}
+	m, err := s.known(b.Mailbox)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, msg := m.bySum(b.Sum)
+	return msg != nil && maildir.Unique(msg.base) == b.Name, nil
 }
 
 // HasBody reports whether a body is here durably, or will be once a name that has just been made is.

@@ -26,7 +26,7 @@ type Body struct {
 type Journal interface {
 	// Admit is nil when an operation may be proposed. Else it is ErrPassive, ErrAlone or ErrUnfit.
 	Admit() error
-	// Push has a body that is in the incoming directory, durably, sent to the other replicas. It does not block.
+	// Push has a body that is here, durably, sent to the other replicas. It does not block.
 	Push(b Body)
 	// Append proposes a record. The order of calls is the order of the records. wait blocks until Store.Apply returned
 	// for it, or until this replica has ceased to lead: after ErrPassive nobody knows yet whether it will be done.
@@ -38,6 +38,14 @@ type Journal interface {
 	Fetch(ctx context.Context, b Body) error
 	// Serving is nil while this replica may answer for the LUN, and else ErrPassive. It costs little.
 	Serving() error
+}
+
+// Surveyor is a Journal that knows what replicas of the other site have.
+type Surveyor interface {
+	// Elsewhere gives an operation up to which one of them has done all, and has all bodies. It costs little.
+	Elsewhere() uint64
+	// Exposed reports whether Prove has let operations pass that only this site has, and some of them it still has alone.
+	Exposed() bool
 }
 
 // Serving is nil while the store may answer for its LUN: an answer from what it holds is then of now. Else it is

@@ -141,3 +141,22 @@ func (n *process) Fetch(_ context.Context, b Body) error {
 	}
 	return err
 }
+
+// Elsewhere implements Surveyor: any other replica is of the other site.
+func (n *process) Elsewhere() uint64 {
+	c := n.lun
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.survey {
+		return ^uint64(0)
+	}
+	upTo := uint64(0)
+	for _, o := range c.nodes {
+		if o != n.node && o.store != nil {
+			upTo = max(upTo, min(o.store.Applied().Index, o.store.Complete()))
+		}
+	}
+	return upTo
+}
+
+func (n *process) Exposed() bool { return false }

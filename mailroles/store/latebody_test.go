@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"anycastle/mailroles/maildir"
 )
@@ -94,6 +95,80 @@ func TestPartThatIsLeft(t *testing.T) {
 	}
 	if err := other.store.TakeBody(b, strings.NewReader("text\n")); err != nil {
 		t.Fatal(err)
+	}
+	c.same()
+}
+
+// TestCopyUnderANewLeader copies a message of which the replica that led before could not prove that the other site has its
+// body. The new one has the body, and does not know that: before it acknowledges the copy, the other site must have it.
+func TestCopyUnderANewLeader(t *testing.T) {
+	for name, do := range map[string]func(*Folder, []uint32, string) (uint32, []Pair, error){
+		"copy": (*Folder).Copy, "move": (*Folder).Move,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 17, 3)
+			c.mute, c.survey = true, true
+			old, next, far := c.nodes[0], c.nodes[1], c.nodes[2]
+			c.lead(old)
+			deliver(t, c.box(), "before\n")
+			if err := c.box().Create("copies"); err != nil {
+				t.Fatal(err)
+			}
+			c.level()
+			c.heal()
+			c.set(true, false)
+			if _, err := c.box().Deliver(incoming("text\n")); !errors.Is(err, ErrAlone) {
+				t.Fatal(err)
+			}
+			c.set(false, false)
+			c.level()
+			list, _ := next.store.Missing(1)
+			if len(list) != 1 {
+				t.Fatalf("missing are %+v", list)
+			}
+			if err := c.copyBody(old.store, next.store, list[0]); err != nil {
+				t.Fatal(err)
+			}
+			old.end()
+			c.lead(next)
+			if _, _, err := do(folder(t, c.box(), "INBOX"), []uint32{2}, "copies"); err != nil {
+				t.Fatal(err)
+			}
+			c.level()
+			if list, total := far.store.Missing(9); total > 0 {
+				t.Errorf("acknowledged, and the other site does not have %+v", list)
+			}
+			far.store.Check(t.Context())
+			if got := box(t, c.leader.store).proofs(folder(t, c.box(), "copies").messages); len(got) > 0 {
+				t.Errorf("the other site has all, and yet these are to be proven: %+v", got)
+			}
+			c.nodes = c.nodes[1:]
+			c.same()
+		})
+	}
+}
+
+// TestOldBodyComesAgain has a replica say that it has the body of a message that it placed before its last start.
+func TestOldBodyComesAgain(t *testing.T) {
+	c := newCluster(t, 18, 2)
+	c.lead(c.nodes[0])
+	deliver(t, c.box(), "text\n")
+	c.level()
+	m, err := c.nodes[1].store.known(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := m.body(m.byName["INBOX"].messages[0])
+	n := c.nodes[1]
+	n.end()
+	n.start(0)
+	c.level()
+	n.store.now = func() time.Time { return standstill().Add(2 * placedLately) }
+	if err := n.store.TakeBody(b, strings.NewReader("text\n")); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(n.root, incomingDir)); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 	c.same()
 }

@@ -68,37 +68,54 @@ func (r *replica) during(do func() (result, error)) error {
 		return err
 	}
 	err = r.store.journal.Prove(last.index, last.bodies)
-	if err != nil {
-		r.doubt(last.bodies)
-	}
+	r.remember(last.bodies, err == nil)
 	return err
 }
 
-// doubt remembers bodies that may be here only.
-func (r *replica) doubt(list []Body) {
+// remember notes which bodies have been proven to be at other replicas, and which may be here only.
+func (r *replica) remember(list []Body, proven bool) {
+	if s, ok := r.store.journal.(Surveyor); ok && len(list) > 0 && s.Exposed() {
+		proven = false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, b := range list {
-		r.doubted.add(b.Name)
+		if proven {
+			r.proven.add(b.Name)
+			delete(r.doubted.has, b.Name)
+		} else {
+			r.doubted.add(b.Name)
+		}
 	}
 }
 
 // proofs gives the bodies of messages that are copied, of those that may not be at other replicas: who is told of the
-// copy must not lose it with them.
+// copy must not lose it with them. What replicas that led before have proven is not known: then it counts whether the other
+// site has all up to the last operation on the message.
 func (m *Mailbox) proofs(list []*Message) []Body {
 	r := m.store.replica
-	if r == nil {
-		return nil
+	elsewhere := ^uint64(0)
+	if s, ok := m.store.journal.(Surveyor); ok {
+		elsewhere = s.Elsewhere()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var some []Body
 	for _, msg := range list {
-		if b := m.body(msg); r.doubted.has[b.Name] || r.lacks.byName[b.key()] != nil {
+		b := m.body(msg)
+		unknown := msg.Modseq > elsewhere && !r.proven.has[b.Name]
+		if unknown || r.doubted.has[b.Name] || r.lacks.byName[b.key()] != nil {
 			some = append(some, b)
 		}
 	}
 	return some
+}
+
+// offer sends the bodies of messages that are copied once more: a replica that has them says so.
+func (r *replica) offer(o *op) {
+	for _, b := range o.proofs {
+		r.store.journal.Push(b)
+	}
 }
 
 // append proposes a record. The result may be called by many at once.
@@ -112,6 +129,7 @@ func (r *replica) append(record []byte) (wait func() (uint64, error), err error)
 // await waits until an operation is done.
 func (r *replica) await(p *proposal) (result, error) {
 	bodies := p.op.bodies()
+	r.offer(p.op)
 	if len(bodies) > 0 {
 		if err := r.syncNames(); err != nil { // while the others are told of the operation
 			r.store.fail(err)

@@ -34,6 +34,7 @@ type replica struct {
 	placed  names
 	gone    names // bodies of messages that went before they came
 	doubted names // bodies that could not be proven
+	proven  names // bodies that were, while this replica led
 }
 
 func newReplica(s *Store) *replica {

@@ -31,6 +31,7 @@ type cluster struct {
 	lossy     bool // some bodies do not come by themselves
 	mute      bool // and none does
 	withhold  bool // what is proposed is not committed
+	survey    bool // it is known what the others have
 	nodes     []*node
 	pushes    sync.WaitGroup
 
