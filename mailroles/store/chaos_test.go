@@ -138,10 +138,13 @@ func (a *account) expunge(f *Folder, uids []uint32) error {
 }
 
 // TestReplicasAtRandom has clients work on a replicated LUN while its replicas crash, lose the lead, lack bodies and are
-// alone. All replicas hold the same in the end, and all that was acknowledged.
+// alone. All replicas hold the same in the end, and all that was acknowledged. ANYCASTLE_THOROUGH has it do so often.
 func TestReplicasAtRandom(t *testing.T) {
-	seeds := 4
-	if testing.Short() {
+	seeds := 3
+	switch {
+	case thorough:
+		seeds = 40
+	case testing.Short():
 		seeds = 1
 	}
 	first := rand.Uint64N(1 << 32)

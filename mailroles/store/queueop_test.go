@@ -132,7 +132,11 @@ func fetchAll(t *testing.T, r *queueReplica) {
 func TestQueueAtRandom(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	for round := range 20 {
+	rounds := 10
+	if thorough {
+		rounds = 100
+	}
+	for round := range rounds {
 		l := newQueueLUN(t, 3)
 		var live []int
 		for n := range 60 {

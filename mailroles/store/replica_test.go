@@ -53,8 +53,9 @@ type node struct {
 	done    chan struct{}
 	process *process
 	starts  int
-	idle    bool // the next start does not have it do anything
-	whole   bool // the last start came to its end
+	idle    bool   // the next start does not have it do anything
+	every   uint64 // makes a checkpoint after so many operations; 0: it does not
+	whole   bool   // the last start came to its end
 	failed  error
 }
 
@@ -145,6 +146,7 @@ func (n *node) run(s *Store) {
 	c := n.lun
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	every := n.every
 	for !n.stop {
 		if n.applied >= c.committed || n.failed != nil {
 			c.moved.Wait()
@@ -155,6 +157,9 @@ func (n *node) run(s *Store) {
 		n.ever = max(n.ever, index)
 		c.mu.Unlock()
 		err := s.Apply(index, chain, record)
+		if every > 0 && index%every == 0 {
+			_ = s.Checkpoint() // the replica may end here
+		}
 		c.mu.Lock()
 		if n.failed = err; err == nil {
 			n.applied = index
