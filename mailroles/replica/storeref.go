@@ -15,52 +15,80 @@ import (
 // storeRef is the store of a replica, which may be closed and opened again. Whoever uses it for the other replicas keeps it
 // open meanwhile.
 type storeRef struct {
-	mu   sync.RWMutex
-	mail *store.Store
+	mu    sync.Mutex
+	mail  *store.Store
+	users int
+	idle  chan struct{} // closed when there are no users any more; nil: nobody waits for that
 }
 
 var _ bodies.Store = (*storeRef)(nil)
 
 // get gives the store, nil while it is closed. It may be closed at any time.
 func (s *storeRef) get() *store.Store {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.mail
 }
 
-// set waits until nobody uses the store of before.
+// set changes the store at once, and returns when nobody uses the one of before.
 func (s *storeRef) set(mail *store.Store) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.mail = mail
+	var idle chan struct{}
+	if s.users > 0 {
+		idle = make(chan struct{})
+		s.idle = idle
+	}
+	s.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}
+
+// use gives the store, nil while it is closed, and keeps it open until done is called.
+func (s *storeRef) use() (mail *store.Store, done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mail == nil {
+		return nil, func() {}
+	}
+	s.users++
+	return s.mail, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.users--; s.users == 0 && s.idle != nil {
+			close(s.idle)
+			s.idle = nil
+		}
+	}
 }
 
 // TakeBody implements bodies.Store.
 func (s *storeRef) TakeBody(b bodies.Body, r io.Reader) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.mail == nil {
+	mail, done := s.use()
+	defer done()
+	if mail == nil {
 		return errNoStore
 	}
-	return s.mail.TakeBody(store.Body(b), r)
+	return mail.TakeBody(store.Body(b), r)
 }
 
 // HasBody implements bodies.Store.
 func (s *storeRef) HasBody(b bodies.Body) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.mail != nil && s.mail.HasBody(store.Body(b))
+	mail, done := s.use()
+	defer done()
+	return mail != nil && mail.HasBody(store.Body(b))
 }
 
 // OpenBody implements bodies.Store.
 func (s *storeRef) OpenBody(b bodies.Body) (*os.File, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.mail == nil {
+	mail, done := s.use()
+	defer done()
+	if mail == nil {
 		return nil, errNoStore
 	}
-	sure := settled(s.mail) // before it looks
-	f, err := s.mail.OpenBody(store.Body(b))
+	sure := settled(mail) // before it looks
+	f, err := mail.OpenBody(store.Body(b))
 	if errors.Is(err, store.ErrNoMessage) && !sure {
 		return nil, fmt.Errorf("%w: %s of %s was not found yet", errUnsettled, b.Name, b.Mailbox)
 	}
@@ -81,12 +109,12 @@ func settled(mail *store.Store) bool {
 
 // Missing implements bodies.Store.
 func (s *storeRef) Missing(limit int) (list []bodies.Body, total int) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.mail == nil {
+	mail, done := s.use()
+	defer done()
+	if mail == nil {
 		return nil, 0
 	}
-	missing, total := s.mail.Missing(limit)
+	missing, total := mail.Missing(limit)
 	for _, b := range missing {
 		list = append(list, bodies.Body(b))
 	}
@@ -95,30 +123,30 @@ func (s *storeRef) Missing(limit int) (list []bodies.Body, total int) {
 
 // WriteManifest implements bodies.Store.
 func (s *storeRef) WriteManifest(w io.Writer) (chain.Position, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.mail == nil {
+	mail, done := s.use()
+	defer done()
+	if mail == nil {
 		return chain.Position{}, errNoStore
 	}
-	return s.mail.WriteManifest(w)
+	return mail.WriteManifest(w)
 }
 
 // Mailboxes implements bodies.Store.
 func (s *storeRef) Mailboxes() []string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.mail == nil {
+	mail, done := s.use()
+	defer done()
+	if mail == nil {
 		return nil
 	}
-	return s.mail.Mailboxes()
+	return mail.Mailboxes()
 }
 
 // Digest implements bodies.Store.
 func (s *storeRef) Digest(mailbox string) (changed uint64, sum chain.Sum, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.mail == nil {
+	mail, done := s.use()
+	defer done()
+	if mail == nil {
 		return 0, chain.Sum{}, errNoStore
 	}
-	return s.mail.Digest(mailbox)
+	return mail.Digest(mailbox)
 }

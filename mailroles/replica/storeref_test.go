@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"anycastle/mailroles/replica/bodies"
 	"anycastle/mailroles/store"
@@ -27,4 +28,33 @@ func TestBodyIsNotDeniedByAStoreThatIsNotSettled(t *testing.T) {
 	if _, err := ref.OpenBody(b); !errors.Is(err, store.ErrNoMessage) {
 		t.Errorf("settled: %v, want %v", err, store.ErrNoMessage)
 	}
+}
+
+// Whoever brings a body may take long. That must not keep others from asking how it stands when the store is closed.
+func TestStoreThatIsInUseIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ref storeRef
+		mail := &store.Store{}
+		ref.set(mail)
+		_, done := ref.use()
+		closed := make(chan struct{})
+		go func() {
+			ref.set(nil)
+			close(closed)
+		}()
+		synctest.Wait()
+		if got := ref.get(); got != nil {
+			t.Error("a store that is being closed was given")
+		}
+		if got, _ := ref.use(); got != nil {
+			t.Error("a store that is being closed is used")
+		}
+		select {
+		case <-closed:
+			t.Error("the store was closed while it was used")
+		default:
+		}
+		done()
+		<-closed
+	})
 }
