@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 const (
@@ -29,10 +31,13 @@ type intake struct {
 	small []byte
 	pipe  *io.PipeWriter // nil: the body is small
 	left  int64
+
+	moved atomic.Int64 // when some of the body that is being read came, by clock; 0: none is
+	clock time.Time
 }
 
 func newIntake(ctx context.Context, store Store, slots chan struct{}) *intake {
-	return &intake{ctx: ctx, store: store, slots: slots}
+	return &intake{ctx: ctx, store: store, slots: slots, clock: time.Now()}
 }
 
 // begin is for the frame that announces a body. done is called once with what became of it, by another goroutine or this.
@@ -41,6 +46,7 @@ func (in *intake) begin(b Body, done func(error)) error {
 		return err
 	}
 	in.body, in.done, in.left, in.pipe, in.small = b, done, b.Size, nil, nil
+	in.move()
 	if b.Size <= maxSmall {
 		in.small = make([]byte, 0, b.Size)
 		return nil
@@ -70,6 +76,7 @@ func (in *intake) data(p []byte) error {
 		return fmt.Errorf("%w: data that belongs to no body", errProtocol)
 	}
 	in.left -= int64(len(p))
+	defer in.move() // the store may have taken long
 	if in.pipe == nil {
 		in.small = append(in.small, p...)
 		return nil
@@ -87,6 +94,7 @@ func (in *intake) end(whole bool) error {
 		return fmt.Errorf("%w: end of no body", errProtocol)
 	}
 	in.done = nil
+	in.moved.Store(0)
 	if whole && in.left > 0 {
 		return errors.Join(fmt.Errorf("%w: body %s lacks %d octets", errProtocol, in.body.Name, in.left), in.drop(done, errShort))
 	}
@@ -97,6 +105,18 @@ func (in *intake) end(whole bool) error {
 		return in.pipe.Close() // the goroutine that takes it does the rest
 	}
 	return in.take(bytes.NewReader(in.small), done)
+}
+
+func (in *intake) move() { in.moved.Store(int64(time.Since(in.clock)) + 1) }
+
+// watch ends when the peer is alive and does not go on with a body: its disk may hang, and this store is in use meanwhile.
+func (in *intake) watch(ctx context.Context, most time.Duration) error {
+	for pause(ctx, most/4) {
+		if at := in.moved.Load(); at > 0 && time.Since(in.clock)-time.Duration(at) > most {
+			return errStuck
+		}
+	}
+	return ctx.Err()
 }
 
 // drop gives a body up that was not read to its end.

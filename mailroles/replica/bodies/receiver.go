@@ -82,15 +82,17 @@ func (r *Receiver) Run(ctx context.Context) error {
 
 func (r *Receiver) serve(ctx context.Context, s *stream) error {
 	asked := make(chan Body, maxAsked)
+	in := newIntake(ctx, r.opt.Store, r.slots)
 	return s.run(ctx, s.tick,
-		func(ctx context.Context) error { return r.read(ctx, s, asked) },
+		func(ctx context.Context) error { return in.watch(ctx, patience*r.opt.Times.Timeout) },
+		func(ctx context.Context) error { return r.read(ctx, s, in, asked) },
 		func(ctx context.Context) error { return r.give(ctx, s, asked) },
 	)
 }
 
 // read takes what is pushed, and notes what is asked for.
-func (r *Receiver) read(ctx context.Context, s *stream, asked chan<- Body) error {
-	in := newIntake(ctx, r.opt.Store, r.slots)
+func (r *Receiver) read(ctx context.Context, s *stream, in *intake, asked chan<- Body) error {
+	in.ctx = ctx
 	defer in.wait()
 	for {
 		kind, payload, err := s.read()
