@@ -28,6 +28,7 @@ func (l *life) led(term uint64) {
 	if err := l.mail.Lead(); err != nil {
 		r.log.Error("store cannot lead", "term", term, "err", err)
 		r.setUnfit(badStore, err.Error())
+		l.giveUp(err)
 	}
 	r.epoch.Store(e)
 	r.exposeFrom(e)
@@ -36,6 +37,14 @@ func (l *life) led(term uint64) {
 		defer close(e.served) // lost waits for it
 		r.serve(ctx, l.mail, e)
 	}()
+}
+
+// giveUp has the store be opened anew: one that could not lead once would be unfit for good.
+func (l *life) giveUp(err error) {
+	select {
+	case l.unable <- fmt.Errorf("lead: %w", err):
+	default:
+	}
 }
 
 // lost ends an epoch: nobody is told anything from now on, and the sessions end.

@@ -254,6 +254,7 @@ func (l *life) rejoin(ctx context.Context, leader string) error {
 		if err := os.Remove(l.mark()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove mark: %w", err)
 		}
+		r.setUnfit(differs, "") // it has the state of the active one
 		r.log.Info("replica follows", "leader", leader, "index", b.At.Index)
 		return nil
 	}

@@ -33,6 +33,9 @@ type life struct {
 	r    *Replica
 	dir  string       // of the group
 	mail *store.Store // nil at a witness
+
+	order  *order     // that ends this life; nil: none
+	unable chan error // of one: why the store could not lead
 }
 
 // lives opens the replica, and opens it again whenever it failed.
@@ -63,7 +66,7 @@ func (r *Replica) lives(ctx context.Context) error {
 
 // live opens the store and the group, and returns when either fails or ctx ends.
 func (r *Replica) live(ctx context.Context) (err error) {
-	l := &life{r: r, dir: filepath.Join(r.opt.Dir, groupDir)}
+	l := &life{r: r, dir: filepath.Join(r.opt.Dir, groupDir), unable: make(chan error, 1)}
 	if err := os.MkdirAll(r.opt.Dir, 0o700); err != nil {
 		return fmt.Errorf("make directory of the replica: %w", err)
 	}
@@ -120,7 +123,7 @@ func (l *life) follow(ctx context.Context) error {
 	parts.Go(func() error { return ended(running, r.watchEra(running, g), "watch of the era") })
 	parts.Go(func() error { return l.obey(running) })
 	err = parts.Wait()
-	if o := (*order)(nil); errors.As(err, &o) {
+	if o := l.order; o != nil { // whatever else ended at the same time
 		o.done <- o.do(l)
 		return errAgain
 	}
@@ -163,7 +166,10 @@ func (l *life) obey(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case o := <-l.r.orders:
+		l.order = o
 		return o
+	case err := <-l.unable:
+		return err
 	}
 }
 

@@ -65,7 +65,8 @@ func (r *Replica) beginScrub() error {
 	return nil
 }
 
-// Scrub has all mail replicas that are heard of be scrubbed now. Each compares itself to one at another site.
+// Scrub has all mail replicas that are heard of be scrubbed now. Each compares itself to the active one, which is compared to one at
+// another site.
 func (r *Replica) Scrub(ctx context.Context) error {
 	if r.epoch.Load() == nil {
 		return r.notActive()
@@ -110,7 +111,7 @@ func (r *Replica) noteScrub(note func(*ScrubStatus)) {
 	note(&r.scrub.is)
 }
 
-// runScrub reads every body of this replica, and compares every mailbox to that of another site.
+// runScrub reads every body of this replica, and compares every mailbox to that of another one.
 func (r *Replica) runScrub(ctx context.Context) {
 	with := r.scrubFellow()
 	r.noteScrub(func(s *ScrubStatus) { *s = ScrubStatus{Running: true, Begun: time.Now(), With: with} })
@@ -138,8 +139,12 @@ func (r *Replica) runScrub(ctx context.Context) {
 	}
 }
 
-// scrubFellow gives a replica at another site to compare with; one at this site if there is none; empty: none at all.
+// scrubFellow gives a replica to compare with; empty: there is none. It is the active one: compared with a third, nobody would know
+// which of the two is wrong. The active one takes one at another site, or one at its own if there is none.
 func (r *Replica) scrubFellow() string {
+	if leader := r.leader(); leader != "" && leader != r.self.Name && !r.member(leader).Witness {
+		return leader
+	}
 	near := ""
 	for _, m := range r.others() {
 		switch {
