@@ -123,10 +123,22 @@ func (c *Config) validateLUNs(at config.Cursor) {
 		}
 		if l.Replicas != nil {
 			l.validateReplicas(at)
+		} else {
+			l.validateAlone(at)
 		}
 	}
 	c.validateMembers(at)
 	c.validateServices(at)
+}
+
+// validateAlone refuses what says nothing of a LUN that one store has alone.
+func (l *LUN) validateAlone(at config.Cursor) {
+	if l.TwoSite != "" && l.TwoSite != Wait {
+		at.Key("two_site").Errorf("%s has one store and one site; list replicas, or remove it", l.Name)
+	}
+	if l.Times != nil {
+		at.Key("replica_times").Errorf("%s has no replicas; list some, or remove it", l.Name)
+	}
 }
 
 // validateReplicas looks at the group of one LUN.
@@ -260,6 +272,8 @@ func (c *Config) validateStore(at config.Cursor) {
 			at.Key("lun").Errorf("node says already which LUNs this is a store of; remove one of the two")
 		}
 		c.validateNode(at, s.Node, false)
+	} else if s.LUN == "" {
+		at.Key("lun").Errorf("missing; write which LUN this is the store of, or with node: which of the replicas")
 	} else if l, ok := c.lun(s.LUN); !ok {
 		at.Key("lun").Errorf("no LUN is called %q; known are %s", s.LUN, strings.Join(c.lunNames(), ", "))
 	} else if l.Replicas != nil {
