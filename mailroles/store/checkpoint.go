@@ -249,10 +249,11 @@ func (m *Mailbox) parts() []part {
 		dir, messages, keywords := f.dir(m.address), slices.Clip(f.messages), slices.Clone(f.keywords)
 		changed, away := f.changed, m.away(f.contents)
 		list := maildir.UIDList{Validity: f.validity, Next: f.next, GUID: guid}
+		var sums listSums // of the two that are written before the index
 		parts = append(parts,
-			part{guid, dir, maildir.UIDListFile, func() []byte { return uidListBytes(list, messages) }},
-			part{guid, dir, maildir.KeywordsFile, func() []byte { return maildir.KeywordsBytes(keywords) }},
-			part{guid, dir, indexFile, func() []byte { return indexBytes(changed, messages, away) }})
+			part{guid, dir, maildir.UIDListFile, summed(&sums.uids, func() []byte { return uidListBytes(list, messages) })},
+			part{guid, dir, maildir.KeywordsFile, summed(&sums.keywords, func() []byte { return maildir.KeywordsBytes(keywords) })},
+			part{guid, dir, indexFile, func() []byte { return indexBytes(changed, sums, messages, away) }})
 	}
 	return parts
 }

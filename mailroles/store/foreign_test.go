@@ -368,8 +368,8 @@ func TestIndex(t *testing.T) {
 // sameIndex fails unless an index has been found out again.
 func sameIndex(t *testing.T, name string, whole, again []byte) {
 	t.Helper()
-	was, _ := parseIndex(whole)
-	now, _ := parseIndex(again)
+	was, _, _ := parseIndex(whole)
+	now, _, _ := parseIndex(again)
 	for base, i := range was {
 		if name != "whole" { // sums and MODSEQs stand nowhere else
 			i.sum, i.modseq = "", 0
@@ -383,17 +383,21 @@ func sameIndex(t *testing.T, name string, whole, again []byte) {
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(indexHead))
 	f.Add([]byte("anycastle-index 1\n3 4 1700000000 1.M2P3Q4.host,S=3,W=4\nfeffaaa7\n"))
-	f.Add(indexBytes(7, []*Message{{Size: 3, Wide: 4, Date: standstill(), base: "1.M2P3Q4.host,S=3,W=4"}, {base: "a b"}}, nil))
+	f.Add(indexBytes(7, listSums{1, 2}, []*Message{{Size: 3, Wide: 4, Date: standstill(), base: "1.M2P3Q4.host,S=3,W=4"}, {base: "a b"}}, nil))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		index, changed := parseIndex(text)
+		index, changed, lists := parseIndex(text)
 		for base, i := range index {
 			m := &Message{Size: i.size, Wide: i.wide, Date: i.date, Modseq: i.modseq, Sum: i.sum, base: base}
 			away := map[*Message]maildir.Flags{}
 			if i.away {
 				away[m] = i.flags
 			}
-			again, same := parseIndex(indexBytes(changed, []*Message{m}, away))
-			if len(again) != 1 || again[base] != i || same != changed {
+			var of listSums
+			if lists != nil {
+				of = *lists
+			}
+			again, same, sums := parseIndex(indexBytes(changed, of, []*Message{m}, away))
+			if len(again) != 1 || again[base] != i || same != changed || sums == nil || *sums != of {
 				t.Fatalf("%q %+v became %+v", base, i, again)
 			}
 		}

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"fmt"
-	"hash/crc32"
 	"strconv"
 	"strings"
 	"time"
@@ -31,10 +30,11 @@ type fileInfo struct {
 	flags      maildir.Flags // letters that it would have had
 }
 
-// indexBytes gives an index as a file: a line with the folder's MODSEQ, lines "SIZE WIDE DATE MODSEQ SUM BASE", and the
-// CRC-32C of all before it. A sum that is not known is "-". MODSEQ is MODSEQ:LETTERS for messages that are away.
-func indexBytes(changed uint64, messages []*Message, away map[*Message]maildir.Flags) []byte {
-	b := fmt.Appendf(nil, "%s%d\n", indexHead, changed)
+// indexBytes gives an index as a file: a line with the folder's MODSEQ and the sums of its lists, lines "SIZE WIDE DATE
+// MODSEQ SUM BASE", and the CRC-32C of all before it. A sum that is not known is "-". MODSEQ is MODSEQ:LETTERS for messages
+// that are away.
+func indexBytes(changed uint64, lists listSums, messages []*Message, away map[*Message]maildir.Flags) []byte {
+	b := fmt.Appendf(nil, "%s%d %08x %08x\n", indexHead, changed, lists.uids, lists.keywords)
 	for _, m := range messages {
 		b = strconv.AppendInt(b, m.Size, 10)
 		b = strconv.AppendInt(append(b, ' '), m.Wide, 10)
@@ -50,45 +50,45 @@ func indexBytes(changed uint64, messages []*Message, away map[*Message]maildir.F
 		b = append(append(b, ' '), sum...)
 		b = append(append(append(b, ' '), m.base...), '\n')
 	}
-	return fmt.Appendf(b, "%08x\n", crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return fmt.Appendf(b, "%08x\n", textSum(b))
 }
 
-// parseIndex reads an index. One that is damaged is empty.
-func parseIndex(text []byte) (index map[string]fileInfo, changed uint64) {
+// parseIndex reads an index. One that is damaged is empty. lists is nil where it does not tell.
+func parseIndex(text []byte) (index map[string]fileInfo, changed uint64, lists *listSums) {
 	const sumLen = 9
 	if len(text) < len(indexHead)+sumLen {
-		return nil, 0
+		return nil, 0, nil
 	}
 	body, sum := text[:len(text)-sumLen], string(text[len(text)-sumLen:])
-	if fmt.Sprintf("%08x\n", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))) != sum {
-		return nil, 0
+	if fmt.Sprintf("%08x\n", textSum(body)) != sum {
+		return nil, 0, nil
 	}
 	version := 2
-	lines, ok := bytes.CutPrefix(body, []byte(indexHead))
+	text, ok := bytes.CutPrefix(body, []byte(indexHead))
 	if !ok {
 		version = 1
-		if lines, ok = bytes.CutPrefix(body, []byte(indexHead1)); !ok {
-			return nil, 0
+		if text, ok = bytes.CutPrefix(body, []byte(indexHead1)); !ok {
+			return nil, 0, nil
 		}
 	}
-	rest := string(lines)
+	rest := string(text)
 	if version == 2 {
 		var first string
-		var err error
 		first, rest, _ = strings.Cut(rest, "\n")
-		if changed, err = strconv.ParseUint(first, 10, 64); err != nil {
-			return nil, 0
+		lists = &listSums{}
+		if n, err := fmt.Sscanf(first, "%d %08x %08x", &changed, &lists.uids, &lists.keywords); n != 3 || err != nil {
+			return nil, 0, nil
 		}
 	}
 	index = map[string]fileInfo{}
 	for line := range strings.Lines(rest) {
 		base, i, ok := parseIndexLine(strings.TrimSuffix(line, "\n"), version)
 		if !ok {
-			return nil, 0
+			return nil, 0, nil
 		}
 		index[base] = i
 	}
-	return index, changed
+	return index, changed, lists
 }
 
 func parseIndexLine(line string, version int) (base string, i fileInfo, ok bool) {

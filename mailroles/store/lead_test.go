@@ -3,7 +3,9 @@ package store
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"anycastle/mailroles/maildir"
@@ -64,6 +66,18 @@ func TestDistrust(t *testing.T) {
 		"list":  func(dir string) { write(t, dir, maildir.UIDListFile, "x") },
 		"gone":  func(dir string) { remove(t, dir, maildir.UIDListFile) },
 		"index": func(dir string) { write(t, dir, indexFile, "x") },
+		"list that lost its end": func(dir string) {
+			head, _, _ := strings.Cut(fileText(t, dir, maildir.UIDListFile), "\n")
+			write(t, dir, maildir.UIDListFile, head+"\n")
+		},
+		"list with another UID": func(dir string) {
+			list := fileText(t, dir, maildir.UIDListFile)
+			write(t, dir, maildir.UIDListFile, strings.Replace(list, "\n1 :", "\n3 :", 1))
+		},
+		"keywords with another letter": func(dir string) {
+			list := fileText(t, dir, maildir.KeywordsFile)
+			write(t, dir, maildir.KeywordsFile, strings.Replace(list, "Red", "Bed", 1))
+		},
 		"letters": func(dir string) {
 			write(t, dir, maildir.KeywordsFile, "")
 		},
@@ -98,4 +112,14 @@ func TestDistrust(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fileText reads a file of a folder.
+func fileText(t *testing.T, dir, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

@@ -46,6 +46,9 @@ func (m *Mailbox) trust(st *state, t *tree, named []*contents) error {
 		if f.list == nil && !st.begins(f.name) {
 			return m.store.distrust(f.dir + " has no UID list")
 		}
+		if why := f.listsWhy(); why != "" {
+			return m.store.distrust(f.dir + ": " + why)
+		}
 	}
 	for _, o := range st.odd {
 		return m.store.distrust(fmt.Sprintf("log does not fit mailbox %s: %s", m.address, o.text))

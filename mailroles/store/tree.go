@@ -34,6 +34,8 @@ type treeFolder struct {
 	dir, name string
 	list      *maildir.UIDList // nil when there is none that can be read
 	torn      bool
+	found     listSums  // of the lists that are there
+	lists     *listSums // of those that the index was written with; nil: it does not tell
 	keywords  []string
 	index     map[string]fileInfo   // by base name
 	changed   uint64                // as the index says
@@ -141,6 +143,7 @@ func (s *Store) readFolder(dir, name string, t *tree) (*treeFolder, error) {
 	f := &treeFolder{dir: dir, name: name, files: map[string][]treeFile{}}
 	path := filepath.Join(dir, maildir.UIDListFile)
 	text, err := os.ReadFile(s.files.at(path))
+	f.found.uids = textSum(text)
 	if err == nil {
 		list, torn, perr := maildir.ParseUIDList(text)
 		if perr == nil {
@@ -155,13 +158,19 @@ func (s *Store) readFolder(dir, name string, t *tree) (*treeFolder, error) {
 	if text, err = s.readFile(path); err != nil {
 		return nil, fmt.Errorf("read keywords: %w", err)
 	}
+	f.found.keywords = textSum(text)
 	if f.keywords, err = maildir.ParseKeywords(text); err != nil {
 		t.damaged = append(t.damaged, oddFile{path, "keywords file is damaged: " + err.Error()})
 	}
 	if text, err = s.readFile(filepath.Join(dir, indexFile)); err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
-	f.index, f.changed = parseIndex(text)
+	f.index, f.changed, f.lists = parseIndex(text)
+	if s.replica != nil {
+		if err := s.finishLists(f); err != nil {
+			return nil, err
+		}
+	}
 	return f, s.scan(f)
 }
 
