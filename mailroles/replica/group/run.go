@@ -51,12 +51,16 @@ func (g *Group) Run(ctx context.Context) error {
 		}
 		g.o.Broken(failure)
 	}
+	var stopped raft.Future
+	if failure != nil { // Lost waits for operations, and the library may take them no more: this ends them
+		stopped = r.Shutdown()
+	}
 	close(done)
 	tellers.Wait()
 	if failure == nil {
 		g.mark(r)
+		stopped = r.Shutdown()
 	}
-	stopped := r.Shutdown()
 	cut()
 	closeTransport(trans)
 	ended := make(chan error, 1)
