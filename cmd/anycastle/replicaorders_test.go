@@ -43,6 +43,7 @@ func TestReplicasOfALUN(t *testing.T) {
 		{"a store that is told to stop", s.tryStop},
 		{"a replica that lost its disk", s.tryLostDisk},
 		{"a rotten body", s.tryScrub},
+		{"a replica that is alone with what it has", s.tryOutvoted},
 		{"a disk that fails", s.tryBadDisk},
 		{"a process that is stopped", s.tryPaused},
 	} {
@@ -130,6 +131,30 @@ func (s *replicaSite) bodyFiles(name string) []string {
 	list, err := filepath.Glob(filepath.Join(s.dir, name, "lun-east", "alice@example.org", "[cn][ue][rw]", "*"))
 	s.do(err)
 	return list
+}
+
+// tryOutvoted changes what nothing but the comparison with others can tell.
+func (s *replicaSite) tryOutvoted(t *testing.T) {
+	victim := "west-store1"
+	if s.active() == victim {
+		victim = "west-standby"
+	}
+	s.end(victim, syscall.SIGTERM)
+	file := filepath.Join(s.dir, victim, "lun-east", "alice@example.org", "subscriptions")
+	s.do(os.WriteFile(file, []byte("Nowhere\n"), 0o600))
+	s.startReplica(victim)
+	s.until("it to be in step", 30*time.Second, func() bool {
+		st := s.status(victim)
+		return st != nil && st.State == replica.Following && st.Applied > 0
+	})
+	if code, out := s.cli(s.active(), "lun", "scrub", "lun-east"); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	s.until("the replica to have what the others have", 30*time.Second, func() bool {
+		text, err := os.ReadFile(file)
+		st := s.status(victim)
+		return (err != nil || !strings.Contains(string(text), "Nowhere")) && st != nil && st.State == replica.Following
+	})
 }
 
 func (s *replicaSite) tryScrub(t *testing.T) {

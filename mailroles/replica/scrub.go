@@ -111,7 +111,8 @@ func (r *Replica) noteScrub(note func(*ScrubStatus)) {
 	note(&r.scrub.is)
 }
 
-// runScrub reads every body of this replica, and compares every mailbox to that of another one.
+// runScrub reads every body of this replica, and compares every mailbox to that of another one. A replica that is alone with what
+// it has, against two that agree, takes the state of the others; an active one hands over before.
 func (r *Replica) runScrub(ctx context.Context) {
 	with := r.scrubFellow()
 	r.noteScrub(func(s *ScrubStatus) { *s = ScrubStatus{Running: true, Begun: time.Now(), With: with} })
@@ -163,6 +164,11 @@ func (r *Replica) scrubAll(ctx context.Context, with string) error {
 	if mail == nil {
 		return errNoStore
 	}
+	select {
+	case <-mail.Settled(): // nothing can be said of it before
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	_, before := mail.Missing(0)
 	for _, mailbox := range mail.Mailboxes() {
 		checked, rotten, err := mail.Verify(ctx, mailbox, r.pace(ctx))
@@ -180,12 +186,16 @@ func (r *Replica) scrubAll(ctx context.Context, with string) error {
 		if err != nil {
 			return fmt.Errorf("compare %s: %w", mailbox, err)
 		}
-		if !same {
-			r.noteScrub(func(s *ScrubStatus) {
-				if len(s.Differing) < keptMailbox {
-					s.Differing = append(s.Differing, mailbox)
-				}
-			})
+		if same {
+			continue
+		}
+		r.noteScrub(func(s *ScrubStatus) {
+			if len(s.Differing) < keptMailbox {
+				s.Differing = append(s.Differing, mailbox)
+			}
+		})
+		if r.outvoted(ctx, mail, mailbox) {
+			return mail.Distrust(mailbox + " differs from what two other replicas have")
 		}
 	}
 	return r.awaitRepair(ctx, mail, before)
@@ -232,6 +242,40 @@ func (r *Replica) compare(ctx context.Context, mail *store.Store, with, mailbox 
 	}
 	r.log.Info("mailbox changes too fast to be compared", "mailbox", mailbox)
 	return true, nil
+}
+
+// outvoted reports whether two other replicas have a mailbox alike, and otherwise than this one, and none has it as this one.
+// What changes meanwhile is looked at again.
+func (r *Replica) outvoted(ctx context.Context, mail *store.Store, mailbox string) bool {
+	for range digestTries {
+		changed, sum, err := mail.Digest(mailbox)
+		if err != nil {
+			return false
+		}
+		votes := map[store.Sum]int{}
+		for _, m := range r.others() {
+			asking, cancel := context.WithTimeout(ctx, helloTime)
+			d, err := r.caller.Digest(asking, m.Name, mailbox)
+			cancel()
+			if err == nil && d.Changed == changed {
+				votes[d.Sum]++
+			}
+		}
+		if votes[sum] > 0 {
+			return false
+		}
+		for _, n := range votes {
+			if n > 1 {
+				return true
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(digestPause):
+		}
+	}
+	return false
 }
 
 // pace keeps a scrub from taking the disk from the mail.

@@ -233,6 +233,10 @@ func (m *Mailbox) away(c *contents) map[*Message]maildir.Flags {
 // blankFile says that the tree is none that operations can be done on.
 var blankFile = filepath.Join(logDir, "blank")
 
+// Distrust stops the store, and has its tree made anew from another replica: somebody else has found that it is wrong. Its
+// error is ErrBlank.
+func (s *Store) Distrust(reason string) error { return s.distrust(reason) }
+
 // distrust stops the store, and has the tree made anew from another replica.
 func (s *Store) distrust(reason string) error {
 	err := fmt.Errorf("%w: %s", ErrBlank, reason)
