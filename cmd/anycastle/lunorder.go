@@ -86,13 +86,14 @@ func newLUNPromote(e env) *cobra.Command {
 		Use:   "promote LUN --accept-loss",
 		Short: "Go on with the replica on this server alone, when the others are gone for good",
 		Long: `For the day when so many replicas of a LUN are gone for good that no active store can be elected: makes the
-mail replica on this server a new group alone, from the last operation in its log. Says first what is proven safe and what is not, and asks;
---yes answers. It refuses while a quorum is there, or while a replica that is heard has more. Until a replica of another
-site is back in the group the LUN goes on at one site, exposed, whatever two_site says.
+mail replica on this server a new group alone, from the last operation in its log. Says first what is
+proven safe and what is not, and asks; --yes answers. It refuses while a quorum is there, or while a replica
+that is heard has more. Until a replica of another site is back in the group the LUN goes on at one site,
+exposed, whatever two_site says.
 
-Replicas of before come back by themselves, blank, and take the state of this one: what only they have is lost. It stays in
-their .quarantine, as far as it was mail. Make sure that no other replica
-goes on anywhere: nobody can know that from here.
+Replicas of before come back by themselves, blank, and take the state of this one: what only they have is
+lost. It stays in their .quarantine, as far as it was mail. Make sure that no other replica goes on
+anywhere: nobody can know that from here.
 
 Without --accept-loss it only says what is safe and what is not.`,
 		Example: `  anycastle lun promote lun-east

@@ -114,7 +114,7 @@ func (r *Replica) noteScrub(note func(*ScrubStatus)) {
 // runScrub reads every body of this replica, and compares every mailbox to that of another one. A replica that is alone with what
 // it has, against two that agree, takes the state of the others; an active one hands over before.
 func (r *Replica) runScrub(ctx context.Context) {
-	with := r.scrubFellow()
+	with := r.awaitFellow(ctx)
 	r.noteScrub(func(s *ScrubStatus) { *s = ScrubStatus{Running: true, Begun: time.Now(), With: with} })
 	err := r.scrubAll(ctx, with)
 	r.noteScrub(func(s *ScrubStatus) {
@@ -138,6 +138,21 @@ func (r *Replica) runScrub(ctx context.Context) {
 			r.log.Error("replicas differ", "why", why)
 		}
 	}
+}
+
+// awaitFellow gives a replica that has just begun the time to hear of the others.
+func (r *Replica) awaitFellow(ctx context.Context) string {
+	for range 2 * int(siteGone/digestPause) {
+		if with := r.scrubFellow(); with != "" {
+			return with
+		}
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-time.After(digestPause):
+		}
+	}
+	return ""
 }
 
 // scrubFellow gives a replica to compare with; empty: there is none. It is the active one: compared with a third, nobody would know
