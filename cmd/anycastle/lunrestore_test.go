@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
-	"sync"
 	"testing"
 
-	"anycastle/internal/mtlstest"
-	"anycastle/internal/proctest"
-	"anycastle/mailroles"
 	"anycastle/mailroles/store"
 )
 
@@ -26,24 +20,7 @@ func TestLUNRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.write("lun/alice@example.org/cur/1.x:2,S", "Subject: =?utf-8?q?gr=C3=BCn?=\n\ntext\n")
-	f := mtlstest.NewCA(t).Node(t, "node")
-	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA).Replace(storeNodeText))
-	n.write("mailboxes.yml", "mailboxes: []\n")
-	log := &proctest.Transcript{}
-	ctx, cancel := context.WithCancel(t.Context())
-	var role sync.WaitGroup
-	role.Go(func() {
-		e := env{strings.NewReader(""), log, log}
-		if code := run(ctx, e, []string{"mail", "store", "-c", n.file, "--run-dir", n.dir}); code != 0 {
-			t.Errorf("the role ends with %d:\n%s", code, log)
-		}
-	})
-	t.Cleanup(func() { cancel(); role.Wait() })
-	var luns []mailroles.LUNState
-	n.until("the check to end", func() bool {
-		code, out, _ := n.try("", "show", "lun", "lun-east", "-o", "json", "--run-dir", n.dir)
-		return code == 0 && json.Unmarshal([]byte(out), &luns) == nil && len(luns) == 1 && !luns[0].Check.Ended.IsZero()
-	})
+	n.startStore()
 	lun := func(code int, args ...string) string {
 		return n.command(code, "", append(append([]string{"lun"}, args...), "--run-dir", n.dir)...)
 	}

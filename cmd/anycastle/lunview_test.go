@@ -86,28 +86,34 @@ func TestShowLUN(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(n.dir, "lun/alice@example.org/cur/odd"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f := mtlstest.NewCA(t).Node(t, "node")
-	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA).Replace(storeNodeText))
-	n.write("mailboxes.yml", "mailboxes: []\n")
-	log := &proctest.Transcript{}
-	ctx, cancel := context.WithCancel(t.Context())
-	var role sync.WaitGroup
-	role.Go(func() {
-		e := env{strings.NewReader(""), log, log}
-		if code := run(ctx, e, []string{"mail", "store", "-c", n.file, "--run-dir", n.dir}); code != 0 {
-			t.Errorf("the role ends with %d:\n%s", code, log)
-		}
-	})
-	t.Cleanup(func() { cancel(); role.Wait() })
-	var list []mailroles.LUNState
-	n.until("the check to end", func() bool {
-		code, out, _ := n.try("", "show", "lun", "lun-east", "-o", "json", "--run-dir", n.dir)
-		return code == 0 && json.Unmarshal([]byte(out), &list) == nil && len(list) == 1 && !list[0].Check.Ended.IsZero()
-	})
+	list := n.startStore()
 	if l := list[0]; l.Name != "lun-east" || l.Mailboxes != 1 || l.Index != 1 || len(l.Quarantine) != 1 {
 		t.Errorf("the LUN is %+v", l)
 	}
 	table := n.command(0, "", "show", "lun", "--run-dir", n.dir)
 	n.match(table, `lun-east +quarantine +\S+ from alice@example.org/cur/odd, \d+ bytes: is no file`)
 	n.command(1, "", "show", "lun", "lun-west", "--run-dir", n.dir)
+}
+
+// startStore runs a store in this process until the test ends, and gives what it says of its LUN once it has checked it.
+func (n *mailNode) startStore() (list []mailroles.LUNState) {
+	n.t.Helper()
+	f := mtlstest.NewCA(n.t).Node(n.t, "node")
+	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA).Replace(storeNodeText))
+	n.write("mailboxes.yml", "mailboxes: []\n")
+	log := &proctest.Transcript{}
+	ctx, cancel := context.WithCancel(n.t.Context())
+	var role sync.WaitGroup
+	role.Go(func() {
+		e := env{strings.NewReader(""), log, log}
+		if code := run(ctx, e, []string{"mail", "store", "-c", n.file, "--run-dir", n.dir}); code != 0 {
+			n.t.Errorf("the role ends with %d:\n%s", code, log)
+		}
+	})
+	n.t.Cleanup(func() { cancel(); role.Wait() })
+	n.until("the check to end", func() bool {
+		code, out, _ := n.try("", "show", "lun", "lun-east", "-o", "json", "--run-dir", n.dir)
+		return code == 0 && json.Unmarshal([]byte(out), &list) == nil && len(list) == 1 && !list[0].Check.Ended.IsZero()
+	})
+	return list
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"sync"
 
 	"anycastle/mailroles/replica/wire"
 )
@@ -41,21 +40,7 @@ func NewDesk(opt Options, answers map[string]Answer) *Desk {
 
 // Run answers until ctx ends.
 func (d *Desk) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case conn := <-d.opt.Net.Accept(wire.Hello):
-			wg.Go(func() {
-				s := newStream(conn, d.opt.Times)
-				if err := d.serve(ctx, s); err != nil {
-					d.opt.Log.Debug("connection for questions ended", "peer", s.peer, "err", err)
-				}
-			})
-		}
-	}
+	return serveEach(ctx, d.opt, wire.Hello, d.serve)
 }
 
 // serve answers one question after the other on a connection.

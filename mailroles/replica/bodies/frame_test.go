@@ -163,7 +163,9 @@ func talk(t *testing.T, side uint8, opt Options, s *stream) {
 		e := NewExchange(opt, func() State { return State{} })
 		e.talk(ctx, s, e.peers["b"])
 	case 3:
-		x := &errand{peer: "b", list: []Body{abcBody}, asked: make(chan Body, window), results: map[Body]error{}}
+		x := &errand{
+			peer: "b", list: []Body{abcBody}, asked: make(chan Body, window), results: map[Body]error{}, got: func(Body) {},
+		}
 		free := func(context.Context, Body) error { return nil }
 		err := s.run(ctx,
 			func(ctx context.Context) error { return x.ask(ctx, s, free) },

@@ -63,21 +63,7 @@ func (r *Receiver) ends(b Body) {
 
 // Run serves until ctx ends.
 func (r *Receiver) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case conn := <-r.opt.Net.Accept(wire.Body):
-			wg.Go(func() {
-				s := newStream(conn, r.opt.Times)
-				if err := r.serve(ctx, s); err != nil {
-					r.opt.Log.Debug("connection for bodies ended", "peer", s.peer, "err", err)
-				}
-			})
-		}
-	}
+	return serveEach(ctx, r.opt, wire.Body, r.serve)
 }
 
 func (r *Receiver) serve(ctx context.Context, s *stream) error {

@@ -36,6 +36,25 @@ func newStream(conn net.Conn, times Times) *stream {
 	}
 }
 
+// serveEach serves the connections of a kind that others open, until ctx ends.
+func serveEach(ctx context.Context, opt Options, kind wire.Kind, serve func(context.Context, *stream) error) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case conn := <-opt.Net.Accept(kind):
+			wg.Go(func() {
+				s := newStream(conn, opt.Times)
+				if err := serve(ctx, s); err != nil {
+					opt.Log.Debug("connection ended", "kind", kind, "peer", s.peer, "err", err)
+				}
+			})
+		}
+	}
+}
+
 // read gives the next frame that is no tick. The peer must send something within the timeout. What it gives is valid until
 // the next one is read.
 func (s *stream) read() (kind byte, payload []byte, err error) {
