@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +54,7 @@ func (r replicaState) complete() uint64 {
 type watch struct {
 	w     *world
 	begun time.Time
+	rest  atomic.Bool // nobody is asked now
 
 	mu      sync.Mutex
 	samples []Sample
@@ -76,7 +78,9 @@ func (o *watch) run(ctx context.Context) {
 			tick := time.NewTicker(lookEvery)
 			defer tick.Stop()
 			for ctx.Err() == nil {
-				o.look(ctx, name)
+				if !o.rest.Load() {
+					o.look(ctx, name)
+				}
 				select {
 				case <-ctx.Done():
 				case <-tick.C:
