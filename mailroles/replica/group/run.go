@@ -94,7 +94,7 @@ func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) 
 	}
 	in.heartbeat = func(raft.RPC) {}
 	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: s, MaxPool: 3, MaxRPCsInFlight: 4, Timeout: g.o.Times.RPC, Logger: libraryLog(g.log), MsgpackUseNewTimeFormat: true,
+		Stream: s, MaxPool: 3, MaxRPCsInFlight: 16, Timeout: g.o.Times.RPC, Logger: libraryLog(g.log), MsgpackUseNewTimeFormat: true,
 	})
 	g.outbox = &outbox{
 		NetworkTransport: inner, inbox: in, peers: g.peers, promise: g.promise, health: g.health, ctx: alive, leads: g.leads, wg: wg,
