@@ -72,7 +72,11 @@ func (x *bench) calm() {
 			return x.l.deliver(x.l.smtp[0], mailbox(l.name, 0), Seal("<calm@chaos.example>", "x@example.net", mailbox(l.name, 0), "calm\r\n")) == nil
 		})
 	}
-	want := x.watch.newest()
+	var want map[string]uint64
+	proctest.Eventually(x.b, "the stores say what each LUN's newest operation is", func() bool {
+		want = x.watch.newest()
+		return len(want) == len(x.w.luns())
+	})
 	step := func() bool { return x.watch.behind(want) == "" && x.watch.voters() }
 	for deadline := time.Now().Add(proctest.Patience); !step(); time.Sleep(lookEvery) {
 		if time.Now().After(deadline) {
