@@ -176,9 +176,6 @@ func (s *site) connect() *talk {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		s.t.Fatal(err)
-	}
 	k := &talk{t: s.t, conn: conn, br: bufio.NewReader(conn)}
 	k.expect("* OK")
 	return k
@@ -201,14 +198,23 @@ func (s *site) selected() *talk {
 	return k
 }
 
+// patience is how long the server may be silent, or take nothing, however much it is asked for in all.
+const patience = 20 * time.Second
+
 func (k *talk) write(text string) {
 	k.t.Helper()
+	if err := k.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		k.t.Fatal(err)
+	}
 	if _, err := k.conn.Write([]byte(text)); err != nil {
 		k.t.Fatal(err)
 	}
 }
 
 func (k *talk) line() (string, error) {
+	if err := k.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return "", err
+	}
 	line, err := k.br.ReadString('\n')
 	return strings.TrimRight(line, "\r\n"), err
 }
