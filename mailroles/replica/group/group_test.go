@@ -22,6 +22,9 @@ var quick = Times{
 	Commit: 5 * time.Millisecond, Stall: 5 * time.Second, RPC: 800 * time.Millisecond,
 }
 
+// patience is for what says nothing of how fast we are: the machine may be busy with other things.
+const patience = time.Minute
+
 // eventually waits for something to be so.
 func eventually(t *testing.T, within time.Duration, what string, so func() bool) {
 	t.Helper()
@@ -130,7 +133,7 @@ func running(t *testing.T, members []Member, set func(*Options)) *cluster {
 		t.Fatal(err)
 	}
 	c.start(first)
-	eventually(t, 10*time.Second, "the first member leads", c.nodes[first].leading)
+	eventually(t, patience, "the first member leads", c.nodes[first].leading)
 	for _, m := range members[1:] {
 		c.join(m.Name)
 	}
@@ -170,7 +173,7 @@ func (c *cluster) join(name string) {
 		return Seed(n.dir, at, seed)
 	})
 	c.start(name)
-	eventually(c.t, 20*time.Second, name+" follows", func() bool {
+	eventually(c.t, patience, name+" follows", func() bool {
 		l := c.leader().group()
 		return l.Matched(name) >= l.Matched(l.o.Self)
 	})
@@ -291,7 +294,7 @@ func (c *cluster) stopAll() {
 func (c *cluster) leader() *node {
 	c.t.Helper()
 	var found *node
-	eventually(c.t, 15*time.Second, "a member leads", func() bool {
+	eventually(c.t, patience, "a member leads", func() bool {
 		for _, n := range c.nodes {
 			if n.stop != nil && n.leading() && n.group().Lease() == nil {
 				found = n
@@ -316,7 +319,7 @@ func (n *node) add(record string) (uint64, error) {
 func (c *cluster) agree() []string {
 	c.t.Helper()
 	var all []string
-	eventually(c.t, 20*time.Second, "all replicas have applied the same", func() bool {
+	eventually(c.t, patience, "all replicas have applied the same", func() bool {
 		l := c.leader()
 		last := l.group().journal.tip()
 		for _, n := range c.nodes {

@@ -38,44 +38,54 @@ func TestBlank(t *testing.T) {
 	}
 }
 
-// TestRejoin has a member whose log is damaged seeded again and vote again, while the others serve.
+// TestRejoin has a member whose log is damaged seeded again and vote again, while the others serve. On a busy machine another one
+// may lead than did a moment ago, at any time.
 func TestRejoin(t *testing.T) {
 	t.Parallel()
 	c := running(t, three, nil)
-	l := c.leader()
-	for _, r := range records(20, "before") {
-		if _, err := l.add(r); err != nil {
-			t.Fatal(err)
+	want := append(records(20, "before"), "while it is blank", "after")
+	add := func(records ...string) {
+		t.Helper()
+		for _, r := range records {
+			c.lead(func(l *node) error { _, err := l.add(r); return err })
 		}
 	}
-	c.kill("w1")
-	gen, err := current(c.nodes["w1"].dir)
+	add(want[:20]...)
+	away := map[string]string{"e1": "w1", "w1": "e1"}[c.leader().name]
+	c.kill(away)
+	gen, err := current(c.nodes[away].dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(filepath.Join(gen, "votes"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.tryStart("w1"); !errors.Is(err, ErrBlank) {
+	if err := c.tryStart(away); !errors.Is(err, ErrBlank) {
 		t.Fatalf("opened with %v", err)
 	}
-	if _, err := l.add("while it is blank"); err != nil {
-		t.Fatal(err)
-	}
-	c.join("w1")
-	if got := l.group().Matched("w1"); got == 0 {
+	add(want[20])
+	l := c.leader()
+	_, term := l.group().Leader()
+	c.join(away)
+	known := l.group().Matched(away)
+	if name, now := l.group().Leader(); known == 0 && name == l.name && now == term {
 		t.Error("nothing is known of it after it was promoted")
 	}
-	c.kill(l.name)
-	if next := c.leader(); next.name != "w1" {
+	if l = c.leader(); l.name != away {
+		c.kill(l.name)
+	}
+	if next := c.leader(); next.name != away {
 		t.Errorf("%s leads", next.name)
 	}
-	if _, err := c.nodes["w1"].add("after"); err != nil {
-		t.Fatal(err)
+	add(want[21])
+	if l.name != away {
+		c.start(l.name)
 	}
-	c.start(l.name)
-	if got := c.agree(); len(got) != 22 {
-		t.Errorf("%d operations", len(got))
+	got := c.agree()
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, slices.Compact(got)); diff != "" { // what a former leader did not acknowledge may be there twice
+		t.Errorf("applied (-want +got):\n%s", diff)
 	}
 }
 
