@@ -110,7 +110,7 @@ func newCaptureTest(t *testing.T) *captureTest {
 
 func (c *captureTest) startBalancer() {
 	c.t.Helper()
-	config := strings.Replace(nodeLB, "type: tcp,", "type: tcp, port: 25,", 1) +
+	config := strings.Replace(patient(nodeLB), "type: tcp,", "type: tcp, port: 25,", 1) +
 		"    - {name: imap, address: 203.0.113.10, port: 143, farm: smtp}\n"
 	c.balancer = c.start(c.lb, "lb", config, "lb")
 	eventually(c.t, "both reals active", func() bool { return c.balancer.inService("mx1") && c.balancer.inService("mx2") })

@@ -28,7 +28,7 @@ func TestSelectorHearsAProcess(t *testing.T) {
 	files := ca.Host(t, "lb1", []netip.Addr{netip.MustParseAddr("198.51.100.2")})
 	text := fmt.Sprintf("lb:\n  tls: {cert: %s, key: %s, ca: %s}\n  report: {listen: \"198.51.100.2:6088\", clients: [gss-east]}\n",
 		files.Cert, files.Key, files.CA)
-	lb := n.start(n.lb, "lb", strings.Replace(nodeLB, "lb:\n", text, 1), "lb")
+	lb := n.start(n.lb, "lb", strings.Replace(patient(nodeLB), "lb:\n", text, 1), "lb")
 
 	settings := vipreport.Ask(loadMTLS(t, ca.Node(t, "gss-east")).Client())
 	settings.ServerName = "198.51.100.2"
@@ -46,11 +46,14 @@ func TestSelectorHearsAProcess(t *testing.T) {
 	defer conn.Close()
 	h := &hearing{t, conn, vipreport.NewStream(conn)}
 	h.hear("both reals", func(v vipreport.VIP) bool { return v.State == vipreport.Active && v.InService == 2 })
-	// Between any two reports, since the balancer only counts from the first beat on at which somebody listens. A connection
-	// is four packets at least; the resets of the balancer's own probes, which come by as well, are 20 a second at most.
+	// Between any two reports, since the balancer only counts from the first beat on at which somebody listens. The resets of the
+	// balancer's own probes, which come by as well, are 20 a second at most, and small; a megabyte is some 700 full packets.
 	h.hear("what is forwarded", func(v vipreport.VIP) bool {
-		n.taken(20)
-		return v.PacketsPerSecond > 40 && v.BytesPerSecond > v.PacketsPerSecond
+		forwarded, _, err := n.connect()
+		check(t, err)
+		defer forwarded.Close()
+		echo(t, forwarded, 1<<20)
+		return v.PacketsPerSecond > 40 && v.BytesPerSecond > 200*v.PacketsPerSecond
 	})
 
 	atOnce := h.order(lb, KindSuspend, 1)
