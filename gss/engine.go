@@ -186,11 +186,16 @@ func (e *engine) kick() {
 	}
 }
 
-// run decides whenever something happens, until ctx is done.
+// run decides and gives signs of life until ctx is done.
 func (e *engine) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { e.live(ctx) })
+	e.goOn(ctx)
+}
+
+// goOn decides whenever something happens, until ctx is done.
+func (e *engine) goOn(ctx context.Context) {
 	orders, unwatch := e.data.Watch()
 	defer unwatch()
 	due := time.NewTimer(0)

@@ -89,7 +89,7 @@ func TestReloadOfDNSSEC(t *testing.T) {
 		dir := t.TempDir()
 		r := &resigning{newProbing(t, nil, func(c *Config) { c.StateDir = dir }), dir}
 		r.sites.set()
-		r.run()
+		r.runAs(r.engine.goOn) // in 18 days there are 3 million signs of life, which nobody hears here
 		defer r.end()
 		r.after(time.Second)
 		r.must("")

@@ -128,12 +128,15 @@ func newProbing(t *testing.T, dial func(context.Context, netip.AddrPort) (net.Co
 	return p
 }
 
-// run has it probe and decide until end.
-func (p *probing) run() {
+// run has it probe, decide and give signs of life until end.
+func (p *probing) run() { p.runAs(p.engine.run) }
+
+// runAs has it probe, and do what decide does, until end.
+func (p *probing) runAs(decide func(context.Context)) {
 	ctx, cancel := context.WithCancel(p.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { p.engine.prober.Run(ctx) })
-	wg.Go(func() { p.engine.run(ctx) })
+	wg.Go(func() { decide(ctx) })
 	p.end = sync.OnceFunc(func() { cancel(); wg.Wait() })
 }
 
