@@ -281,6 +281,9 @@ func TestStoredFlows(t *testing.T) {
 		if real, err := r.StoredFlow(hash); err != nil || real != ipip4.index {
 			t.Fatalf("flow %d is stored with real %d, error %v", n, real, err)
 		}
+		if n%16 != 15 {
+			continue // to look at all takes long, and sees as well who went before
+		}
 		stored, err := r.StoredFlows()
 		put(t, err)
 		// a quarter full, none has had to go
