@@ -20,8 +20,16 @@ import (
 // Patience bounds every wait for something that a process brings about.
 const Patience = 60 * time.Second
 
-// Main is a TestMain that builds the product first. at is told where it is; the exit code is the caller's to use.
+// binaryEnv says where the product is, for runs of many packages: else each of them links it anew.
+const binaryEnv = "ANYCASTLE_BINARY"
+
+// Main is a TestMain that builds the product first, unless ANYCASTLE_BINARY says where it is. at is told where; the exit code is
+// the caller's to use.
 func Main(m *testing.M, at func(binary string)) (code int) {
+	if binary := os.Getenv(binaryEnv); binary != "" {
+		at(binary)
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "proctest-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

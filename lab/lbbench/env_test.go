@@ -3,6 +3,7 @@ package lbbench
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 
 	"anycastle/internal/daemon"
 	"anycastle/internal/netnstest"
+	"anycastle/internal/proctest"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -36,23 +38,11 @@ func TestMain(m *testing.M) {
 	if greeting := os.Getenv(greetingEnv); greeting != "" {
 		runServer(greeting[0])
 	}
-	dir, err := os.MkdirTemp("", "lbbench-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // they mostly wait, for probes and transitions
+		panic(err)
 	}
-	binary = filepath.Join(dir, "anycastle")
-	build := exec.Command("go", "build", "-o", binary, "anycastle/cmd/anycastle")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	code := 1
-	if err = build.Run(); err == nil {
-		code = m.Run()
-	} else {
-		fmt.Fprintln(os.Stderr, "build the binary:", err)
-	}
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(proctest.Main(m, func(at string) { binary = at }))
 }
 
 func check(t testing.TB, err error) {
