@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"anycastle/internal/modeltest"
 	"anycastle/internal/pkttest"
@@ -30,12 +31,16 @@ const (
 	framesPerWorld = 100_000
 	framesPerLook  = 25_000 // at everything that is counted or kept
 	enoughFindings = 3      // in a world
+	// rememberTime is a third of how long the program remembers a fragment; the model remembers it for good. On a slow machine
+	// both are made to forget what is older.
+	rememberTime = 10 * time.Second
 )
 
 // twins are a program and the model of it.
 type twins interface {
 	try(t testing.TB, frame []byte) difference
 	compare(t testing.TB)
+	forget(t testing.TB)
 }
 
 // begin makes twins for a world, and says where their frames come from.
@@ -71,7 +76,7 @@ func onRandomFrames(t *testing.T, begin begin, frames uint64) {
 			w := modeltest.NewWorld(rand.New(rand.NewPCG(seed, 2*world)))
 			w.LB.ReplyByRedirect = world%2 == 1
 			p, next := begin(t, w, modeltest.NewSource(w, rand.New(rand.NewPCG(seed, 2*world+1))))
-			findings := 0
+			findings, forgot := 0, time.Now()
 			for i := range min(framesPerWorld, frames-world*framesPerWorld) {
 				frame := next()
 				if diff := p.try(t, frame); diff.kind != "" {
@@ -84,6 +89,10 @@ func onRandomFrames(t *testing.T, begin begin, frames uint64) {
 				}
 				if (i+1)%framesPerLook == 0 && findings == 0 {
 					p.compare(t)
+				}
+				if time.Since(forgot) > rememberTime {
+					p.forget(t)
+					forgot = time.Now()
 				}
 			}
 			if findings == 0 {
