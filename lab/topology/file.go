@@ -18,7 +18,7 @@ type file struct {
 // nodeConfig is what a node, a kind and the defaults may say. Nothing has a default of its own.
 type nodeConfig struct {
 	Kind        string            `yaml:"kind"`
-	Image       string            `yaml:"image"` // for containerlab alone, as are the labels
+	Image       string            `yaml:"image"` // for containerlab alone
 	Cmd         string            `yaml:"cmd"`
 	Binds       []string          `yaml:"binds"`
 	Env         map[string]string `yaml:"env"`
@@ -66,14 +66,18 @@ func (f *file) node(name string) Node {
 		Name:  name,
 		Group: last(layers, func(c *nodeConfig) string { return c.Group }),
 		Env:   map[string]string{},
+
+		Labels: map[string]string{},
 	}
 	if cmd := last(layers, func(c *nodeConfig) string { return c.Cmd }); cmd != "" {
 		n.Cmd, _ = split(cmd)
 	}
+	n.Disk, _ = parseSize(last(layers, func(c *nodeConfig) string { return c.Labels[DiskLabel] }))
 	binds := map[string]Bind{} // a stronger layer replaces what a weaker one binds at the same place
 	var commands []string
 	for _, l := range layers {
 		maps.Copy(n.Env, l.Env)
+		maps.Copy(n.Labels, l.Labels)
 		for _, text := range l.Binds {
 			b, _ := parseBind(text)
 			b.Source = strings.ReplaceAll(b.Source, nodeNameVariable, name)

@@ -28,7 +28,14 @@ type Node struct {
 	Exec  [][]string        // commands run one after the other when the cmd of every node has been started
 	Binds []Bind            // by target, so that a parent comes before what lies in it
 	Env   map[string]string // never nil
+
+	Labels map[string]string // say what a node is, to tools and to people; never nil
+	Disk   int64             // bytes of a disk of the node's own, from DiskLabel; 0 for none
 }
+
+// DiskLabel is the label that gives a node a small disk of its own, which can be filled, such as `anycastle-disk: 96M`.
+// It is a label because containerlab refuses keys that it does not know; there the label says nothing.
+const DiskLabel = "anycastle-disk"
 
 // Bind shows a file or folder of the host in the node.
 type Bind struct {

@@ -27,6 +27,8 @@ func TestLoadMergesAsContainerlab(t *testing.T) {
 				{Source: "/srv/strong", Target: "/etc/x"},
 			},
 			Env: map[string]string{"A": "weak", "B": "kind", "C": "node"},
+
+			Labels: map[string]string{"rack": "2"},
 		}, {
 			Name: "two",
 			Cmd:  []string{"sleep", "1"},
@@ -36,6 +38,9 @@ func TestLoadMergesAsContainerlab(t *testing.T) {
 				{Source: "weak", Target: "/etc/x", ReadOnly: true},
 			},
 			Env: map[string]string{"A": "weak", "B": "kind"},
+
+			Labels: map[string]string{"rack": "1", "anycastle-disk": "96M"},
+			Disk:   96 << 20,
 		}},
 		Links: []Link{
 			{A: Endpoint{"one", "eth0"}, B: Endpoint{"two", "eth0"}, MTU: DefaultMTU},
@@ -108,6 +113,8 @@ var refusals = []struct {
 	{"variable in cmd", "one: {}", "one: {cmd: x __clabNodeName__}", "variables are not replaced in cmd; write"},
 	{"open quote", "one: {}", `one: {exec: ["echo 'a"]}`, "one.exec[0]: a quote or a backslash at the end"},
 	{"empty command", "one: {}", `one: {exec: [" "]}`, "one.exec[0]: no command; write one"},
+	{"disk without unit", "one: {}", `one: {labels: {anycastle-disk: 96}}`, `one.labels.anycastle-disk: "96" is no size of a disk; write it in MiB, such as 96M`},
+	{"disk of nothing", "one: {}", `one: {labels: {anycastle-disk: 0M}}`, `"0M" is no size of a disk`},
 	{"environment", "one: {}", `one: {env: {"A=B": c}}`, "no environment can hold this; use"},
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"anycastle/internal/config"
@@ -72,6 +73,9 @@ func (c *nodeConfig) validate(at config.Cursor) {
 		if _, err := split(text); err != nil {
 			at.Errorf("%v", err)
 		}
+	}
+	if _, err := parseSize(c.Labels[DiskLabel]); err != nil {
+		at.Key("labels").Key(DiskLabel).Errorf("%v", err)
 	}
 	for name := range c.Env {
 		if name == "__IMPORT_ENVS" {
@@ -177,4 +181,17 @@ func parseBind(text string) (Bind, error) {
 		return Bind{}, fmt.Errorf("%q is no place in the node; give an absolute path below /", parts[1])
 	}
 	return b, nil
+}
+
+// parseSize reads a size in MiB such as 96M; nothing is no disk.
+func parseSize(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	const most = 1 << 20 // a TiB
+	n, err := strconv.ParseInt(strings.TrimSuffix(text, "M"), 10, 32)
+	if err != nil || !strings.HasSuffix(text, "M") || n < 1 || n > most {
+		return 0, fmt.Errorf("%q is no size of a disk; write it in MiB, such as 96M", text)
+	}
+	return n << 20, nil
 }
