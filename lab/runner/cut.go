@@ -34,9 +34,10 @@ var ErrNoLink = errors.New("no link picked")
 // Cut makes the picked links lose every IP packet without a sign: both ends keep their carrier, nothing is closed,
 // and ARP still passes. Links that are cut already stay so. The links picked come back.
 //
-// A packet is dropped where it arrives, in front of connection tracking and routing, but behind XDP: a program that
-// redirects a packet from one link to another passes it on although the first is cut. XDP_TX on the same link does
-// not, because the far end drops what comes back.
+// A packet is dropped where it arrives, in front of connection tracking and routing, but behind XDP: a program would take
+// it off a cut link unseen. So a node that passes packets on, such as a router, drops them on the way to a cut link too.
+// What a node sends itself is not dropped there, for its programs would be told. Only a packet that XDP sends to XDP by
+// a cut link, with no router between them, passes.
 func (l *Lab) Cut(pick Selector) ([]topology.Link, error) { return l.changeCuts(pick, true) }
 
 // Heal undoes Cut. The links picked come back, whether they were cut or not.
@@ -123,6 +124,9 @@ func cutTable() *nftables.Table {
 	return &nftables.Table{Name: "anycastle_lab_cut", Family: nftables.TableFamilyINet}
 }
 
+// arrival is the chain that is read back.
+const arrival = "arrival"
+
 // readCuts lists the interfaces that are cut in the node, sorted.
 func (n *network) readCuts() ([]string, error) {
 	c, err := nftables.New(nftables.WithNetNSFd(int(n.ns)))
@@ -136,7 +140,7 @@ func (n *network) readCuts() ([]string, error) {
 	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == cutTable().Name }) {
 		return nil, nil
 	}
-	rules, err := c.GetRules(cutTable(), &nftables.Chain{Name: "arrival"})
+	rules, err := c.GetRules(cutTable(), &nftables.Chain{Name: arrival})
 	if err != nil {
 		return nil, fmt.Errorf("list cuts: %w", err)
 	}
@@ -158,20 +162,25 @@ func (n *network) writeCuts(names []string) error {
 	c.DelTable(cutTable())
 	if len(names) > 0 {
 		table := c.AddTable(cutTable())
-		chain := c.AddChain(&nftables.Chain{
-			Name: "arrival", Table: table, Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
-		})
-		for _, name := range names {
-			c.AddRule(&nftables.Rule{Table: table, Chain: chain, UserData: []byte(name), Exprs: []expr.Any{
-				&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)},
-				&expr.Verdict{Kind: expr.VerdictDrop},
-			}})
-		}
+		addDrops(c, table, arrival, nftables.ChainHookPrerouting, expr.MetaKeyIIFNAME, names)
+		addDrops(c, table, "passage", nftables.ChainHookForward, expr.MetaKeyOIFNAME, names)
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("write cuts: %w", err)
 	}
 	return nil
+}
+
+// addDrops makes a chain that drops what meets the hook with one of the interfaces. Raw priority: before anyone counts.
+func addDrops(c *nftables.Conn, table *nftables.Table, name string, hook *nftables.ChainHook, key expr.MetaKey, names []string) {
+	chain := c.AddChain(&nftables.Chain{
+		Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityRaw,
+	})
+	for _, name := range names {
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, UserData: []byte(name), Exprs: []expr.Any{
+			&expr.Meta{Key: key, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		}})
+	}
 }
