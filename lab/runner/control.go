@@ -21,11 +21,19 @@ const (
 	opDetach = "detach" // live on when the leash closes
 	opStart  = "start"  // run the node's cmd
 	opKill   = "kill"   // end every process but init
+
+	opPowerOff = "power off"
+	opPowerOn  = "power on"
+	opPause    = "pause"
+	opResume   = "resume"
+	opFill     = "fill the disk of"
+	opFree     = "free the disk of"
 )
 
 type request struct {
 	Op   string
-	Spec *spec `json:",omitempty"` // with opSetup
+	Spec *spec  `json:",omitempty"` // with opSetup
+	Role string `json:",omitempty"` // with opPause and opResume; empty for every process
 }
 
 type reply struct {
@@ -66,7 +74,7 @@ func exchange(ctx context.Context, c net.Conn, r request) error {
 }
 
 // call asks the init of a node for one thing.
-func (l *Lab) call(ctx context.Context, node, op string) error {
+func (l *Lab) call(ctx context.Context, node string, r request) error {
 	if _, err := l.init(node); err != nil {
 		return err
 	}
@@ -80,8 +88,8 @@ func (l *Lab) call(ctx context.Context, node, op string) error {
 		return fmt.Errorf("reach init of %s: %w", node, err)
 	}
 	defer c.Close()
-	if err := exchange(ctx, c, request{Op: op}); err != nil {
-		return fmt.Errorf("%s %s: %w", op, node, err)
+	if err := exchange(ctx, c, r); err != nil {
+		return fmt.Errorf("%s %s: %w", r.Op, node, err)
 	}
 	return nil
 }
@@ -114,7 +122,11 @@ func listen(dir, node string) (*os.File, error) {
 
 // Kill ends every process in the node but init at once, as a crash of the server's software would: the kernel closes
 // their sockets, links and addresses stay. It waits until they have ended.
-func (l *Lab) Kill(ctx context.Context, node string) error { return l.call(ctx, node, opKill) }
+func (l *Lab) Kill(ctx context.Context, node string) error {
+	return l.call(ctx, node, request{Op: opKill})
+}
 
-// Start runs the node's cmd again, with the log appended to. It is an error while the cmd still runs.
-func (l *Lab) Start(ctx context.Context, node string) error { return l.call(ctx, node, opStart) }
+// Start runs the node's cmd again, with the log appended to. It is an error while the cmd still runs, and without power.
+func (l *Lab) Start(ctx context.Context, node string) error {
+	return l.call(ctx, node, request{Op: opStart})
+}

@@ -66,6 +66,7 @@ type nodeInit struct {
 	asks     chan ask
 	cmd      int // pid of the node's cmd, 0 when it does not run
 	detached bool
+	off      bool // without power
 }
 
 type ask struct {
@@ -129,17 +130,32 @@ func (n *nodeInit) serve(c net.Conn) {
 }
 
 func (n *nodeInit) do(r request) error {
-	switch {
-	case r.Op == opSetup && r.Spec != nil:
+	switch r.Op {
+	case opSetup:
+		if r.Spec == nil {
+			return errors.New("setup without a spec")
+		}
 		n.spec = *r.Spec
 		return buildRoot(&n.spec)
-	case r.Op == opDetach:
+	case opDetach:
 		n.detached = true
 		return nil
-	case r.Op == opStart:
+	case opStart:
 		return n.start()
-	case r.Op == opKill:
+	case opKill:
 		return n.killAll()
+	case opPowerOff:
+		return n.powerOff()
+	case opPowerOn:
+		return n.powerOn()
+	case opPause:
+		return n.signalRole(r.Role, unix.SIGSTOP)
+	case opResume:
+		return n.signalRole(r.Role, unix.SIGCONT)
+	case opFill:
+		return n.fill()
+	case opFree:
+		return n.free()
 	}
 	return fmt.Errorf("no such request: %q", r.Op)
 }
@@ -149,6 +165,9 @@ func (n *nodeInit) start() error {
 	argv := n.spec.Node.Cmd
 	if len(argv) == 0 {
 		return errors.New("the topology gives this node no cmd")
+	}
+	if n.off {
+		return errors.New("the node has no power; power it on")
 	}
 	n.reap() // it may have ended without the loop having heard yet
 	if n.cmd != 0 {

@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 
 	"github.com/safchain/ethtool"
@@ -147,13 +148,13 @@ func (n *network) setUp(name string) error {
 	return nil
 }
 
-// carrier says whether an interface is up and its far end too.
-func (n *network) carrier(name string) (bool, error) {
+// carrier says whether an interface is up and its far end too, and whether it is set up, whatever the far end is.
+func (n *network) carrier(name string) (up, set bool, err error) {
 	link, err := n.link.LinkByName(name)
 	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
-		return false, nil
+		return false, false, nil
 	} else if err != nil {
-		return false, fmt.Errorf("%s: %w", name, err)
+		return false, false, fmt.Errorf("%s: %w", name, err)
 	}
-	return link.Attrs().OperState == netlink.OperUp, nil
+	return link.Attrs().OperState == netlink.OperUp, link.Attrs().Flags&net.FlagUp != 0, nil
 }

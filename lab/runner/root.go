@@ -58,6 +58,9 @@ func buildRoot(s *spec) error {
 	if err := mountKernel(); err != nil {
 		return err
 	}
+	if err := mountDisk(s.Node.Disk); err != nil {
+		return err
+	}
 	for _, t := range trees[2:] { // last, so that a bind may lie in any of the above
 		if err := t.attach(); err != nil {
 			return err
@@ -79,7 +82,7 @@ func cloneTrees(s *spec) ([]tree, error) {
 		{Source: "/", Target: hostDir, ReadOnly: true},
 		{Source: "/dev", Target: "/dev"},
 		{Source: s.Binary, Target: "/usr/local/bin/anycastle", ReadOnly: true},
-	}, s.Node.Binds...)
+	}, withoutDisk(s.Node)...)
 	var trees []tree
 	for _, b := range binds {
 		info, err := os.Stat(b.Source)
@@ -174,14 +177,13 @@ func furnish(name string) error {
 
 // mountKernel mounts the kernel's views of the new namespaces, and the BPF file system that pins vanish with.
 func mountKernel() error {
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := mount("proc", "/proc", flags, ""); err != nil {
+	if err := mount("proc", "/proc", kernelFlags, ""); err != nil {
 		return err
 	}
-	if err := mount("sysfs", "/sys", flags, ""); err != nil {
+	if err := mount("sysfs", "/sys", kernelFlags, ""); err != nil {
 		return err
 	}
-	if err := mount("bpf", "/sys/fs/bpf", flags, "mode=0700"); err != nil {
+	if err := mountBPF(); err != nil {
 		return err
 	}
 	if _, err := os.Stat("/dev/shm"); err == nil {
@@ -189,6 +191,13 @@ func mountKernel() error {
 	}
 	return nil
 }
+
+const (
+	kernelFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	bpfDir      = "/sys/fs/bpf"
+)
+
+func mountBPF() error { return mount("bpf", bpfDir, kernelFlags, "mode=0700") }
 
 func mount(fstype, target string, flags uintptr, data string) error {
 	if err := unix.Mount(fstype, target, fstype, flags, data); err != nil {

@@ -19,6 +19,7 @@ type Status struct {
 	StateDir string       `json:"state_dir"` // logs are in its folder log
 	Nodes    []NodeStatus `json:"nodes"`     // by name
 	Links    []LinkStatus `json:"links"`     // in the topology's order
+	Memory   int64        `json:"memory"`    // bytes, of all nodes; 0 before MeasureMemory
 }
 
 // NodeStatus is one node.
@@ -26,14 +27,29 @@ type NodeStatus struct {
 	Name      string    `json:"name"`
 	Pid       int       `json:"pid"` // of its init, in the host
 	Alive     bool      `json:"alive"`
+	State     NodeState `json:"state"`
+	Memory    int64     `json:"memory"`    // bytes; 0 before MeasureMemory
 	Processes []Process `json:"processes"` // all but init, by pid
 }
+
+// NodeState is the state of a node.
+type NodeState string
+
+// The states of a node.
+const (
+	NodeUp     NodeState = "up"
+	NodeOff    NodeState = "off"    // by PowerOff
+	NodePaused NodeState = "paused" // a process of it is, by Pause
+	NodeGone   NodeState = "gone"   // its init has ended
+)
 
 // Process runs in a node.
 type Process struct {
 	Pid   int      `json:"pid"`   // in the host
 	Inner int      `json:"inner"` // in the node
 	Argv  []string `json:"argv"`
+
+	Paused bool `json:"paused,omitempty"`
 }
 
 // LinkState is the state of a link.
@@ -69,9 +85,11 @@ func (l *Lab) Status() (*Status, error) {
 		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", i.Pid)); err == nil && n.Alive {
 			n.Processes = slices.DeleteFunc(processes[ns], func(p Process) bool { return p.Pid == i.Pid })
 		}
-		if err := l.endStates(name, ends); err != nil {
+		off, err := l.endStates(name, ends)
+		if err != nil {
 			return nil, err
 		}
+		n.State = nodeState(n, off)
 		s.Nodes = append(s.Nodes, n)
 	}
 	for _, link := range l.Topology.Links {
@@ -80,6 +98,19 @@ func (l *Lab) Status() (*Status, error) {
 		})
 	}
 	return s, nil
+}
+
+// nodeState tells the state of a node; off says that it has links and all are set down.
+func nodeState(n NodeStatus, off bool) NodeState {
+	switch {
+	case !n.Alive:
+		return NodeGone
+	case off && len(n.Processes) == 0:
+		return NodeOff
+	case slices.ContainsFunc(n.Processes, func(p Process) bool { return p.Paused }):
+		return NodePaused
+	}
+	return NodeUp
 }
 
 // linkState is that of the worse end.
@@ -92,35 +123,39 @@ func linkState(a, b LinkState) LinkState {
 	return LinkUp
 }
 
-// endStates fills in the state of each end of a link in the node.
-func (l *Lab) endStates(node string, ends map[topology.Endpoint]LinkState) error {
+// endStates fills in the state of each end of a link in the node. off says that there are some and all are set down.
+func (l *Lab) endStates(node string, ends map[topology.Endpoint]LinkState) (off bool, err error) {
 	names := l.interfaces(node)
 	n, err := l.openNetwork(node)
 	if errors.Is(err, ErrNodeGone) {
 		for _, name := range names {
 			ends[topology.Endpoint{Node: node, Interface: name}] = LinkGone
 		}
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	defer n.close()
 	cuts, err := n.readCuts()
 	if err != nil {
-		return fmt.Errorf("read cuts of %s: %w", node, err)
+		return false, fmt.Errorf("read cuts of %s: %w", node, err)
 	}
+	off = len(names) > 0
 	for _, name := range names {
+		up, set, err := n.carrier(name)
+		if err != nil {
+			return false, fmt.Errorf("look at link of %s: %w", node, err)
+		}
+		off = off && !set
 		state := LinkUp
-		if up, err := n.carrier(name); err != nil {
-			return fmt.Errorf("look at link of %s: %w", node, err)
-		} else if !up {
+		if !up {
 			state = LinkDown
 		} else if slices.Contains(cuts, name) {
 			state = LinkCut
 		}
 		ends[topology.Endpoint{Node: node, Interface: name}] = state
 	}
-	return nil
+	return off, nil
 }
 
 // processesByNamespace lists the host's processes by the PID namespace they are in, each by pid. One that ends while
@@ -151,6 +186,7 @@ func processesByNamespace() (map[string][]Process, error) {
 		}
 		found[ns] = append(found[ns], Process{
 			Pid: pid, Inner: innerPid(string(status)), Argv: strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"),
+			Paused: stopped(pid),
 		})
 	}
 	for _, list := range found {
