@@ -41,6 +41,9 @@ func newLab(e env) *cobra.Command {
 		newLabUp(e, f), newLabDown(e, f), newLabExec(e, f), newLabStatus(e, f),
 		newLabNode(e, f, "kill", "SIGKILL every process of a node", (*runner.Lab).Kill),
 		newLabNode(e, f, "start", "Start a node's command again", (*runner.Lab).Start),
+		newLabPower(e, f), newLabDisk(e, f),
+		newLabPause(e, f, "pause", "Stop all of a node, or one role, where it stands", pauseLong, (*runner.Lab).Pause),
+		newLabPause(e, f, "resume", "Let what pause has stopped go on", "", (*runner.Lab).Resume),
 		newLabCut(e, f), newLabHeal(e, f), newLabKeys(e), newLabDemo(e, f), newLabClient(e),
 		&cobra.Command{
 			Use: "init", Short: "The first process of a node; started by lab up", Hidden: true, Args: cobra.NoArgs,
@@ -140,7 +143,7 @@ func newLabStatus(e env, f *labFlags) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
-		Short: "List labs, or show the nodes, processes and links of one",
+		Short: "List labs, or show the nodes, processes, memory and links of one",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
@@ -155,6 +158,9 @@ func newLabStatus(e env, f *labFlags) *cobra.Command {
 			}
 			st, err := lab.Status()
 			if err != nil {
+				return err
+			}
+			if err := st.MeasureMemory(); err != nil {
 				return err
 			}
 			if output == "json" {
@@ -182,27 +188,28 @@ func listLabs(e env, root, output string) error {
 }
 
 func writeLabStatus(e env, st *runner.Status) error {
-	err := writeTable(e.stdout, []string{"NODE", "STATE", "PROCESSES"}, st.Nodes, one(func(n runner.NodeStatus) []string {
-		state := "up"
-		if !n.Alive {
-			state = "gone"
-		}
+	err := writeTable(e.stdout, []string{"NODE", "STATE", "MEMORY", "PROCESSES"}, st.Nodes, one(func(n runner.NodeStatus) []string {
 		var procs []string
 		for _, p := range n.Processes {
-			if len(p.Argv) > 1 {
-				procs = append(procs, p.Argv[1])
+			role := p.Role()
+			if p.Paused {
+				role += " (paused)"
 			}
+			procs = append(procs, role)
 		}
-		return []string{n.Name, state, words(procs)}
+		return []string{n.Name, string(n.State), mebibytes(n.Memory), words(procs)}
 	}))
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(e.stdout, "\n%d nodes hold %s of memory\n", len(st.Nodes), mebibytes(st.Memory))
 	fmt.Fprintln(e.stdout)
 	return writeTable(e.stdout, []string{"LINK", "", "MTU", "STATE"}, st.Links, one(func(l runner.LinkStatus) []string {
 		return []string{l.A, l.B, fmt.Sprint(l.MTU), string(l.State)}
 	}))
 }
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 // newLabNode makes a command that does one thing to one node.
 func newLabNode(e env, f *labFlags, verb, short string, do func(*runner.Lab, context.Context, string) error) *cobra.Command {

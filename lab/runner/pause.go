@@ -88,6 +88,15 @@ func roleOf(argv []string) string {
 	return ""
 }
 
+// Role is what the process is in its node: the role that it runs of the binary's, such as lb or store, or the name of
+// another program.
+func (p Process) Role() string {
+	if role := roleOf(p.Argv); role != "" || len(p.Argv) == 0 {
+		return role
+	}
+	return path.Base(p.Argv[0])
+}
+
 func stopped(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && stoppedStat(string(text))
