@@ -35,6 +35,9 @@ func Apply(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := setUp(nl, "lo", cfg.Loopback); err != nil {
 		return err
 	}
+	if err := applyFirewall(cfg.Firewall, log); err != nil { // before anything is passed on
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, appearTime)
 	defer cancel()
 	if cfg.Forward {

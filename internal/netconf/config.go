@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"anycastle/internal/config"
+	"anycastle/internal/firewall"
 )
 
 const (
@@ -19,6 +20,8 @@ type Config struct {
 	Loopback   []netip.Prefix `yaml:"loopback"`   // more addresses for lo, such as 192.0.2.1/32; default none
 	Interfaces []Interface    `yaml:"interfaces"` // links to wait for and set up; default none
 	Routes     []Route        `yaml:"routes"`     // static routes; default none
+
+	Firewall *firewall.Config `yaml:"firewall"` // what a router passes on between its interfaces; default none: everything
 }
 
 // Interface is a link that somebody else makes.
@@ -77,6 +80,17 @@ func (c *Config) Validate(at config.Cursor) {
 		}
 	}
 	c.checkRoutes(at.Key("routes"), own)
+	if c.Firewall == nil {
+		return
+	}
+	if !c.Forward {
+		at.Key("firewall").Errorf("this node passes nothing on, so that there is nothing to keep out; add `forward: true`, or remove it")
+	}
+	var links []string
+	for _, ifc := range c.Interfaces {
+		links = append(links, ifc.Name)
+	}
+	c.Firewall.Validate(at.Key("firewall"), links)
 }
 
 // checkAddresses takes IPv4 addresses of a host, and notes them in own, where each may be once.

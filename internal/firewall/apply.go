@@ -1,0 +1,214 @@
+package firewall
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	chainName  = "forward"
+	icmpErrors = "ICMP errors"
+)
+
+// table is ours alone; what others keep in nftables stays as it is.
+func table() *nftables.Table {
+	return &nftables.Table{Name: "anycastle_fw", Family: nftables.TableFamilyINet}
+}
+
+// Apply makes cfg the rules of the calling thread's network namespace, in one transaction: no packet meets half of
+// them. Counters begin anew. It needs CAP_NET_ADMIN.
+func Apply(cfg Config) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	c.AddTable(table()) // so that there is one to delete
+	c.DelTable(table())
+	b := &builder{conn: c, table: c.AddTable(table()), sets: map[string]*nftables.Set{}}
+	drop := nftables.ChainPolicyDrop
+	b.chain = c.AddChain(&nftables.Chain{
+		Name: chainName, Table: b.table, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
+	})
+	if err := b.addRules(cfg); err != nil {
+		return fmt.Errorf("build firewall: %w", err)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("write firewall to nftables: %w", err)
+	}
+	return nil
+}
+
+// Remove takes the rules away; everything is passed on again. It is no error when there are none, or no nftables.
+func Remove() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	if have, err := present(c); err != nil || !have {
+		return nil // a kernel without nftables has no rules of ours either
+	}
+	c.DelTable(table())
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove firewall: %w", err)
+	}
+	return nil
+}
+
+func present(c *nftables.Conn) (bool, error) {
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list nftables tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table().Name }), nil
+}
+
+// builder collects one transaction.
+type builder struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+	chain *nftables.Chain
+	sets  map[string]*nftables.Set // of interfaces, by their zones
+}
+
+func (b *builder) addRules(cfg Config) error {
+	b.addErrors()
+	for i, r := range cfg.Allow {
+		from, err := b.zoneSet(cfg, r.From)
+		if err != nil {
+			return err
+		}
+		to, err := b.zoneSet(cfg, r.To)
+		if err != nil {
+			return err
+		}
+		for _, version := range r.families() {
+			for _, s := range r.shapes(version) {
+				in, out := from, to
+				if s.back {
+					in, out = to, from
+				}
+				if err := b.addAllow(label{rule: i + 1, back: s.back, text: r.String()}, in, out, s); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return b.addDrops(cfg)
+}
+
+// addDrops counts what no rule has let pass, by its zones.
+func (b *builder) addDrops(cfg Config) error {
+	names := slices.Sorted(maps.Keys(cfg.Zones))
+	for _, from := range names {
+		in, err := b.zoneSet(cfg, []string{from})
+		if err != nil {
+			return err
+		}
+		for _, to := range names {
+			out, err := b.zoneSet(cfg, []string{to})
+			if err != nil {
+				return err
+			}
+			b.add(label{from: from, to: to}, expr.VerdictDrop, between(in, out)...)
+		}
+	}
+	return nil
+}
+
+// zoneSet gives the set of all interfaces of some zones, made once.
+func (b *builder) zoneSet(cfg Config, zones []string) (*nftables.Set, error) {
+	name := strings.Join(zones, "_") // which no name of a zone has in it
+	if set := b.sets[name]; set != nil {
+		return set, nil
+	}
+	set := &nftables.Set{Table: b.table, Name: name, Constant: true, KeyType: nftables.TypeIFName}
+	var elements []nftables.SetElement
+	for _, zone := range zones {
+		for _, name := range cfg.Zones[zone] {
+			elements = append(elements, nftables.SetElement{Key: append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)})
+		}
+	}
+	b.sets[name] = set
+	return set, b.conn.AddSet(set, elements)
+}
+
+// rangeSet makes a set of addresses or ports.
+func (b *builder) rangeSet(key nftables.SetDatatype, spans []span) (*nftables.Set, error) {
+	set := &nftables.Set{
+		Table: b.table, Anonymous: true, Constant: true, Interval: true, KeyType: key, KeyByteOrder: binaryutil.BigEndian,
+	}
+	var elements []nftables.SetElement
+	for _, s := range merge(spans) {
+		elements = append(elements, nftables.SetElement{Key: s.first})
+		if after, ok := next(s.last); ok { // a range up to the last value has no end
+			elements = append(elements, nftables.SetElement{Key: after, IntervalEnd: true})
+		}
+	}
+	return set, b.conn.AddSet(set, elements)
+}
+
+// between fits what comes in by one set of interfaces and goes out by another.
+func between(in, out *nftables.Set) []expr.Any {
+	return append(inSet(&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, in),
+		inSet(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, out)...)
+}
+
+func inSet(load expr.Any, set *nftables.Set) []expr.Any {
+	return []expr.Any{load, &expr.Lookup{SourceRegister: 1, SetID: set.ID, SetName: set.Name}}
+}
+
+// addAllow writes one shape of a rule.
+func (b *builder) addAllow(l label, in, out *nftables.Set, s shape) error {
+	exprs := append(between(in, out), equal(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, s.nfproto())...)
+	for _, m := range s.ranges() {
+		set, err := b.rangeSet(m.key, m.spans)
+		if err != nil {
+			return err
+		}
+		exprs = append(exprs, inSet(m.load, set)...)
+	}
+	b.add(l, expr.VerdictAccept, append(exprs, s.exact()...)...)
+	return nil
+}
+
+// addErrors lets ICMP errors pass: destination unreachable, time exceeded, parameter problem and packet too big.
+func (b *builder) addErrors() {
+	for _, family := range []struct {
+		proto, icmp byte
+		types       []byte
+	}{
+		{unix.NFPROTO_IPV4, unix.IPPROTO_ICMP, []byte{3, 11, 12}},
+		{unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6, []byte{1, 2, 3, 4}},
+	} {
+		for _, kind := range family.types {
+			exprs := append(equal(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, family.proto),
+				equal(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, family.icmp)...)
+			b.add(label{text: icmpErrors}, expr.VerdictAccept, append(exprs, equal(transport(0, 1), kind)...)...)
+		}
+	}
+}
+
+// add appends a rule that counts what it takes.
+func (b *builder) add(l label, verdict expr.VerdictKind, exprs ...expr.Any) {
+	b.conn.AddRule(&nftables.Rule{
+		Table: b.table, Chain: b.chain, UserData: userdata.AppendString(nil, userdata.TypeComment, l.comment()),
+		Exprs: append(exprs, &expr.Counter{}, &expr.Verdict{Kind: verdict}),
+	})
+}
+
+func equal(load expr.Any, value ...byte) []expr.Any {
+	return []expr.Any{load, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value}}
+}
+
+func transport(offset, length uint32) expr.Any {
+	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: length}
+}
