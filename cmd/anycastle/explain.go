@@ -45,7 +45,7 @@ func newExplain(e env) *cobra.Command {
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, e, args) },
 	}
-	cmd.AddCommand(newExplainVIP(e), newExplainName(e), newExplainMail(e), newExplainLUN(e))
+	cmd.AddCommand(newExplainVIP(e), newExplainName(e), newExplainMail(e), newExplainLUN(e), newExplainFirewall(e))
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table or json")
 	cmd.Flags().StringVar(&f.runDir, "run-dir", daemon.DefaultRunDir, "folder of the status sockets")
 	cmd.Flags().StringVar(&f.q.Protocol, "protocol", "tcp", "tcp, udp or "+lb.EchoRequest)

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +28,7 @@ func table() *nftables.Table {
 // Apply makes cfg the rules of the calling thread's network namespace, in one transaction: no packet meets half of
 // them. Counters begin anew. It needs CAP_NET_ADMIN.
 func Apply(cfg Config) error {
-	c, err := nftables.New()
+	c, err := nftables.New(nftables.WithSockOptions(enlarge))
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
@@ -45,6 +47,12 @@ func Apply(cfg Config) error {
 		return fmt.Errorf("write firewall to nftables: %w", err)
 	}
 	return nil
+}
+
+// enlarge makes room for the kernel's answers, one to each rule, which come all at once when the transaction ends.
+func enlarge(c *netlink.Conn) error {
+	const size = 8 << 20
+	return errors.Join(c.SetReadBuffer(size), c.SetWriteBuffer(size))
 }
 
 // Remove takes the rules away; everything is passed on again. It is no error when there are none, or no nftables.

@@ -418,3 +418,27 @@ func TestFirewallComplaints(t *testing.T) {
 		}
 	}
 }
+
+// A site of several pods has more rules than the kernel's answers fit in a socket's usual buffer.
+func TestFirewallOfManyRules(t *testing.T) {
+	t.Parallel()
+	cfg, err := decode(routerNode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := cfg.Firewall.Allow[0]
+	for range 500 {
+		cfg.Firewall.Allow = append(cfg.Firewall.Allow, first)
+	}
+	ns := netnstest.New(t)
+	ns.Do(func() error {
+		if err := firewall.Apply(*cfg.Firewall); err != nil {
+			return err
+		}
+		s, err := firewall.Read()
+		if err == nil && len(s.Rules) != len(cfg.Firewall.Allow) {
+			t.Errorf("%d rules, want %d", len(s.Rules), len(cfg.Firewall.Allow))
+		}
+		return err
+	})
+}
