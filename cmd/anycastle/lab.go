@@ -41,7 +41,7 @@ func newLab(e env) *cobra.Command {
 		newLabUp(e, f), newLabDown(e, f), newLabExec(e, f), newLabStatus(e, f),
 		newLabNode(e, f, "kill", "SIGKILL every process of a node", (*runner.Lab).Kill),
 		newLabNode(e, f, "start", "Start a node's command again", (*runner.Lab).Start),
-		newLabPower(e, f), newLabDisk(e, f),
+		newLabPower(e, f), newLabDisk(e, f), newLabReach(e),
 		newLabPause(e, f, "pause", "Stop all of a node, or one role, where it stands", pauseLong, (*runner.Lab).Pause),
 		newLabPause(e, f, "resume", "Let what pause has stopped go on", "", (*runner.Lab).Resume),
 		newLabCut(e, f), newLabHeal(e, f), newLabKeys(e), newLabDemo(e, f), newLabClient(e),

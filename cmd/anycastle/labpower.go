@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"anycastle/lab/reach"
 	"anycastle/lab/runner"
 
 	"github.com/spf13/cobra"
@@ -114,5 +116,30 @@ func newLabDisk(e env, f *labFlags) *cobra.Command {
 		newLabNode(e, f, "fill", "Take every free byte of the node's disk", (*runner.Lab).FillDisk),
 		newLabNode(e, f, "free", "Undo fill", (*runner.Lab).FreeDisk),
 	)
+	return cmd
+}
+
+// newLabReach is what a reachability matrix runs in nodes.
+func newLabReach(e env) *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:    "reach TARGET...",
+		Short:  "Ask services from here whether they answer; prints JSON",
+		Long:   "Asks all at once. A TARGET is \"tcp ADDRESS:PORT\", or \"dns ADDRESS:PORT\" for a question by UDP.",
+		Hidden: true,
+		Args:   cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var targets []reach.Target
+			for _, a := range args {
+				t, err := reach.ParseTarget(a)
+				if err != nil {
+					return usageError{err}
+				}
+				targets = append(targets, t)
+			}
+			return writeJSON(e.stdout, reach.Probe(cmd.Context(), targets, timeout))
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Second, "how long to wait for each")
 	return cmd
 }
