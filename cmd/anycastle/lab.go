@@ -97,6 +97,9 @@ func newLabDown(e env, f *labFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			lab, err := runner.Open(args[0], f.root)
 			if errors.Is(err, runner.ErrNoLab) {
+				if err := runner.Sweep(args[0], f.root); err != nil {
+					return err
+				}
 				fmt.Fprintf(e.stdout, "no lab is called %s\n", args[0])
 				return nil
 			}

@@ -97,6 +97,26 @@ func (l *Lab) Down(ctx context.Context, keepLogs bool) error {
 	return l.tearDown(ctx, keepLogs)
 }
 
+// Sweep removes the state folder of a lab whose builder was killed before it wrote down any state; no node had started then.
+// With any other lab, and with none, it does nothing.
+func Sweep(name, root string) error {
+	dir, err := stateDir(root, name)
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("sweep lab %s: %w", name, err)
+	}
+	defer unlock()
+	if _, err := os.Stat(filepath.Join(dir, stateFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
 // tearDown is Down for who holds the lock already.
 func (l *Lab) tearDown(ctx context.Context, keepLogs bool) error {
 	closeAll(l.leashes)
