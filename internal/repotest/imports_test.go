@@ -120,7 +120,8 @@ var keptIn = []struct {
 	{"github.com/gopacket/gopacket", []string{"internal/pcapng", "internal/pkttest"}, "one package knows the library's capture files; its packets are for tests"},
 	{"github.com/go-ldap/ldap/", []string{"mailroles/directory"}, "one package knows LDAP, and when an answer is one"},
 	{"github.com/pires/go-proxyproto", []string{"mailroles/accept:header.go"}, "one file reads and writes PROXY headers, strictly"},
-	{"github.com/google/nftables", []string{"lab/runner"}, "only the lab filters packets"},
+	{"github.com/google/nftables", []string{"lab/runner", "internal/firewall"}, "the lab cuts links by it, and one package keeps layers apart"},
+	{"github.com/mdlayher/netlink", []string{"internal/firewall"}, "only the socket of nftables is sized by it"},
 	{"github.com/hashicorp/raft", []string{"mailroles/replica/group"}, "one package knows the library of the log, when it panics and what it forgets"},
 }
 
