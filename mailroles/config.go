@@ -12,6 +12,7 @@ import (
 	"anycastle/mailroles/drain"
 	"anycastle/mailroles/judge"
 	"anycastle/mailroles/milter"
+	"anycastle/mailroles/monitor"
 	"anycastle/mailroles/mtasts"
 	"anycastle/mailroles/screen"
 	"anycastle/mailroles/submission"
@@ -29,6 +30,7 @@ type Config struct {
 	IMAP       *IMAPConfig        `yaml:"imap"`
 	Store      *StoreConfig       `yaml:"store"`
 	Witness    *WitnessConfig     `yaml:"witness"`
+	Monitor    *monitor.Config    `yaml:"monitor"` // alone it needs no luns, and tls only to listen
 }
 
 // SMTPConfig is the MX front end.
@@ -83,17 +85,26 @@ func (c *Config) Validate(at config.Cursor) {
 	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		at.Key("hostname").Errorf("%q is no host name; write one such as mx1.example.org", c.Hostname)
 	}
-	c.TLS.Validate(at.Key("tls"))
+	onlyWatches := c.Monitor != nil && c.Witness == nil && !c.hasMailboxRole()
+	if !onlyWatches || c.Monitor.Listen != nil {
+		c.TLS.Validate(at.Key("tls"))
+	}
 	if c.PublicTLS != nil {
 		c.PublicTLS.Validate(at.Key("public_tls"))
 	}
-	c.validateLUNs(at.Key("luns"))
+	if !onlyWatches || len(c.LUNs) > 0 {
+		c.validateLUNs(at.Key("luns"))
+	}
 	if c.Witness != nil {
 		c.validateWitness(at.Key("witness"))
-	} else if c.SMTP == nil && c.Submission == nil && c.IMAP == nil && c.Store == nil {
-		at.Errorf("no role; add smtp, submission, imap, store or witness, or remove the section")
 	}
-	if c.needsMailboxes() {
+	if c.Monitor != nil {
+		c.Monitor.Validate(at.Key("monitor"))
+	}
+	if c.Witness == nil && c.Monitor == nil && !c.hasMailboxRole() {
+		at.Errorf("no role; add smtp, submission, imap, store, witness or monitor, or remove the section")
+	}
+	if c.hasMailboxRole() || c.Witness == nil && c.Monitor == nil {
 		c.Directory.Validate(at.Key("directory"), c.lunNames())
 	}
 	if c.SMTP != nil {
@@ -117,9 +128,9 @@ func (c *Config) Validate(at config.Cursor) {
 	}
 }
 
-// needsMailboxes reports whether a role asks for mailboxes. A witness does not.
-func (c *Config) needsMailboxes() bool {
-	return c.Witness == nil || c.SMTP != nil || c.Submission != nil || c.IMAP != nil || c.Store != nil
+// hasMailboxRole reports whether a role asks for mailboxes. A witness and a monitor do not.
+func (c *Config) hasMailboxRole() bool {
+	return c.SMTP != nil || c.Submission != nil || c.IMAP != nil || c.Store != nil
 }
 
 // validateFilters looks at what stands before the mailboxes.

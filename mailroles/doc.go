@@ -1,4 +1,5 @@
-// Package mailroles is the mail roles of a node: smtp (the MX), submission, imap (the IMAP front end), store and witness.
+// Package mailroles is the mail roles of a node: smtp (the MX), submission, imap (the IMAP front end), store, witness and
+// monitor.
 //
 // The front ends keep no mail. smtp takes messages for known mailboxes and hands each to the store of the mailbox's LUN
 // over LMTP before it answers 250; submission takes them from users who log in, for mailboxes and for elsewhere; imap checks
@@ -30,5 +31,5 @@
 //	imapfront, imapd   IMAP until login, and then at the store
 //	tally, resolver    counts and times; DNS as it is asked by screen and judge
 //
-// Monitoring is not here.
+// Beside them stands monitor, which probes whatever it is told to and knows none of the others.
 package mailroles

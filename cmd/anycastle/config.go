@@ -116,6 +116,7 @@ func (n *nodeFile) roles() []roleProcess {
 		add(m.Submission != nil, "submission", "mail", "submission")
 		add(m.IMAP != nil, "imap", "mail", "imap")
 		add(m.Witness != nil, "witness", "mail", "witness")
+		add(m.Monitor != nil, "monitor", "mail", "monitor")
 	}
 	return list
 }

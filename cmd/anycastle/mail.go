@@ -25,7 +25,7 @@ import (
 func newMail(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mail",
-		Short: "Run a mail role: smtp, submission, imap, store or witness; or change the mailboxes file",
+		Short: "Run a mail role: smtp, submission, imap, store, witness or monitor; or change the mailboxes file",
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(
@@ -60,6 +60,7 @@ has an rhi section: show lun, explain lun.`,
 			func(c *mailroles.Config) bool { return c.Store != nil },
 			func(c mailroles.Config, o mailroles.Options) (mailroles.Role, error) { return mailroles.NewStore(c, o) }),
 		newWitness(e),
+		newMonitor(e),
 		newHashPassword(e),
 		newMailQueue(e),
 		newMailUser(e),

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// units are service units for packagers, one for each mail role and one for the witness.
+// units are service units for packagers, one for each mail role, the witness and the monitor.
 //
 //go:embed systemd/*.service
 var units embed.FS
@@ -18,10 +18,10 @@ var units embed.FS
 func newSystemd(e env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "systemd [UNIT]",
-		Short: "Print a systemd unit for a mail role or the witness, or list the units",
+		Short: "Print a systemd unit for a mail role, the witness or the monitor, or list the units",
 		Long: `Prints the service unit of a mail role, which runs it as the user anycastle, without any right that it does
 not need: a front end may use ports below 1024; a store may change addresses (CAP_NET_ADMIN), for those of LUNs that have
-replicas; a witness may do neither. The binary is /usr/bin/anycastle, the node file /etc/anycastle/node.yml, and what a
+replicas; a witness and a monitor may do neither. The binary is /usr/bin/anycastle, the node file /etc/anycastle/node.yml, and what a
 store or a witness keeps below /var/lib/anycastle; what is elsewhere goes into a drop-in. TimeoutStopSec must
 be more than drain_lead and drain_deadline together.
 

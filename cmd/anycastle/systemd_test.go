@@ -50,7 +50,7 @@ func unitsOut(t *testing.T) map[string]string {
 
 func TestUnits(t *testing.T) {
 	texts := unitsOut(t)
-	for _, role := range append(slices.Clone(mailRoleNames), "witness") {
+	for _, role := range append(slices.Clone(mailRoleNames), "witness", "monitor") {
 		text, ok := texts[role]
 		if !ok {
 			t.Errorf("%s has no unit", role)
@@ -62,9 +62,9 @@ func TestUnits(t *testing.T) {
 		if writes := strings.Contains(text, "ReadWritePaths="); writes != (role == "store" || role == "witness") {
 			t.Errorf("the unit of %s lets it write: %v", role, writes)
 		}
-		// a store takes addresses and a front end low ports, each has rights and sockets for that, and a witness none
+		// a store takes addresses and a front end low ports, each has rights and sockets for that, and the others none
 		takes, binds := strings.Contains(text, "\nAmbientCapabilities=CAP_NET_ADMIN\n"), strings.Contains(text, "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n")
-		if takes != (role == "store") || binds == strings.Contains(text, "ReadWritePaths=") || strings.Contains(text, "AF_NETLINK") != takes {
+		if takes != (role == "store") || binds != slices.Contains([]string{"smtp", "submission", "imap"}, role) || strings.Contains(text, "AF_NETLINK") != takes {
 			t.Errorf("the unit of %s: may change addresses %v, may use low ports %v", role, takes, binds)
 		}
 		if unit, _, _ := strings.Cut(text, "[Service]"); !strings.Contains(unit, "\nStartLimitIntervalSec=0\n") {

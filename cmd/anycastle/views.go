@@ -30,6 +30,7 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addSnapshotView(cmd, e, f)
 	addQueueView(cmd, e, f)
 	cmd.AddCommand(newShowFirewall(e, f))
+	addTargetView(cmd, e, f)
 	addView(cmd, e, f, view[any]{
 		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: mailRoles(),
 		head: []string{"WHAT", "VALUE"},
