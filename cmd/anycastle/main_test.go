@@ -89,7 +89,15 @@ func TestWrongArgumentsAreUsageErrors(t *testing.T) {
 // Every YAML block of a README is a node file that check accepts, or a mailboxes file that a node accepts; every command line
 // exists with its flags, and every make target too. The lab's own commands are run for real by lab's test.
 func TestReadmesSpeakTheTruth(t *testing.T) {
-	for _, name := range []string{"README.md", "lab/README.md", "lab/topo/two-site/README.md"} {
+	small, err := filepath.Glob("../../lab/topo/*/README.md")
+	if err != nil || len(small) < 4 {
+		t.Fatalf("the topologies have the READMEs %v: %v", small, err)
+	}
+	names := []string{"README.md", "lab/README.md"}
+	for _, name := range small {
+		names = append(names, strings.TrimPrefix(name, "../../"))
+	}
+	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("../..", name))
 			if err != nil {

@@ -20,7 +20,7 @@ import (
 	"anycastle/lab/topology"
 )
 
-//go:embed two-site
+//go:embed two-site lb-only gss-only rhi-frr
 var builtIn embed.FS
 
 // Names lists the topologies in the binary.
