@@ -38,7 +38,8 @@ type Config struct {
 
 // Router says what a node that routes for others passes on.
 type Router struct {
-	Pass []netip.Prefix `yaml:"pass"` // learned routes inside one of these (equal or longer) are passed on, nothing else; default none
+	Pass   []netip.Prefix `yaml:"pass"`   // learned routes inside one of these (equal or longer) are passed on, nothing else; default none
+	Source netip.Addr     `yaml:"source"` // address of this node that its own packets take on learned IPv4 routes; default the kernel's choice
 }
 
 // SetDefaults implements config.Defaulter.
@@ -67,6 +68,9 @@ func (c *Config) Validate(at config.Cursor) {
 	validatePrefixes(at.Key("announce"), c.Announce, c.refuse)
 	if c.Router != nil {
 		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(netip.Prefix) string { return "" })
+		if a := c.Router.Source; a.IsValid() && (!a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback()) {
+			at.Key("router").Key("source").Errorf("%v is no IPv4 address of this node that others reach", a)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ type fib struct {
 	raw   routeSocket
 	plain error                  // why routes have plain next hops; nil: they go by resilient groups
 	told  bool                   // plain was given by why
+	from  netip.Addr             // that own packets take on our IPv4 routes; the zero Addr: the kernel's choice
 	unset map[netip.Prefix]error // why wanted routes do not stand, or not by all next hops, since the last apply
 }
 
@@ -78,6 +79,9 @@ func (f *fib) list() (ours routeTable, taken prefixSet, err error) {
 // replace installs or changes a route in one step: a packet meets the old next hops or the new ones, never none.
 func (f *fib) replace(p netip.Prefix, hops []via) error {
 	r := kernelRoute(p)
+	if a := f.source(p); a.IsValid() {
+		r.Src = a.AsSlice()
+	}
 	for _, h := range hops {
 		info := &netlink.NexthopInfo{LinkIndex: h.ifindex}
 		if h.gateway.Is6() && p.Addr().Is4() {
@@ -94,6 +98,14 @@ func (f *fib) replace(p netip.Prefix, hops []via) error {
 		return fmt.Errorf("via %v: %w", addrsOf(hops), err)
 	}
 	return nil
+}
+
+// source gives the address that own packets take on a route; the zero Addr: the kernel's choice.
+func (f *fib) source(p netip.Prefix) netip.Addr {
+	if !p.Addr().Is4() {
+		return netip.Addr{}
+	}
+	return f.from
 }
 
 // remove deletes our route to p; that it is gone already is no error.
@@ -185,7 +197,7 @@ func (f *fib) set(p netip.Prefix, hops []via, known *nexthops, groups map[netip.
 		case id == groups[p]:
 			return nil
 		default:
-			if err := f.raw.setRouteByGroup(p, id); err != nil {
+			if err := f.raw.setRouteByGroup(p, id, f.source(p)); err != nil {
 				return err
 			}
 			groups[p] = id

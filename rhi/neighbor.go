@@ -80,6 +80,7 @@ type Peering struct {
 	MaxPrefixes  uint32     `yaml:"max_prefixes"`  // of each family; a peer that sends more is cut off for a minute; default no limit
 	Multihop     int        `yaml:"multihop"`      // how many hops away the peer may be, 2 to 255; default: on a link of the node, which the TTL must show (GTSM, RFC 5082)
 	Prepend      int        `yaml:"prepend"`       // own AS this many more times (0 to 10) in what is sent to this peer, which makes this way the backup; default 0
+	Pass         []Pass     `yaml:"pass"`          // learned routes that a router passes on to this peer, the first that covers one decides; default router.pass
 }
 
 // SetDefaults implements config.Defaulter.
@@ -288,7 +289,6 @@ func (c *Config) validatePeering(at config.Cursor, p peers) {
 	if p.Multihop != 0 && (p.Multihop < 2 || p.Multihop > maxTTL) {
 		at.Key("multihop").Errorf("%d is out of range; use 2 to %d, or leave it out for a peer on a link of the node", p.Multihop, maxTTL)
 	}
-	if p.Prepend < 0 || p.Prepend > maxPrepend {
-		at.Key("prepend").Errorf("%d is out of range; use 0 to %d", p.Prepend, maxPrepend)
-	}
+	validatePrepend(at.Key("prepend"), p.Prepend)
+	c.validatePass(at.Key("pass"), p.Pass)
 }

@@ -308,13 +308,18 @@ func (k routeSocket) groupsOfRoutes() (map[netip.Prefix]uint32, error) {
 	return groups, nil
 }
 
-// setRouteByGroup installs or changes a route in one step.
-func (k routeSocket) setRouteByGroup(p netip.Prefix, id uint32) error {
+// setRouteByGroup installs or changes a route in one step. The zero from leaves the source of own packets to the kernel.
+func (k routeSocket) setRouteByGroup(p netip.Prefix, id uint32, from netip.Addr) error {
 	msg := nl.NewRtMsg()
 	msg.Family, msg.Dst_len, msg.Protocol = familyOf(p.Addr()), uint8(p.Bits()), Protocol
-	_, err := k.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, 0, msg,
-		nl.NewRtAttr(unix.RTA_DST, p.Addr().AsSlice()), nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(Metric)),
-		nl.NewRtAttr(rtaNhID, nl.Uint32Attr(id)))
+	parts := []nl.NetlinkRequestData{
+		msg, nl.NewRtAttr(unix.RTA_DST, p.Addr().AsSlice()), nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(Metric)),
+		nl.NewRtAttr(rtaNhID, nl.Uint32Attr(id)),
+	}
+	if from.IsValid() {
+		parts = append(parts, nl.NewRtAttr(unix.RTA_PREFSRC, from.AsSlice()))
+	}
+	_, err := k.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, 0, parts...)
 	if err != nil {
 		return fmt.Errorf("by nexthop group %d: %w", id, err)
 	}

@@ -8,8 +8,9 @@ import (
 // statement is one line of the export policy; the first that matches decides, and what none matches stays in.
 type statement struct {
 	to      peers  // or from, of the import policy
+	pass    string // set of prefixes that a learned route is in
 	family  Family // empty: any
-	own     bool   // holds for own routes with the marker, else for learned ones that router.pass covers
+	own     bool   // holds for own routes with the marker, else for learned ones in the set pass
 	marker  marker
 	reject  bool       // all own routes, or all of both kinds
 	rung    Rung       // how an own route is sent
@@ -34,8 +35,8 @@ func exportPolicy(c *Config) []statement {
 			}
 		}
 		policy = append(policy, statement{to: p, own: true, reject: true})
-		if c.Router != nil && len(c.Router.Pass) > 0 {
-			policy = append(policy, p.sent(statement{})...)
+		for _, pass := range c.passings(p) {
+			policy = append(policy, p.sent(statement{pass: pass.set, prepend: pass.Prepend})...)
 		}
 		policy = append(policy, statement{to: p, reject: true})
 	}
@@ -56,7 +57,7 @@ func importPolicy(c *Config) []statement {
 // sent completes a statement that lets something through to the peers. IPv6 routes over an IPv4 session come first, as
 // they are in need of a next hop: the session's own address would be an IPv4 one.
 func (p peers) sent(s statement) []statement {
-	s.to, s.prepend = p, p.Prepend+s.rung.Prepend
+	s.to, s.prepend = p, s.prepend+p.Prepend+s.rung.Prepend
 	if !p.NextHop.IsValid() {
 		return []statement{s}
 	}

@@ -182,6 +182,7 @@ func (r *Role) openRouter() (*fib, *links, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	kernel.from = r.cfg.Router.Source
 	changes, err := openLinks()
 	if err != nil {
 		kernel.close()

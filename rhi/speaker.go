@@ -17,8 +17,6 @@ import (
 const (
 	bgpPort = 179
 
-	passSet = "router.pass" // as a set of prefixes; no peer's name, those are of another kind of set
-
 	// anyOwnASN is gobgp's most: how often our AS number may be in the path of a route from a peer that is only watched.
 	// v4.8.0 lists those that it rejects for that among the received ones too, which nothing promises.
 	anyOwnASN = 255
@@ -206,14 +204,14 @@ func (s *speaker) definedSets() []*api.DefinedSet {
 	for _, m := range s.cfg.markers() {
 		sets = append(sets, &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_LARGE_COMMUNITY, Name: m.String(), List: []string{"^" + m.String() + "$"}})
 	}
-	if s.cfg.Router == nil || len(s.cfg.Router.Pass) == 0 {
-		return sets
+	for _, pass := range s.cfg.passSets() {
+		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: pass.set}
+		for _, p := range pass.Prefixes {
+			set.Prefixes = append(set.Prefixes, &api.Prefix{IpPrefix: p.String(), MaskLengthMin: uint32(p.Bits()), MaskLengthMax: uint32(p.Addr().BitLen())})
+		}
+		sets = append(sets, set)
 	}
-	pass := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: passSet}
-	for _, p := range s.cfg.Router.Pass {
-		pass.Prefixes = append(pass.Prefixes, &api.Prefix{IpPrefix: p.String(), MaskLengthMin: uint32(p.Bits()), MaskLengthMax: uint32(p.Addr().BitLen())})
-	}
-	return append(sets, pass)
+	return sets
 }
 
 func (s *speaker) statement(name string, st statement) *api.Statement {
@@ -225,7 +223,7 @@ func (s *speaker) statement(name string, st statement) *api.Statement {
 	case st.own && !st.reject:
 		when.LargeCommunitySet = &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: st.marker.String()}
 	case !st.reject:
-		when.PrefixSet = &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: passSet}
+		when.PrefixSet = &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: st.pass}
 	}
 	if st.family != "" {
 		when.AfiSafiIn = []*api.Family{apiFamily(st.family)}

@@ -3,7 +3,6 @@ package rhi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -128,11 +127,7 @@ func (r *Role) route(p path) Route {
 	if !rt.InKernel {
 		rt.NotSet = r.notSet(p)
 	}
-	if by, ok := covering(r.cfg.Router.Pass, p.prefix); ok {
-		rt.PassedOn, rt.Why = true, fmt.Sprintf("inside %v of router.pass", by)
-	} else {
-		rt.Why = "outside all of router.pass"
-	}
+	rt.Why, rt.PassedOn = r.cfg.passed(p.prefix)
 	return rt
 }
 
