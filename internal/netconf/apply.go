@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,12 +42,18 @@ func Apply(ctx context.Context, cfg Config, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, appearTime)
 	defer cancel()
 	if cfg.Forward {
-		if err := forward("all", "default"); err != nil {
+		if err := sysctl("ip_forward", "1"); err != nil {
+			return err
+		}
+	}
+	several := cfg.multipath()
+	if several {
+		if err := multipath("all", "default"); err != nil {
 			return err
 		}
 	}
 	for _, ifc := range cfg.Interfaces {
-		if err := applyInterface(ctx, nl, ifc, cfg.Forward); err != nil {
+		if err := applyInterface(ctx, nl, ifc, several); err != nil {
 			return err
 		}
 		log.Info("interface set up", "interface", ifc.Name, "addresses", ifc.Addresses)
@@ -60,7 +67,7 @@ func Apply(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return nil
 }
 
-func applyInterface(ctx context.Context, nl *netlink.Handle, ifc Interface, forwarder bool) error {
+func applyInterface(ctx context.Context, nl *netlink.Handle, ifc Interface, several bool) error {
 	link, err := await(ctx, nl, ifc.Name)
 	if err != nil {
 		return err
@@ -70,8 +77,8 @@ func applyInterface(ctx context.Context, nl *netlink.Handle, ifc Interface, forw
 			return fmt.Errorf("set MTU %d on %s: %w", ifc.MTU, ifc.Name, err)
 		}
 	}
-	if forwarder {
-		if err := forward(ifc.Name); err != nil {
+	if several {
+		if err := multipath(ifc.Name); err != nil {
 			return err
 		}
 	}
@@ -133,13 +140,17 @@ func offloads(name string) error {
 	return wrap(err, "set offloads of %s", name)
 }
 
-// forward makes a router of the node, and of each interface or scope named. Replies may come in by another link than the
+// multipath says whether packets may come and go by several links.
+func (c *Config) multipath() bool {
+	return c.Forward || slices.ContainsFunc(c.Routes, func(r Route) bool { return len(r.Via) > 1 })
+}
+
+// multipath has each interface or scope named be one of several ways. Replies may come in by another link than the
 // one they would leave by (two sites, two ISPs), so the reverse path filter goes off: the kernel takes the stricter of
 // the interface's setting and that of `all`. A route by a link without carrier is passed over, so that a dead cable
 // moves its flows to the other next hops at once, without waiting for a routing protocol.
-func forward(scopes ...string) error {
+func multipath(scopes ...string) error {
 	settings := [][2]string{
-		{"ip_forward", "1"},
 		{"fib_multipath_hash_policy", "1"}, // addresses and ports: a flow keeps its path, flows of one client spread
 	}
 	for _, s := range scopes {

@@ -16,7 +16,7 @@ const (
 
 // Config is the `net:` section of a node file. The zero Config changes nothing.
 type Config struct {
-	Forward    bool           `yaml:"forward"`    // forward IPv4, hash flows over equal routes by addresses and ports, accept asymmetric paths, pass over routes by links without carrier; default false: left as it is
+	Forward    bool           `yaml:"forward"`    // forward IPv4, and as with several next hops (see Route); default false: left as it is
 	Loopback   []netip.Prefix `yaml:"loopback"`   // more addresses for lo, such as 192.0.2.1/32; default none
 	Interfaces []Interface    `yaml:"interfaces"` // links to wait for and set up; default none
 	Routes     []Route        `yaml:"routes"`     // static routes; default none
@@ -34,7 +34,7 @@ type Interface struct {
 // Route is a static route. Routes that rhi learns have a worse metric and give way to it.
 type Route struct {
 	To     Destination  `yaml:"to"`     // a prefix or `default`; required, unique
-	Via    []netip.Addr `yaml:"via"`    // next hops on the interfaces' subnets; several share the flows (ECMP); required
+	Via    []netip.Addr `yaml:"via"`    // next hops on the interfaces' subnets; several share the flows by addresses and ports, asymmetric paths are taken, and routes by links without carrier are passed over; required
 	Source netip.Addr   `yaml:"source"` // address that the node's own packets take here; default: the kernel chooses
 }
 
