@@ -98,12 +98,15 @@ func PrepareFile(file string) error {
 	return errors.Join(errs...)
 }
 
-// siteNames are the names that a node of any site may answer to: its own inside the site, and those of the service.
-var siteNames = []string{"*.east.example.org", "*.west.example.org", "*.mail.example.org"}
+// NamesLabel is the label of a node with the DNS names that its certificate must be good for, with commas between them.
+const NamesLabel = "anycastle-names"
 
-// host reads from a node's own file which addresses its certificate must be good for.
+// host reads from a node's label which names its certificate must be good for, and from its own file which addresses.
 func host(folder, name string, n topology.Node) (keys.Host, error) {
-	h := keys.Host{Name: name, Names: siteNames}
+	h := keys.Host{Name: name}
+	if names := n.Labels[NamesLabel]; names != "" {
+		h.Names = strings.Split(names, ",")
+	}
 	for _, b := range n.Binds {
 		if filepath.Base(b.Target) != "node.yml" {
 			continue
