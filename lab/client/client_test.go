@@ -1,139 +1,66 @@
 package client
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-// fakeMX greets, and answers NOOP until it is told to cut its sessions.
-type fakeMX struct {
-	net.Listener
-	mu    sync.Mutex
-	conns []net.Conn
-	wg    sync.WaitGroup
-}
-
-func newFakeMX(t *testing.T, banner string) *fakeMX {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fakeMX{Listener: ln}
-	f.wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			f.mu.Lock()
-			f.conns = append(f.conns, c)
-			f.mu.Unlock()
-			f.wg.Go(func() {
-				defer c.Close()
-				c.Write([]byte(banner + "\r\n"))
-				for s := bufio.NewScanner(c); s.Scan(); {
-					c.Write([]byte("250 ok\r\n"))
-				}
-			})
-		}
-	})
-	t.Cleanup(func() {
-		f.Close()
-		f.cut()
-		f.wg.Wait()
-	})
-	return f
-}
-
-func (f *fakeMX) cut() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, c := range f.conns {
-		c.Close()
-	}
-}
-
-// logged gathers the events of a log as they are written.
-type logged struct {
-	mu     sync.Mutex
-	events []Event
-	news   chan struct{}
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	var e Event
-	if err := json.Unmarshal(p, &e); err != nil {
-		return 0, err
-	}
-	l.mu.Lock()
-	l.events = append(l.events, e)
-	l.mu.Unlock()
-	select {
-	case l.news <- struct{}{}:
-	default:
-	}
-	return len(p), nil
-}
-
-// await waits for an event of the kind and outcome.
-func (l *logged) await(t *testing.T, kind string, ok bool) Event {
-	t.Helper()
-	return l.awaitThat(t, fmt.Sprintf("%s event with ok=%v", kind, ok), func(e Event) bool { return e.Kind == kind && e.OK == ok })
-}
-
-func (l *logged) awaitThat(t *testing.T, what string, is func(Event) bool) Event {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
-		l.mu.Lock()
-		for _, e := range l.events {
-			if is(e) {
-				l.mu.Unlock()
-				return e
-			}
-		}
-		l.mu.Unlock()
-		select {
-		case <-l.news:
-		case <-deadline:
-			t.Fatalf("no %s", what)
-		}
-	}
-}
+func onePod(p Pod) Targets { return Targets{Pods: []Pod{p}} }
 
 func TestLoadTellsWhoAnsweredAndWhatBroke(t *testing.T) {
-	mx := newFakeMX(t, "220 mx1.example.org ESMTP")
-	l := &logged{news: make(chan struct{}, 1)}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- Load(ctx, Config{VIP: mx.Addr().String(), Every: 5 * time.Millisecond, Held: 2}, NewLog(l))
-	}()
-	if e := l.await(t, KindVIP, true); e.Server != "mx1.example.org" || e.End.Before(e.Start) {
-		t.Errorf("event %+v, want one of mx1.example.org that ends after it began", e)
+	mx := newMX(t, "220 mx1.example.org ESMTP")
+	imap := newMX(t, "* OK ready")
+	l, _ := startLoad(t, Config{Held: 2, Targets: onePod(Pod{Pod: "7", SMTP: mx.addr(), Submission: mx.addr(), IMAP: imap.addr()})})
+	if e := l.await(t, KindVIP, true); e.Server != "mx1.example.org" || e.End.Before(e.Start) || e.Pod != "7" {
+		t.Errorf("event %+v, want one of pod 7 and mx1.example.org that ends after it began", e)
+	}
+	for _, service := range []string{ServiceSubmission, ServiceIMAP} {
+		l.awaitThat(t, "good "+service, func(e Event) bool { return e.Kind == KindVIPs && e.Service == service && e.OK })
 	}
 	l.await(t, KindHeld, true)
-	mx.cut()
-	if e := l.await(t, KindHeld, false); e.Err == "" {
-		t.Error("a broken session does not say why")
-	}
 	mx.Close()
-	l.awaitThat(t, "refused connection", func(e Event) bool { return e.Kind == KindVIP && strings.Contains(e.Err, "refused") })
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
+	mx.cut()
+	if e := l.await(t, KindHeld, false); e.Err == "" || !e.Reconnect || !strings.HasPrefix(e.ID, "7/") || e.Server != "mx1.example.org" {
+		t.Errorf("event %+v, want a broken session of pod 7 that had to reconnect and says why", e)
+	}
+	l.awaitThat(t, "refused connection", func(e Event) bool { return e.Kind == KindVIP && e.Reason == ReasonRefused })
+}
+
+func TestReasonsOfConnections(t *testing.T) {
+	for name, c := range map[string]struct {
+		serve  func(net.Conn)
+		begins string
+		want   string
+	}{
+		"hangs":          {func(c net.Conn) { c.Read(make([]byte, 1)) }, bannerSMTP, ReasonTimeout},
+		"closes":         {func(net.Conn) {}, bannerSMTP, ReasonClosed},
+		"resets":         {func(c net.Conn) { c.(*net.TCPConn).SetLinger(0) }, bannerSMTP, ReasonReset},
+		"never":          {func(c net.Conn) { fmt.Fprint(c, "554 go away\r\n") }, bannerSMTP, ReasonPermFail},
+		"not now":        {func(c net.Conn) { fmt.Fprint(c, "450 busy\r\n") }, bannerSMTP, ReasonTempFail},
+		"going away":     {func(c net.Conn) { fmt.Fprint(c, "421 going\r\n") }, bannerSMTP, ReasonBye},
+		"BYE":            {func(c net.Conn) { fmt.Fprint(c, "* BYE going\r\n") }, bannerIMAP, ReasonBye},
+		"another server": {func(c net.Conn) { fmt.Fprint(c, "SSH-2.0\r\n") }, bannerIMAP, ReasonProtocol},
+		"no end of line": {func(c net.Conn) { c.Write(bytes.Repeat([]byte("2"), 2*mostBanner)) }, bannerSMTP, ReasonProtocol},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, c.serve)
+			_, err := greet(t.Context(), f.addr(), c.begins)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			// what arrives first, the end or the reset for what was not read, is not ours to say
+			if got := reason(err); got != c.want && !(c.want == ReasonClosed && got == ReasonReset) {
+				t.Errorf("reason %s of %v, want %s", got, err, c.want)
+			}
+		})
 	}
 }
 
@@ -144,128 +71,123 @@ func TestStoppedLoadHidesNoFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	l := &logged{news: make(chan struct{}, 1)}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- Load(ctx, Config{VIP: ln.Addr().String(), Every: 5 * time.Millisecond}, NewLog(l))
-	}()
+	l, stop := startLoad(t, Config{Targets: onePod(Pod{SMTP: ln.Addr().(*net.TCPAddr).AddrPort()})})
 	if _, err := ln.Accept(); err != nil { // an attempt is under way
 		t.Fatal(err)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
+	stop()
+	if e := l.await(t, KindVIP, false); e.Reason != ReasonTimeout || e.End.Sub(e.Start) > 2*attemptTime {
+		t.Errorf("event %+v, want a timeout", e)
 	}
-	l.await(t, KindVIP, false)
 }
 
-// A session whose NOOP was not answered when the client is told to stop is waited for, and broken from that NOOP on.
-func TestHeldSessionThatHangsIsBroken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() {
-			s := bufio.NewScanner(far)
-			s.Scan()
-			far.Write([]byte("250 ok\r\n"))
-			s.Scan() // the second stays without an answer
-			cancel()
-		}()
-		start := time.Now()
-		asked, err := noops(ctx, near, bufio.NewReader(near))
-		if err == nil || asked.Sub(start) != noopEvery || time.Since(start) != noopEvery+noopTime {
-			t.Errorf("%v; asked after %v, noticed after %v", err, asked.Sub(start), time.Since(start))
-		}
-		near.Close()
-		far.Close()
+func TestLookupTellsTheWay(t *testing.T) {
+	good := func() netip.AddrPort { return serveDNS(t, dns.RcodeSuccess, "203.0.113.11") }
+	bad := func() netip.AddrPort { return serveDNS(t, dns.RcodeServerFailure, "") }
+	for name, c := range map[string]struct {
+		resolvers, selectors []netip.AddrPort
+		way, reason          string
+	}{
+		"resolver":                    {[]netip.AddrPort{good()}, []netip.AddrPort{bad()}, WayResolver, ""},
+		"second resolver":             {[]netip.AddrPort{bad(), good()}, nil, WayResolver, ""},
+		"no resolver in the lab":      {nil, []netip.AddrPort{good()}, WaySelector, ""},
+		"resolver never answered":     {[]netip.AddrPort{silent(t)}, []netip.AddrPort{good()}, WaySelector, ""},
+		"second selector":             {nil, []netip.AddrPort{silent(t), good()}, WaySelector, ""},
+		"nobody":                      {nil, []netip.AddrPort{bad()}, WaySelector, ReasonDNS},
+		"no address":                  {[]netip.AddrPort{serveDNS(t, dns.RcodeSuccess, "")}, nil, WayResolver, ReasonDNS},
+		"only a resolver, and silent": {[]netip.AddrPort{silent(t)}, nil, WayResolver, ReasonTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newResolver(Targets{Resolvers: c.resolvers, Selectors: c.selectors})
+			addr, way, err := r.lookup(t.Context(), "smtp.mail.example.org")
+			if way != c.way || (err == nil) != (c.reason == "") || err != nil && reason(err) != c.reason {
+				t.Errorf("way %s, %v; want %s and reason %q", way, err, c.way, c.reason)
+			}
+			if err == nil && addr.String() != "203.0.113.11" {
+				t.Errorf("answer %v", addr)
+			}
+		})
+	}
+}
+
+// Once the resolver has answered, the selectors do not hide that it fails.
+func TestLookupHidesNoOutageOfTheResolver(t *testing.T) {
+	r := newResolver(Targets{
+		Resolvers: []netip.AddrPort{serveDNS(t, dns.RcodeSuccess, "203.0.113.11")},
+		Selectors: []netip.AddrPort{serveDNS(t, dns.RcodeSuccess, "203.0.113.21")},
 	})
-}
-
-// A mailbox whose store is away holds up its own mail and no other.
-func TestMailForOneMailboxDoesNotWaitForAnother(t *testing.T) {
-	mx := newFakeMX(t, "220 mx1.example.org ESMTP") // it knows no STARTTLS: every attempt fails
-	l := &logged{news: make(chan struct{}, 1)}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		boxes := []Account{{Address: "alice@example.org"}, {Address: "bob@example.org"}}
-		done <- Load(ctx, Config{VIP: mx.Addr().String(), Every: time.Second, MailEvery: time.Millisecond, Mailboxes: boxes}, NewLog(l))
-	}()
-	l.awaitThat(t, "mail for alice", func(e Event) bool { return e.To == "alice@example.org" })
-	l.awaitThat(t, "mail for bob", func(e Event) bool { return e.To == "bob@example.org" })
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
-func TestGreetWantsABanner(t *testing.T) {
-	mx := newFakeMX(t, "554 go away")
-	if _, err := greet(t.Context(), mx.Addr().String()); err == nil || !strings.Contains(err.Error(), "554") {
-		t.Errorf("error is %v", err)
-	}
-}
-
-// serveDNS answers every question with rcode and, if it is not empty, an address.
-func serveDNS(t *testing.T, rcode int, address string) string {
-	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
+	if _, _, err := r.lookup(t.Context(), "smtp.mail.example.org"); err != nil {
 		t.Fatal(err)
 	}
-	started := make(chan struct{})
-	srv := &dns.Server{PacketConn: pc, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetRcode(q, rcode)
-		if address != "" {
-			rr, err := dns.NewRR(q.Question[0].Name + " 5 IN A " + address)
-			if err != nil {
-				t.Error(err)
-			}
-			m.Answer = append(m.Answer, rr)
-		}
-		if err := w.WriteMsg(m); err != nil {
-			t.Error(err)
-		}
-	})}
-	done := make(chan error, 1)
-	go func() { done <- srv.ActivateAndServe() }()
-	<-started
-	t.Cleanup(func() {
-		if err := srv.Shutdown(); err != nil {
-			t.Error(err)
-		}
-		<-done
-	})
-	return pc.LocalAddr().String()
+	r.recursive.addrs[0] = serveDNS(t, dns.RcodeServerFailure, "")
+	if addr, way, err := r.lookup(t.Context(), "smtp.mail.example.org"); err == nil || way != WayResolver {
+		t.Errorf("answer %v by %s, want a failure of the resolver", addr, way)
+	}
 }
 
-func TestResolverGoesToTheNextServerAndStays(t *testing.T) {
-	r := &resolver{servers: []string{serveDNS(t, dns.RcodeServerFailure, ""), serveDNS(t, dns.RcodeSuccess, "203.0.113.11")}}
-	addr, err := r.lookup(t.Context(), "smtp.mail.example.org")
-	if err != nil || addr.String() != "203.0.113.11" {
-		t.Fatalf("answer %v, %v", addr, err)
+func TestLookupStaysWithWhoAnswered(t *testing.T) {
+	s := servers{addrs: []netip.AddrPort{serveDNS(t, dns.RcodeServerFailure, ""), serveDNS(t, dns.RcodeSuccess, "203.0.113.11")}, within: dnsTime}
+	if _, err := s.lookup(t.Context(), "smtp.mail.example.org"); err != nil || s.good != 1 {
+		t.Errorf("%v; asks server %d first, want the one that answered", err, s.good)
 	}
-	if r.good != 1 {
-		t.Errorf("asks server %d first, want the one that answered", r.good)
+}
+
+func TestLoadConnectsToTheAnswer(t *testing.T) {
+	mx := newMX(t, "220 mx1.example.org ESMTP")
+	l, _ := startLoad(t, Config{Targets: Targets{
+		Resolvers: []netip.AddrPort{serveDNS(t, dns.RcodeSuccess, "127.0.0.1")},
+		Pods:      []Pod{{SMTP: mx.addr(), Names: Names{SMTP: "smtp.mail.example.org"}}},
+	}})
+	if e := l.await(t, KindName, true); e.Answer != "127.0.0.1" || e.Way != WayResolver || e.Server != "mx1.example.org" {
+		t.Errorf("event %+v", e)
 	}
-	r = &resolver{servers: r.servers[:1]}
-	if _, err := r.lookup(t.Context(), "smtp.mail.example.org"); err == nil || !strings.Contains(err.Error(), "SERVFAIL") {
+}
+
+func TestReadyWantsEverything(t *testing.T) {
+	mx, imap := newMX(t, "220 mx1.example.org ESMTP"), newMX(t, "* OK ready")
+	pod := Pod{Pod: "1", SMTP: mx.addr(), IMAP: imap.addr(), Sites: []netip.AddrPort{mx.addr()}, Names: Names{SMTP: "smtp.mail.example.org"}}
+	targets := Targets{Selectors: []netip.AddrPort{serveDNS(t, dns.RcodeSuccess, "127.0.0.1")}, Pods: []Pod{pod}}
+	if err := Ready(t.Context(), Config{Targets: targets}); err != nil {
+		t.Error(err)
+	}
+	imap.Close()
+	if err := once(t.Context(), Config{Targets: targets}); err == nil || !strings.Contains(err.Error(), "pod 1: IMAP VIP") {
 		t.Errorf("error is %v", err)
 	}
 }
 
-func TestComposedMessageIsHardToCarry(t *testing.T) {
-	msg := compose("id@example.net", "alice@example.org", 100_000)
-	if len(msg) < 100_000 {
-		t.Errorf("%d bytes, want at least the size asked for", len(msg))
+func TestLogIsReadBack(t *testing.T) {
+	var b bytes.Buffer
+	log := NewLog(&b)
+	log.Add(Event{Kind: KindVIP, Start: time.Now()}, nil)
+	log.Add(Event{Kind: KindMail, ID: "1@example.net", Unknown: true}, net.ErrClosed)
+	events, err := ReadLog(&b)
+	if err != nil || len(events) != 2 || !events[0].OK || events[1].Reason != ReasonClosed || !events[1].Unknown {
+		t.Errorf("%+v, %v", events, err)
 	}
-	for _, part := range []string{"\r\n.\r\n", "\r\n..two", "Grüße", strings.Repeat("x", 998), "Message-ID: <id@example.net>"} {
-		if !bytes.Contains(msg, []byte(part)) {
-			t.Errorf("no %.20q in it", part)
+	if _, err := ReadLog(strings.NewReader("{}\n{\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestOnlyKeepsPods(t *testing.T) {
+	two := Targets{Pods: []Pod{{Pod: "1"}, {Pod: "2"}}}
+	one := two
+	if err := one.Only([]string{"2"}); err != nil || len(one.Pods) != 1 || one.Pods[0].Pod != "2" || len(two.Pods) != 2 || two.Pods[0].Pod != "1" {
+		t.Errorf("%v, %+v of %+v", err, one, two)
+	}
+	if err := two.Only([]string{"3"}); err == nil {
+		t.Error("took a pod that there is none of")
+	}
+}
+
+func FuzzReadLog(f *testing.F) {
+	f.Add([]byte(`{"start":"2026-01-01T00:00:00Z","kind":"mail","ok":true,"id":"1@example.net"}` + "\n"))
+	f.Add([]byte("{\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		events, err := ReadLog(bytes.NewReader(text))
+		if err == nil && len(Messages(events)) > len(events) {
+			t.Error("more messages than events")
 		}
-	}
-	if bytes.Contains(bytes.ReplaceAll(msg, []byte("\r\n"), nil), []byte("\n")) {
-		t.Error("a bare line feed, which SMTP does not allow")
-	}
+	})
 }

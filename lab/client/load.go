@@ -1,174 +1,160 @@
 package client
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
 
 // Config says what the client does.
 type Config struct {
-	VIP   string      // host:port of the SMTP VIP
-	IMAP  string      // host:port of the IMAP VIP
-	Sites []string    // host:port of each site's own SMTP VIP
-	Name  string      // the DNS name that leads to an SMTP VIP
-	DNS   []string    // host:port of the name's servers
-	TLS   *tls.Config // trusts the lab's CA
-	Every time.Duration
-	// Every is the time from one new VIP connection to the next; names are asked for every tenth as often.
+	Targets
+	TLS *tls.Config // trusts the lab's authority; see Trust
 
-	Held      int           // sessions held open
-	MailEvery time.Duration // time from one message to the next for the same mailbox; 0 sends none
-	Mailboxes []Account     // who gets mail
+	Every       time.Duration // from one new SMTP VIP connection to the next
+	Held        int           // SMTP sessions held open, for each pod
+	Idle        int           // IMAP sessions in IDLE, for each pod
+	MailEvery   time.Duration // from one message to the next for the same mailbox; 0 sends none
+	SubmitEvery time.Duration // from one submitted message to the next of the same user; 0 submits none
 }
 
-// Account is a mailbox of the lab.
-type Account struct{ Address, Password string }
+// How often a new connection is tried, in units of Config.Every.
+const (
+	vipsEvery  = 10
+	nameEvery  = 10
+	namesEvery = 100
+)
 
 // Bounds of one attempt. A first SYN that is lost is sent again after one second; by then the attempt has failed, so
 // that no outage hides behind the kernel's patience.
 const (
 	attemptTime = 900 * time.Millisecond
-	noopEvery   = 100 * time.Millisecond
-	noopTime    = 10 * time.Second
-	dnsTime     = 300 * time.Millisecond
+	answerTime  = 10 * time.Second // for the answer to a command in a session, and for a message
 )
+
+// Slowest bounds how long an attempt of the kinds vip, vips, name and names is under way.
+const Slowest = 3 * attemptTime
 
 // Load runs until ctx is done, then sees through what is under way: an attempt cut short would hide its failure.
 func Load(ctx context.Context, cfg Config, log *Log) error {
 	var wg sync.WaitGroup
-	through := context.WithoutCancel(ctx)
-	r := &resolver{servers: cfg.DNS}
-	wg.Go(func() {
-		every(ctx, &wg, cfg.Every, func() {
-			e := Event{Start: time.Now(), Kind: KindVIP}
-			var err error
-			e.Server, err = greet(through, cfg.VIP)
-			log.Add(e, err)
-		})
-	})
-	wg.Go(func() {
-		every(ctx, &wg, 10*cfg.Every, func() {
-			e := Event{Start: time.Now(), Kind: KindName}
-			addr, err := r.lookup(through, cfg.Name)
-			if err == nil {
-				e.Answer = addr.String()
-				e.Server, err = greet(through, net.JoinHostPort(e.Answer, "25"))
-			}
-			log.Add(e, err)
-		})
-	})
-	for i := range cfg.Held {
-		wg.Go(func() { hold(ctx, cfg.VIP, strconv.Itoa(i), log) })
-	}
-	if cfg.MailEvery > 0 {
-		for _, box := range cfg.Mailboxes {
-			wg.Go(func() { sendAll(ctx, cfg, box.Address, log) })
-		}
+	l := &load{cfg: cfg, log: log, wg: &wg, names: newResolver(cfg.Targets)}
+	for _, p := range cfg.Pods {
+		l.connect(ctx, p)
+		l.lookUp(ctx, p)
+		l.sessions(ctx, p)
+		l.mail(ctx, p)
 	}
 	wg.Wait()
 	return log.Err()
 }
 
-// every starts f in its own goroutine at each tick, counted in wg.
-func every(ctx context.Context, wg *sync.WaitGroup, d time.Duration, f func()) {
-	tick := time.NewTicker(d)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			wg.Go(f)
-		}
-	}
+// load is one run of Load.
+type load struct {
+	cfg   Config
+	log   *Log
+	wg    *sync.WaitGroup // of all that runs
+	names *resolver
 }
 
-// greet opens a connection, reads the SMTP banner and gives the host named in it.
-func greet(ctx context.Context, addr string) (string, error) {
-	conn, _, server, err := open(ctx, addr)
-	if err != nil {
-		return "", err
-	}
-	// RST rather than FIN: thousands of ports in TIME_WAIT would run the client out of them
-	if tc, ok := conn.(*net.TCPConn); ok {
-		err = tc.SetLinger(0)
-	}
-	return server, errors.Join(err, conn.Close())
-}
-
-func open(ctx context.Context, addr string) (net.Conn, *bufio.Reader, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTime)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, nil, "", err
-	}
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		conn.Close()
-		return nil, nil, "", err
-	}
-	r := bufio.NewReader(conn)
-	banner, err := r.ReadString('\n')
-	if err == nil && !strings.HasPrefix(banner, "220 ") {
-		err = fmt.Errorf("banner %q", banner)
-	}
-	if err != nil {
-		conn.Close()
-		return nil, nil, "", err
-	}
-	server, _, _ := strings.Cut(strings.TrimSpace(banner[4:]), " ")
-	return conn, r, server, nil
-}
-
-// hold keeps one session open by a NOOP every so often. When it breaks, that is an event, and so is its return.
-func hold(ctx context.Context, addr, id string, log *Log) {
-	for ctx.Err() == nil {
-		e := Event{Start: time.Now(), Kind: KindHeld, ID: id}
-		conn, r, server, err := open(ctx, addr)
-		if err != nil {
-			// new connections are counted elsewhere; a held one counts when it breaks
-			wait(ctx, noopEvery)
+// connect starts new connections to the VIPs of a pod.
+func (l *load) connect(ctx context.Context, p Pod) {
+	for _, v := range []struct {
+		kind, service string
+		addr          netip.AddrPort
+		banner        string
+		units         time.Duration
+	}{
+		{KindVIP, "", p.SMTP, bannerSMTP, 1},
+		{KindVIPs, ServiceSubmission, p.Submission, bannerSMTP, vipsEvery},
+		{KindVIPs, ServiceIMAP, p.IMAP, bannerIMAP, vipsEvery},
+	} {
+		if !v.addr.IsValid() {
 			continue
 		}
-		e.Server = server
-		log.Add(e, nil)
-		e.Start, err = noops(ctx, conn, r)
-		conn.Close()
-		if err != nil {
-			log.Add(e, err)
+		l.every(ctx, v.units*l.cfg.Every, func(ctx context.Context) {
+			e := Event{Start: time.Now(), Kind: v.kind, Pod: p.Pod, Service: v.service}
+			var err error
+			e.Server, err = greet(ctx, v.addr, v.banner)
+			l.log.Add(e, err)
+		})
+	}
+}
+
+// lookUp starts questions for the names of a pod, and connections to the answers.
+func (l *load) lookUp(ctx context.Context, p Pod) {
+	for _, n := range []struct {
+		kind, service, name string
+		port                uint16
+		banner              string
+		units               time.Duration
+	}{
+		{KindName, "", p.Names.SMTP, portOr(p.SMTP, 25), bannerSMTP, nameEvery},
+		{KindNames, ServiceSubmission, p.Names.Submission, portOr(p.Submission, 587), bannerSMTP, namesEvery},
+		{KindNames, ServiceIMAP, p.Names.IMAP, portOr(p.IMAP, 143), bannerIMAP, namesEvery},
+	} {
+		if n.name == "" || l.names.nobody() {
+			continue
+		}
+		l.every(ctx, n.units*l.cfg.Every, func(ctx context.Context) {
+			e := Event{Start: time.Now(), Kind: n.kind, Pod: p.Pod, Service: n.service}
+			addr, way, err := l.names.lookup(ctx, n.name)
+			e.Way = way
+			if err == nil {
+				e.Answer = addr.String()
+				e.Server, err = greet(ctx, netip.AddrPortFrom(addr, n.port), n.banner)
+			}
+			l.log.Add(e, err)
+		})
+	}
+}
+
+func portOr(a netip.AddrPort, port uint16) uint16 {
+	if a.IsValid() {
+		return a.Port()
+	}
+	return port
+}
+
+// sessions starts those that are to stay open.
+func (l *load) sessions(ctx context.Context, p Pod) {
+	id := func(i int) string { return p.Pod + "/" + strconv.Itoa(i) }
+	for i := range l.cfg.Held {
+		if p.SMTP.IsValid() {
+			l.wg.Go(func() {
+				keep(ctx, l.log, Event{Kind: KindHeld, Pod: p.Pod, ID: id(i)}, &held{addr: p.SMTP, every: noopEvery})
+			})
+		}
+	}
+	for i := range l.cfg.Idle {
+		if p.IMAPS.IsValid() && len(p.Mailboxes) > 0 {
+			box := p.Mailboxes[i%len(p.Mailboxes)]
+			e := Event{Kind: KindIdle, Pod: p.Pod, ID: id(i), To: box.Address, LUN: box.LUN}
+			s := &idle{addr: p.IMAPS, conf: tlsFor(l.cfg.TLS, p, ServiceIMAP), box: box}
+			l.wg.Go(func() { keep(ctx, l.log, e, s) })
 		}
 	}
 }
 
-// noops asks until ctx is done or an answer fails to come, and says when the last question was sent.
-func noops(ctx context.Context, conn net.Conn, r *bufio.Reader) (asked time.Time, err error) {
-	for ctx.Err() == nil {
-		asked = time.Now()
-		if err := conn.SetDeadline(asked.Add(noopTime)); err != nil {
-			return asked, err
+// every starts f at each tick, each time on its own. f is given a context that outlives the load.
+func (l *load) every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	through := context.WithoutCancel(ctx)
+	l.wg.Go(func() {
+		tick := time.NewTicker(d)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				l.wg.Go(func() { f(through) })
+			}
 		}
-		if _, err := conn.Write([]byte("NOOP\r\n")); err != nil {
-			return asked, err
-		}
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return asked, err
-		}
-		if !strings.HasPrefix(line, "250") {
-			return asked, fmt.Errorf("NOOP answered %q", line)
-		}
-		wait(ctx, noopEvery)
-	}
-	return asked, nil
+	})
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -178,4 +164,18 @@ func wait(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
+}
+
+// dial opens a TCP connection with a deadline for all that comes.
+func dial(ctx context.Context, addr netip.AddrPort, within time.Duration) (net.Conn, error) {
+	until := time.Now().Add(within)
+	conn, err := (&net.Dialer{Deadline: until}).DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(until); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }

@@ -7,26 +7,25 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"net/netip"
 	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
 )
 
-// mailTime bounds one attempt to hand a message over, or to read a mailbox.
-const mailTime = 5 * time.Second
-
-const sender = "carol@example.net"
+const (
+	stranger  = "carol@example.net" // who writes to the company
+	mailSize  = 4096                // of a message under load
+	inTransit = 4                   // messages for one mailbox that may be without their acknowledgement
+)
 
 // compose makes a message whose body is hard to carry: lines that begin with dots, 8-bit text, a line of 998 bytes,
 // and size random characters.
-func compose(id, to string, size int) []byte {
+func compose(id, from, to string, size int) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "From: <%s>\r\nTo: <%s>\r\nMessage-ID: <%s>\r\nSubject: lab\r\n", sender, to, id)
+	fmt.Fprintf(&b, "From: <%s>\r\nTo: <%s>\r\nMessage-ID: <%s>\r\nSubject: lab\r\n", from, to, id)
+	fmt.Fprintf(&b, "Date: %s\r\n", time.Now().Format(time.RFC1123Z))
 	fmt.Fprintf(&b, "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")
 	fmt.Fprintf(&b, ".\r\n..two dots\r\nGrüße aus dem Labor\r\n%s\r\n", strings.Repeat("x", 998))
 	for b.Len() < size {
@@ -35,148 +34,148 @@ func compose(id, to string, size int) []byte {
 	return b.Bytes()
 }
 
-// Send hands one message over through addr with STARTTLS. nil means that the server acknowledged it with 250.
-func Send(ctx context.Context, addr string, conf *tls.Config, to string, msg []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, mailTime)
+// handover is how one message is handed over.
+type handover struct {
+	addr  netip.AddrPort
+	conf  *tls.Config
+	from  string
+	login *login // nil: as a stranger
+}
+
+// send makes one attempt, with STARTTLS. A nil error means that the server acknowledged the message with 250. unknown says
+// that the message was sent in full and no answer came.
+func (h handover) send(ctx context.Context, to string, msg []byte) (unknown bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, h.addr, answerTime)
 	if err != nil {
-		return err
+		return false, err
 	}
+	// the library sets deadlines of its own
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	c, err := smtp.NewClientStartTLS(conn, conf)
+	c, err := smtp.NewClientStartTLS(conn, h.conf)
 	if err != nil {
-		conn.Close()
-		return fmt.Errorf("STARTTLS: %w", err)
+		return false, inTime(ctx, fmt.Errorf("STARTTLS: %w", err))
 	}
 	defer c.Close()
-	if err := c.SendMail(sender, []string{to}, bytes.NewReader(msg)); err != nil {
-		return err
+	unknown, err = h.transact(c, to, msg)
+	if err != nil {
+		return unknown, inTime(ctx, err)
 	}
 	// the message is acknowledged; how the session ends is no matter
 	_ = c.Quit()
-	return nil
+	return false, nil
 }
 
-// sendAll sends a new message to one mailbox at each tick and repeats it until it is acknowledged, as a mail server's
-// queue would.
-func sendAll(ctx context.Context, cfg Config, to string, log *Log) {
-	tick := time.NewTicker(cfg.MailEvery)
+// inTime tells an error that came because time was up from others.
+func inTime(ctx context.Context, err error) error {
+	if late := ctx.Err(); late != nil {
+		return fmt.Errorf("%w: %w", late, err)
+	}
+	return err
+}
+
+func (h handover) transact(c *smtp.Client, to string, msg []byte) (unknown bool, err error) {
+	if h.login != nil {
+		if err := c.Auth(h.login.client()); err != nil {
+			return false, fmt.Errorf("AUTH: %w", err)
+		}
+	}
+	if err := c.Mail(h.from, nil); err != nil {
+		return false, fmt.Errorf("MAIL: %w", err)
+	}
+	if err := c.Rcpt(to, nil); err != nil {
+		return false, fmt.Errorf("RCPT: %w", err)
+	}
+	w, err := c.Data()
+	if err != nil {
+		return false, fmt.Errorf("DATA: %w", err)
+	}
+	if _, err := w.Write(msg); err != nil {
+		return false, fmt.Errorf("message: %w", err)
+	}
+	// from here on the end of the message may be on its way
+	if err := w.Close(); err != nil {
+		var reply *smtp.SMTPError
+		return !errors.As(err, &reply), fmt.Errorf("end of message: %w", err)
+	}
+	return false, nil
+}
+
+// mail starts those who send mail to the mailboxes of a pod: strangers, and its users, each to the next one.
+func (l *load) mail(ctx context.Context, p Pod) {
+	if p.SMTP.IsValid() && l.cfg.MailEvery > 0 {
+		h := handover{addr: p.SMTP, conf: tlsFor(l.cfg.TLS, p, ServiceSMTP), from: stranger}
+		for _, box := range p.Mailboxes {
+			e := Event{Kind: KindMail, Pod: p.Pod, To: box.Address, LUN: box.LUN}
+			l.wg.Go(func() { l.sendAll(ctx, e, l.cfg.MailEvery, func(int) handover { return h }) })
+		}
+	}
+	if p.Submission.IsValid() && l.cfg.SubmitEvery > 0 {
+		conf := tlsFor(l.cfg.TLS, p, ServiceSubmission)
+		for i, user := range p.Mailboxes {
+			box := p.Mailboxes[(i+1)%len(p.Mailboxes)]
+			e := Event{Kind: KindSubmit, Pod: p.Pod, From: user.Address, To: box.Address, LUN: box.LUN}
+			l.wg.Go(func() {
+				l.sendAll(ctx, e, l.cfg.SubmitEvery, func(n int) handover {
+					return handover{addr: p.Submission, conf: conf, from: user.Address, login: newLogin(user, n)}
+				})
+			})
+		}
+	}
+}
+
+// sendAll sends a new message at each tick, while not too many wait for their acknowledgement. how says how the n-th is sent.
+func (l *load) sendAll(ctx context.Context, e Event, d time.Duration, how func(n int) handover) {
+	tick := time.NewTicker(d)
 	defer tick.Stop()
-	for {
+	waiting := make(chan struct{}, inTransit)
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		e := Event{Kind: KindMail, ID: rand.Text() + "@example.net", To: to}
-		msg := compose(e.ID, e.To, 4096)
-		for ctx.Err() == nil {
-			e.Start = time.Now()
-			// not under ctx: an attempt that is under way when the load ends is seen through, or its fate is unknown
-			err := Send(context.WithoutCancel(ctx), cfg.VIP, cfg.TLS, e.To, msg)
-			log.Add(e, err)
-			if err == nil {
-				break
-			}
-			wait(ctx, cfg.MailEvery)
+		select {
+		case waiting <- struct{}{}:
+		default:
+			continue // the mailbox cannot be reached, and enough tell of it
 		}
+		h := how(n)
+		l.wg.Go(func() {
+			defer func() { <-waiting }()
+			l.sendOne(ctx, e, d/2, h)
+		})
 	}
 }
 
-// RoundTrip sends a message of size bytes through the SMTP VIP with STARTTLS, reads it back through the IMAP VIP and
-// compares. It gives the message's length; an error when even one byte differs.
-func RoundTrip(ctx context.Context, cfg Config, box Account, size int) (int, error) {
-	id := rand.Text() + "@example.net"
-	msg := compose(id, box.Address, size)
-	if err := Send(ctx, cfg.VIP, cfg.TLS, box.Address, msg); err != nil {
-		return 0, fmt.Errorf("send through %s: %w", cfg.VIP, err)
+// sendOne repeats a message until it is acknowledged, as a mail server's queue would.
+func (l *load) sendOne(ctx context.Context, e Event, again time.Duration, h handover) {
+	e.ID = rand.Text() + "@" + domain(h.from)
+	if h.login != nil {
+		e.Auth = h.login.mechanism
 	}
-	stored, err := fetchAll(ctx, cfg, box)
-	if err != nil {
-		return 0, fmt.Errorf("read through %s: %w", cfg.IMAP, err)
-	}
-	for _, got := range stored {
-		if !strings.Contains(string(got), "<"+id+">") {
-			continue
+	msg := compose(e.ID, h.from, e.To, mailSize)
+	for ctx.Err() == nil {
+		e := e
+		e.Start = time.Now()
+		// not under ctx: an attempt that is under way when the load ends is seen through, or its fate is unknown
+		unknown, err := h.send(context.WithoutCancel(ctx), e.To, msg)
+		e.Unknown = unknown
+		var reply *smtp.SMTPError
+		if errors.As(err, &reply) {
+			e.Code = reply.Code
 		}
-		if !bytes.HasSuffix(got, msg) {
-			return 0, fmt.Errorf("message %s came back changed", id)
+		l.log.Add(e, err)
+		if err == nil {
+			return
 		}
-		return len(msg), nil
+		wait(ctx, again)
 	}
-	return 0, fmt.Errorf("message %s was acknowledged and is not in the mailbox", id)
 }
 
-// ReadBack counts, for messages that were acknowledged, how many are missing from their mailboxes and how many stand
-// there more than once. acknowledged maps a message id to its recipient.
-func ReadBack(ctx context.Context, cfg Config, acknowledged map[string]string) (lost, doubled int, err error) {
-	count := map[string]int{}
-	for _, box := range cfg.Mailboxes {
-		stored, err := fetchAll(ctx, cfg, box)
-		if err != nil {
-			return 0, 0, fmt.Errorf("read %s: %w", box.Address, err)
-		}
-		for _, msg := range stored {
-			_, rest, _ := bytes.Cut(msg, []byte("\r\nMessage-ID: <"))
-			id, _, _ := bytes.Cut(rest, []byte(">"))
-			count[box.Address+" "+string(id)]++
-		}
-	}
-	for id, to := range acknowledged {
-		switch n := count[to+" "+id]; {
-		case n == 0:
-			lost++
-		case n > 1:
-			doubled++
-		}
-	}
-	return lost, doubled, nil
-}
-
-// fetchAll reads every message of a mailbox's INBOX.
-func fetchAll(ctx context.Context, cfg Config, box Account) (msgs [][]byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 6*mailTime)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", cfg.IMAP)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	c, err := imapclient.NewStartTLS(conn, &imapclient.Options{TLSConfig: cfg.TLS})
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("STARTTLS: %w", err)
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := c.Login(box.Address, box.Password).Wait(); err != nil {
-		return nil, fmt.Errorf("log in: %w", err)
-	}
-	sel, err := c.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
-	if err != nil {
-		return nil, fmt.Errorf("open INBOX: %w", err)
-	}
-	if sel.NumMessages == 0 {
-		return nil, nil
-	}
-	all := imap.SeqSet{{Start: 1, Stop: 0}}
-	fetch := c.Fetch(all, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{{Peek: true}}})
-	defer fetch.Close()
-	for m := fetch.Next(); m != nil; m = fetch.Next() {
-		for item := m.Next(); item != nil; item = m.Next() {
-			if body, ok := item.(imapclient.FetchItemDataBodySection); ok {
-				text, err := io.ReadAll(body.Literal)
-				if err != nil {
-					return nil, fmt.Errorf("fetch: %w", err)
-				}
-				msgs = append(msgs, text)
-			}
-		}
-	}
-	if err := fetch.Close(); err != nil {
-		return nil, fmt.Errorf("fetch: %w", err)
-	}
-	return msgs, c.Logout().Wait()
+func domain(address string) string {
+	_, d, _ := strings.Cut(address, "@")
+	return d
 }

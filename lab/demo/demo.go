@@ -126,7 +126,7 @@ func (d *demo) run(ctx context.Context) error {
 	if len(acknowledged) == 0 {
 		return errors.New("not one mail was acknowledged under load, so none could be lost")
 	}
-	lost, doubled, err := d.readBack(ctx, acknowledged)
+	lost, doubled, err := d.readBack(ctx, events)
 	if err != nil {
 		return err
 	}

@@ -32,22 +32,25 @@ func (d *demo) roundTrip(ctx context.Context) error {
 	return nil
 }
 
-// readBack counts acknowledged mails that are missing or doubled.
-func (d *demo) readBack(ctx context.Context, acknowledged map[string]string) (lost, doubled int, err error) {
+// readBack counts acknowledged mails that are missing, and mails that are there twice.
+func (d *demo) readBack(ctx context.Context, events []client.Event) (lost, doubled int, err error) {
 	d.say("reading every mailbox back")
-	in, err := json.Marshal(acknowledged)
-	if err != nil {
-		return 0, 0, fmt.Errorf("list of acknowledged mails: %w", err)
+	var in bytes.Buffer
+	enc := json.NewEncoder(&in)
+	for _, e := range events {
+		if err := enc.Encode(e); err != nil {
+			return 0, 0, fmt.Errorf("list of mails: %w", err)
+		}
 	}
-	out, err := d.output(ctx, "client", bytes.NewReader(in), "lab", "client", "read-back")
+	out, err := d.output(ctx, "client", &in, "lab", "client", "read-back")
 	if err != nil {
 		return 0, 0, err
 	}
-	var counts struct{ Lost, Doubled int }
-	if err := json.Unmarshal(out, &counts); err != nil {
+	var r client.Result
+	if err := json.Unmarshal(out, &r); err != nil {
 		return 0, 0, fmt.Errorf("read back: %w", err)
 	}
-	return counts.Lost, counts.Doubled, nil
+	return len(r.Lost), len(r.Doubled) + len(r.DoubledAfterUnknown), nil
 }
 
 // held is how many sessions the client holds open.
