@@ -3,9 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 )
@@ -81,36 +79,11 @@ func (s *idle) stay(ctx context.Context) (asked time.Time, err error) {
 	}
 }
 
-// rest reads what comes until idleTime is over or ctx is done.
+// rest takes what comes until idleTime is over or ctx is done.
 func (s *idle) rest(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, idleTime)
-	defer cancel()
-	defer wake(ctx, s.c.conn.SetReadDeadline)()
-	return s.c.untilWoken()
-}
-
-// wake lets a deadline pass when ctx is done. The caller ends that before it sets another.
-func wake(ctx context.Context, set func(time.Time) error) (end func()) {
-	woken := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		_ = set(time.Unix(1, 0)) // it fails only when the connection is closed, and then nobody waits
-	})
-	return func() {
-		if !stop() {
-			<-woken
-		}
-	}
-}
-
-// untilWoken reads lines until the read deadline passes, which is no error.
-func (c *imapConn) untilWoken() error {
-	for {
-		line, err := c.line()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
-		if err != nil {
+	for until := time.Now().Add(idleTime); ; {
+		line, err := s.c.quiet(ctx, time.Until(until))
+		if err != nil || line == "" {
 			return err
 		}
 		if strings.HasPrefix(line, "* BYE") {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -10,42 +9,19 @@ import (
 	"time"
 )
 
-// longestAnswer bounds a line of a server. A session that looks at no message gets short ones.
-const longestAnswer = 8192
-
 // imapConn speaks as much IMAP as a session needs that looks at no message: lines without literals. A library would say
 // that a session is over, but not whether the server said BYE, and take two goroutines for each.
 type imapConn struct {
-	conn net.Conn
-	r    *bufio.Reader
-	part string // of a line, read when a deadline passed
+	*lineConn
 	tags int
 }
 
 func newIMAPConn(conn net.Conn) *imapConn {
-	return &imapConn{conn: conn, r: bufio.NewReaderSize(conn, longestAnswer)}
-}
-
-// line reads one, without its end. A deadline that passes loses nothing.
-func (c *imapConn) line() (string, error) {
-	b, err := c.r.ReadSlice('\n')
-	c.part += string(b)
-	if errors.Is(err, bufio.ErrBufferFull) || len(c.part) > longestAnswer {
-		return "", &failure{ReasonProtocol, "a line without end"}
-	}
-	if err != nil {
-		return "", err
-	}
-	line := strings.TrimRight(c.part, "\r\n")
-	c.part = ""
-	return line, nil
+	return &imapConn{lineConn: &lineConn{conn: conn, r: bufio.NewReaderSize(conn, longestAnswer)}}
 }
 
 func (c *imapConn) greeting(until time.Time) error {
-	if err := c.conn.SetReadDeadline(until); err != nil {
-		return err
-	}
-	line, err := c.line()
+	line, err := c.line(until)
 	if err != nil {
 		return err
 	}
@@ -57,14 +33,6 @@ func (c *imapConn) begin(command string) (tag string, err error) {
 	c.tags++
 	tag = "c" + strconv.Itoa(c.tags)
 	return tag, c.send(tag + " " + command)
-}
-
-func (c *imapConn) send(line string) error {
-	if err := c.conn.SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
-		return err
-	}
-	_, err := c.conn.Write([]byte(line + "\r\n"))
-	return err
 }
 
 // command sends one and waits for its OK.
@@ -88,11 +56,8 @@ func (c *imapConn) continued(until time.Time) error {
 
 // await reads until a line that begins so. If that is a command's answer it must be OK.
 func (c *imapConn) await(begins string, until time.Time) error {
-	if err := c.conn.SetReadDeadline(until); err != nil {
-		return err
-	}
 	for {
-		line, err := c.line()
+		line, err := c.line(until)
 		if err != nil {
 			return err
 		}

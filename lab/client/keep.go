@@ -1,10 +1,8 @@
 package client
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -13,7 +11,7 @@ import (
 )
 
 const (
-	noopEvery   = 100 * time.Millisecond // from one NOOP of a held session to the next
+	noopEvery   = 250 * time.Millisecond // from one NOOP of a held session to the next
 	crowdEvery  = 20 * time.Second       // the same in a crowd, which is to be there and no more
 	reopenEvery = 100 * time.Millisecond // from one attempt to open a session again to the next
 )
@@ -89,37 +87,48 @@ func keep(ctx context.Context, log *Log, e Event, s session) {
 type held struct {
 	addr  netip.AddrPort
 	every time.Duration // from one NOOP to the next
-	conn  net.Conn
-	r     *bufio.Reader
+	conn  *lineConn
 }
 
 func (h *held) open(ctx context.Context) (server string, err error) {
-	h.conn, h.r, server, err = open(ctx, h.addr, bannerSMTP)
+	conn, r, server, err := open(ctx, h.addr, bannerSMTP)
+	if err == nil {
+		h.conn = &lineConn{conn: conn, r: r}
+	}
 	return server, err
 }
 
-func (h *held) close() { h.conn.Close() }
+func (h *held) close() { h.conn.conn.Close() }
 
-// stay asks until ctx is done or an answer fails to come.
+// stay asks until ctx is done or an answer fails to come. Between two questions it listens, so that an end is noticed when
+// it comes.
 func (h *held) stay(ctx context.Context) (asked time.Time, err error) {
 	for ctx.Err() == nil {
 		asked = time.Now()
-		if err := h.conn.SetDeadline(asked.Add(answerTime)); err != nil {
+		if err := h.conn.send("NOOP"); err != nil {
 			return asked, err
 		}
-		if _, err := h.conn.Write([]byte("NOOP\r\n")); err != nil {
-			return asked, err
-		}
-		line, err := h.r.ReadSlice('\n')
+		line, err := h.conn.line(asked.Add(answerTime))
 		if err != nil {
 			return asked, err
 		}
-		if answer := string(line); strings.HasPrefix(answer, "421") {
-			return asked, &failure{ReasonBye, fmt.Sprintf("NOOP answered %q", answer)}
-		} else if !strings.HasPrefix(answer, "250") {
-			return asked, &failure{ReasonProtocol, fmt.Sprintf("NOOP answered %q", answer)}
+		if !strings.HasPrefix(line, "250") {
+			return asked, refused(line)
 		}
-		wait(ctx, h.every)
+		line, err = h.conn.quiet(ctx, time.Until(asked.Add(h.every)))
+		if err == nil && line != "" {
+			err = refused(line)
+		}
+		if err != nil {
+			return time.Now(), err // nothing was asked: it broke by itself
+		}
 	}
 	return asked, nil
+}
+
+func refused(line string) error {
+	if strings.HasPrefix(line, "421") {
+		return &failure{ReasonBye, fmt.Sprintf("the server says %q", line)}
+	}
+	return &failure{ReasonProtocol, fmt.Sprintf("the server says %q", line)}
 }

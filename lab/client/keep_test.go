@@ -25,7 +25,7 @@ func TestHeldSessionThatHangsIsBroken(t *testing.T) {
 			cancel()
 		}()
 		start := time.Now()
-		h := &held{every: noopEvery, conn: near, r: bufio.NewReader(near)}
+		h := &held{every: noopEvery, conn: &lineConn{conn: near, r: bufio.NewReader(near)}}
 		asked, err := h.stay(ctx)
 		if err == nil || reason(err) != ReasonTimeout || asked.Sub(start) != noopEvery || time.Since(start) != noopEvery+answerTime {
 			t.Errorf("%v; asked after %v, noticed after %v", err, asked.Sub(start), time.Since(start))
@@ -43,7 +43,7 @@ func TestHeldSessionThatIsEnded(t *testing.T) {
 			fmt.Fprintf(far, "%s\r\n", answer)
 			far.Close()
 		}()
-		h := &held{every: noopEvery, conn: near, r: bufio.NewReader(near)}
+		h := &held{every: noopEvery, conn: &lineConn{conn: near, r: bufio.NewReader(near)}}
 		if _, err := h.stay(t.Context()); err == nil || reason(err) != want {
 			t.Errorf("%s: %v, want %s", answer, err, want)
 		}
@@ -219,9 +219,6 @@ func TestRestNoticesBye(t *testing.T) {
 		s := &idle{c: newIMAPConn(near)}
 		if err := s.rest(t.Context()); err != nil {
 			t.Errorf("%v, with half a line", err)
-		}
-		if err := near.SetReadDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
 		}
 		if err := s.rest(t.Context()); err == nil || reason(err) != ReasonBye || !strings.Contains(err.Error(), "going") {
 			t.Errorf("%v, want BYE", err)
