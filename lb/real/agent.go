@@ -44,6 +44,7 @@ type source interface {
 // server answers load balancers.
 type server struct {
 	source  source
+	look    time.Duration // between two looks for one reader; 0: agent.MinEvery
 	healthy func() error
 	log     *slog.Logger
 
@@ -142,13 +143,14 @@ func (s *server) serveReports(w http.ResponseWriter, r *http.Request) {
 // stream sends reports until the reader goes, or is too slow.
 func (s *server) stream(ctx context.Context, w http.ResponseWriter, every time.Duration) error {
 	out := http.NewResponseController(w)
-	tick := time.NewTicker(agent.MinEvery)
+	look := max(s.look, agent.MinEvery)
+	tick := time.NewTicker(look)
 	defer tick.Stop()
 	var sent time.Time
 	var seen uint64
 	for {
 		// a little less than the gap, so that two streams do not both find the report of the other one just too old
-		r, urgent, err := s.source.report(agent.MinEvery / 2)
+		r, urgent, err := s.source.report(look / 2)
 		if err != nil {
 			s.log.Warn("make a report", "err", err)
 			return err // a reader that gets nothing knows that nothing is known

@@ -3,10 +3,15 @@ package real
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
+	"anycastle/lb/agent"
 )
+
+// maxLook leaves a load balancer, which gives up an agent that is silent for two seconds, one report more.
+const maxLook = time.Second
 
 // Config is the `real:` section of a node file.
 type Config struct {
@@ -20,10 +25,11 @@ type Config struct {
 type AgentConfig struct {
 	Listen config.ListenAddr `yaml:"listen"` // default ":6087"
 	TLS    mtls.Files        `yaml:"tls"`    // a load balancer is who shows a certificate of this CA; required
+	Look   time.Duration     `yaml:"look"`   // at the sockets while a load balancer listens: once in so long, 20ms to 1s; default 20ms
 }
 
 // SetDefaults implements config.Defaulter.
-func (c *AgentConfig) SetDefaults() { c.Listen = config.AnyAddr(6087) }
+func (c *AgentConfig) SetDefaults() { c.Listen, c.Look = config.AnyAddr(6087), agent.MinEvery }
 
 // Validate reports everything that is wrong with the section.
 func (c *Config) Validate(at config.Cursor) {
@@ -55,6 +61,9 @@ func (c *Config) Validate(at config.Cursor) {
 			at.Key("agent").Key("listen").Errorf("%v is a VIP, which leads to any real; give an address of this server alone", c.Agent.Listen.Addr)
 		}
 		c.Agent.TLS.Validate(at.Key("agent").Key("tls"))
+		if l := c.Agent.Look; l < agent.MinEvery || l > maxLook {
+			at.Key("agent").Key("look").Errorf("%v is out of range; use %v to %v", l, agent.MinEvery, maxLook)
+		}
 	}
 }
 

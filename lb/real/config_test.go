@@ -67,6 +67,7 @@ func TestInvalidAgent(t *testing.T) {
 		{"no files", valid + "  agent: {}\n", "node.yml:5: real.agent.tls.cert: missing"},
 		{"listens on a vip", withAgent(t, "listen: 203.0.113.10:6087\n    "), "node.yml:6: real.agent.listen: 203.0.113.10 is a VIP"},
 		{"no port", withAgent(t, "listen: 198.51.100.9\n    "), "node.yml:6: real.agent.listen:"},
+		{"looks too seldom", withAgent(t, "look: 2s\n    "), "node.yml:6: real.agent.look: 2s is out of range; use 20ms to 1s"},
 		{"unknown key", withAgent(t, "port: 6087\n    "), "node.yml:6: real.agent.port: unknown key"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -75,7 +75,7 @@ func (r *Role) runAgent(ctx context.Context, ln net.Listener) (err error) {
 	keeper := &keeper{watch: watch, role: r}
 	sampler := newSampler(r.cfg.VIPs, watch, r.log)
 	run := &agentRun{listen: r.cfg.Agent.Listen.String(), sampler: sampler,
-		server: &server{source: sampler, healthy: keeper.healthy, log: r.log}}
+		server: &server{source: sampler, look: r.cfg.Agent.Look, healthy: keeper.healthy, log: r.log}}
 	r.showAgent(run)
 	r.log.Info("agent listens", "listen", run.listen)
 	g, ctx := errgroup.WithContext(ctx)
