@@ -2,12 +2,14 @@ package rhi
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"anycastle/internal/netnstest"
@@ -75,6 +77,31 @@ func openFIBIn(t *testing.T, ns *netnstest.NS) *fib {
 	})
 	t.Cleanup(f.close)
 	return f
+}
+
+// What a node sends by learned routes comes from the address that it is given for that, by one next hop or several.
+func TestSourceOfOwnPackets(t *testing.T) {
+	t.Parallel()
+	a, b := netnstest.New(t), netnstest.New(t)
+	netnstest.Veth(t, a, "eth1", netip.MustParsePrefix("192.0.2.1/24"), b, "eth1", netip.MustParsePrefix("192.0.2.2/24"))
+	lo, err := a.Link.LinkByName("lo")
+	if err == nil {
+		err = a.Link.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.IP{198, 51, 100, 1}, Mask: net.CIDRMask(32, 32)}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := openFIBIn(t, a)
+	f.from = netip.MustParseAddr("198.51.100.1")
+	for _, hops := range [][]netip.Addr{addrs("192.0.2.3"), addrs("192.0.2.3", "192.0.2.5")} {
+		if _, err := f.apply(routeTable{netip.MustParsePrefix(vip): hops}, nil); err != nil {
+			t.Fatal(err)
+		}
+		routes, err := a.Link.RouteGet(netip.MustParsePrefix(vip).Addr().AsSlice())
+		if err != nil || len(routes) != 1 || routes[0].Src.String() != "198.51.100.1" {
+			t.Errorf("by %v: %v, %v", hops, routes, err)
+		}
+	}
 }
 
 func TestApplyKernelRoutes(t *testing.T) {

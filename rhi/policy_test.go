@@ -65,6 +65,69 @@ func TestNoTransit(t *testing.T) {
 	}
 }
 
+// A neighbor's own list counts instead of the router's.
+func TestPassToOneNeighbor(t *testing.T) {
+	t.Parallel()
+	b, m, c := newNode(t, "b"), newNode(t, "m"), newNode(t, "c")
+	link(t, b, m, 1)
+	link(t, c, m, 2)
+	b.start(`
+rhi:
+  asn: 65002
+  router_id: 198.51.100.2
+  neighbors: [{name: m, address: 192.0.2.3, asn: 65001, passive: true}]
+  announce: [203.0.113.0/24, 203.0.113.192/26, 198.51.100.0/25]
+`)
+	c.start(`
+rhi:
+  asn: 65003
+  router_id: 198.51.100.3
+  neighbors: [{name: m, address: 192.0.2.5, asn: 65001, passive: true}]
+`)
+	m.start(`
+rhi:
+  asn: 65001
+  router_id: 198.51.100.1
+  neighbors:
+    - {name: b, address: 192.0.2.2, asn: 65002}
+    - name: c
+      address: 192.0.2.4
+      asn: 65003
+      pass:
+        - {prefixes: [203.0.113.128/25], prepend: 2}
+        - {prefixes: [198.51.100.0/24]}
+  router: {pass: [203.0.113.0/24]}
+`)
+	eventually(t, "what c's own list covers at c", soon, func() bool { return c.prefixes() == "198.51.100.0/25 203.0.113.192/26" })
+	why := map[string]string{}
+	for _, r := range m.status().Routes {
+		why[r.Prefix.String()] = r.Why
+	}
+	if got := why["203.0.113.192/26"]; got != "inside 203.0.113.0/24 of router.pass; inside pass of c" {
+		t.Errorf("m says of it: %q", got)
+	}
+}
+
+// The first entry that covers a route says how far away it looks, beside what the peer's prepend adds.
+func TestPassPrepends(t *testing.T) {
+	t.Parallel()
+	cfg, err := decode("node.yml", []byte(strings.Replace(goodNode, "prepend: 2}",
+		"prepend: 2, pass: [{prefixes: [203.0.113.128/25], prepend: 3}, {prefixes: [0.0.0.0/0]}]}", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range exportPolicy(cfg) {
+		if !s.own && !s.reject {
+			got = append(got, fmt.Sprintf("%s: %s, %d more", s.to.name, s.pass, s.prepend))
+		}
+	}
+	want := "core: pass 0 of core, 5 more; core: pass 1 of core, 2 more; spare: router.pass, 0 more"
+	if all := strings.Join(got, "; "); all != want {
+		t.Errorf("learned routes are told by\n%s, want\n%s", all, want)
+	}
+}
+
 func TestPass(t *testing.T) {
 	t.Parallel()
 	m, c := middle(t, "  router: {pass: [203.0.113.128/25]}\n")
