@@ -116,10 +116,10 @@ func TestApplyTwice(t *testing.T) {
 }
 
 // A next hop whose cable is out is passed over, and taken again with the cable back in.
-func TestForwarderPassesOverDeadLinks(t *testing.T) {
+func TestSeveralNextHopsPassOverDeadLinks(t *testing.T) {
 	t.Parallel()
 	a, b := netnstest.New(t), netnstest.New(t)
-	cfg := Config{Forward: true}
+	var cfg Config // a host; what forwards does the same
 	to := netip.MustParsePrefix("203.0.113.0/24")
 	var hops []netip.Addr
 	for i, name := range []string{"eth1", "eth2"} {
