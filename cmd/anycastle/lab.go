@@ -44,7 +44,7 @@ func newLab(e env) *cobra.Command {
 		newLabPower(e, f), newLabDisk(e, f), newLabReach(e),
 		newLabPause(e, f, "pause", "Stop all of a node, or one role, where it stands", pauseLong, (*runner.Lab).Pause),
 		newLabPause(e, f, "resume", "Let what pause has stopped go on", "", (*runner.Lab).Resume),
-		newLabCut(e, f), newLabHeal(e, f), newLabKeys(e), newLabDemo(e, f), newLabClient(e),
+		newLabCut(e, f), newLabHeal(e, f), newLabNew(e), newLabKeys(e), newLabDemo(e, f), newLabClient(e),
 		&cobra.Command{
 			Use: "init", Short: "The first process of a node; started by lab up", Hidden: true, Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return runner.InitMain() },

@@ -17,7 +17,7 @@ topology:
       image: anycastle:latest # made by ` + "`docker build -f lab/Dockerfile .`" + `; plain namespaces need no image
       cmd: anycastle node /etc/anycastle/node.yml
       network-mode: none
-      env: {GOMAXPROCS: "1", GOGC: "25"}
+      env: {GOMAXPROCS: "1", GOGC: "50"}
 
   nodes:
 `)
@@ -65,7 +65,7 @@ func (l *lab) strangerEntry(b *strings.Builder, name string) {
 		entry(b, name, outside, labels, []string{"client.yml:/etc/anycastle/client.yml:ro", keys})
 	case resolver:
 		entry(b, name, outside, labels, []string{"unbound.conf:/etc/anycastle/unbound.conf:ro"})
-		fmt.Fprintf(b, "      image: anycastle-resolver:latest # the same with unbound\n      cmd: %s\n", withResolver)
+		fmt.Fprintf(b, "      image: anycastle-resolver:latest # made by `docker build -f lab/Dockerfile.resolver .`\n      cmd: %s\n", withResolver)
 	case witness:
 		entry(b, name, outside, labels, []string{keys, "data/witness:/var/lib/anycastle"})
 	}

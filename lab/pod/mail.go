@@ -32,7 +32,7 @@ func (l *lab) lunsOf(from, to int) string {
 			if len(l.Sites) == 1 {
 				continue
 			}
-			b.WriteString("      two_site: expose\n      switch_back_after: 5s\n      replicas:\n")
+			b.WriteString("      two_site: expose\n      switch_back_after: 4s\n      replica_times: {commit: 50ms}\n      replicas:\n")
 			for _, r := range l.replicas(n, pod) {
 				fmt.Fprintf(&b, "        - {name: %s, site: %s, addr: \"%v:7400\"}\n", r.name, l.site(r), r.addr())
 			}
@@ -69,8 +69,9 @@ func (l *lab) frontNode(h *host) string {
 		submission: "  submission:\n    listen: [\":587\"]\n    tls_listen: [\":465\"]\n    messages_per_hour: 100000 # a lab's clients are busy\n",
 		imap:       "  imap:\n    listen: [\":143\"]\n    tls_listen: [\":993\"]\n",
 	}[h.role]
-	return l.hostNet(h, about) + fmt.Sprintf("real:\n  uplinks: [eth1, eth2]\n  addresses: [%v]\n  vips: [%v, %v]\n  agent: {listen: \"%v:6087\", tls: %s}\n",
-		h.addr(), k.sharedVIP(h.pod), k.ownVIP(h.pod, h.site), h.addr(), tlsFiles) + l.mailSection(h) + section
+	return l.hostNet(h, about) + fmt.Sprintf("real:\n  uplinks: [eth1, eth2]\n  addresses: [%v]\n  vips: [%v, %v]\n  agent: {listen: \"%v:6087\", look: 200ms, tls: %s}\n",
+		h.addr(), k.sharedVIP(h.pod), k.ownVIP(h.pod, h.site), h.addr(), tlsFiles) + l.mailSection(h) + section +
+		fmt.Sprintf("    agent_listen: \":%d\" # the balancers hear here that it drains\n    drain_lead: 1s\n    drain_deadline: 3s\n", k.agent)
 }
 
 // storeNode is the file of a store or a standby.
@@ -89,11 +90,6 @@ func (l *lab) storeNode(h *host) string {
 		fmt.Sprintf("  store:\n    node: %s\n    path: /var/lib/anycastle\n", h.name) + queue
 }
 
-// monitorNode is the file of a site's monitor.
-func (l *lab) monitorNode(h *host) string {
-	return l.hostNet(h, "The monitor of the site: it looks at every VIP, every LUN and the site selectors.")
-}
-
 // lbNode is the file of a balancer.
 func (l *lab) lbNode(h *host) string {
 	var b strings.Builder
@@ -105,9 +101,10 @@ func (l *lab) lbNode(h *host) string {
 	fmt.Fprintf(&b, "  mesh: {listen: \"%v:7946\", name: %s, key: \"%s\", join: [%s]}\n", h.addr(), h.name, l.keys.hex("pair of "+place), members(pair, 7946))
 	fmt.Fprintf(&b, "  report: {listen: \"%v:6088\"} # the site selectors hear here how the VIPs stand\n  farms:\n", h.addr())
 	for _, k := range kinds {
-		probe := map[string]string{mx: "smtp", submission: "smtp", imap: "imap"}[k.role]
-		fmt.Fprintf(&b, "    - name: %s\n      forward: gue\n      transition: {method: second-chance, time: 5m}\n      agent: {}\n      capacity: 1000\n", k.vip)
-		fmt.Fprintf(&b, "      probes:\n        - {type: %s, port: %d, interval: 200ms, timeout: 200ms, fail: 2, pass: 2}\n      reals:\n", probe, k.ports[0].number)
+		fmt.Fprintf(&b, "    - name: %s\n      forward: gue\n      transition: {method: second-chance, time: 5m}\n      agent: {}\n      capacity: 400\n", k.vip)
+		fmt.Fprintf(&b, "      probes: # the path to the port, and whether the role behind it is well or drains\n")
+		fmt.Fprintf(&b, "        - {type: tcp, port: %d, interval: 1s, timeout: 400ms}\n", k.ports[0].number)
+		fmt.Fprintf(&b, "        - {type: agent-check, port: %d, interval: 250ms, timeout: 250ms}\n      reals:\n", k.agent)
 		for _, r := range l.pick(h.site, h.pod, k.role) {
 			fmt.Fprintf(&b, "        - {name: %s, address: %v}\n", strings.TrimPrefix(r.short, l.podName(h.pod)), r.addr())
 		}

@@ -72,6 +72,7 @@ server:
 	pidfile: ""
 	use-syslog: no
 	module-config: "iterator"
+	local-zone: "%[2]s." nodefault
 	num-threads: 1
 	msg-cache-size: 1m
 	rrset-cache-size: 1m

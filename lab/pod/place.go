@@ -33,15 +33,16 @@ const (
 
 // kinds are the front ends, with the ports of their VIPs.
 var kinds = []kind{
-	{role: mx, vip: "smtp", shared: 25, own: 1, ports: []port{{"smtp", 25}}},
-	{role: submission, vip: "submission", shared: 87, own: 3, ports: []port{{"submission", 587}, {"submissions", 465}}},
-	{role: imap, vip: "imap", shared: 143, own: 2, ports: []port{{"imap", 143}, {"imaps", 993}}},
+	{role: mx, vip: "smtp", shared: 25, own: 1, agent: 9705, ports: []port{{"smtp", 25}}},
+	{role: submission, vip: "submission", shared: 87, own: 3, agent: 9706, ports: []port{{"submission", 587}, {"submissions", 465}}},
+	{role: imap, vip: "imap", shared: 143, own: 2, agent: 9707, ports: []port{{"imap", 143}, {"imaps", 993}}},
 }
 
 // kind is a kind of front end, behind one VIP.
 type kind struct {
 	role, vip   string
 	shared, own int // last numbers of the VIPs' addresses
+	agent       int // port where a front end says whether it serves or drains
 	ports       []port
 }
 

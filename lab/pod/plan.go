@@ -106,3 +106,14 @@ func SiteNames(n int) []string {
 	}
 	return names[:max(n, 0)]
 }
+
+// File is the plan as a file that Parse reads.
+func (p Plan) File() string {
+	text := fmt.Sprintf("# What this folder was made of: `anycastle lab new pod.yml --dir OTHER` makes the like.\nlab:\n  name: %s\n  domain: %s\n"+
+		"  sites: [%s]\n  pods: %d\n  front_ends: %d\n  stores: %d\n  users: %d\n",
+		p.Name, p.Domain, list(p.Sites, func(s string) string { return s }), p.Pods, p.FrontEnds, p.Stores, p.Users)
+	if p.Seed != "" {
+		text += fmt.Sprintf("  seed: %q\n", p.Seed)
+	}
+	return text
+}

@@ -64,7 +64,7 @@ func (l *lab) zone(h *host) string {
 	return h.layer
 }
 
-// net begins a node's file: what it is, and its interfaces. More keys of the section may follow.
+// netSection begins a node's file: what it is, and its interfaces. More keys of the section may follow.
 func netSection(about string, loopback []netip.Addr, forward bool, wires []wire) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\nnet:\n", strings.ReplaceAll(about, "\n", "\n# "))
@@ -86,7 +86,8 @@ func (l *lab) coreNode(h *host) string {
 	wires := l.coreWires(h)
 	var b strings.Builder
 	b.WriteString(netSection(about, []netip.Addr{h.addr()}, true, wires))
-	b.WriteString("  routes:\n")
+	_, peer := peerLink(site, c)
+	fmt.Fprintf(&b, "  routes:\n    - {to: default, via: [%v]} # the other core router, while this one has not learned better\n", peer)
 	hosts := l.pick(site, 0, lb, gss, monitor, mx, submission, imap, store, standby)
 	for _, other := range hosts {
 		own, _ := other.link(c)
