@@ -29,8 +29,8 @@ func addViews(cmd *cobra.Command, e env, f *showFlags) {
 	addLUNView(cmd, e, f)
 	addSnapshotView(cmd, e, f)
 	addQueueView(cmd, e, f)
-	cmd.AddCommand(newShowFirewall(e, f))
 	addTargetView(cmd, e, f)
+	cmd.AddCommand(newShowFirewall(e, f))
 	addView(cmd, e, f, view[any]{
 		noun: "mail", short: "What a mail role has done, and which stores it reaches", roles: mailRoles(),
 		head: []string{"WHAT", "VALUE"},
