@@ -122,6 +122,7 @@ var keptIn = []struct {
 	{"github.com/pires/go-proxyproto", []string{"mailroles/accept:header.go"}, "one file reads and writes PROXY headers, strictly"},
 	{"github.com/google/nftables", []string{"lab/runner", "internal/firewall"}, "the lab cuts links by it, and one package keeps layers apart"},
 	{"github.com/mdlayher/netlink", []string{"internal/firewall"}, "only the socket of nftables is sized by it"},
+	{"github.com/charmbracelet/", []string{"lab/watch:model.go"}, "one file knows the terminal library; what is shown is a pure function"},
 	{"github.com/hashicorp/raft", []string{"mailroles/replica/group"}, "one package knows the library of the log, when it panics and what it forgets"},
 }
 
