@@ -44,7 +44,8 @@ func newLab(e env) *cobra.Command {
 		newLabPower(e, f), newLabDisk(e, f), newLabReach(e),
 		newLabPause(e, f, "pause", "Stop all of a node, or one role, where it stands", pauseLong, (*runner.Lab).Pause),
 		newLabPause(e, f, "resume", "Let what pause has stopped go on", "", (*runner.Lab).Resume),
-		newLabCut(e, f), newLabHeal(e, f), newLabNew(e), newLabKeys(e), newLabDemo(e, f), newLabClient(e),
+		newLabCut(e, f), newLabFail(e, f), newLabHeal(e, f), newLabWatch(e, f), newLabGraph(e, f),
+		newLabNew(e), newLabKeys(e), newLabDemo(e, f), newLabClient(e),
 		&cobra.Command{
 			Use: "init", Short: "The first process of a node; started by lab up", Hidden: true, Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return runner.InitMain() },
@@ -254,22 +255,6 @@ node's name cuts that node off.`,
 			}
 			links, err := lab.Cut(runner.Around(nodes...))
 			return sayLinks(e, "cut", links, err)
-		},
-	}
-}
-
-func newLabHeal(e env, f *labFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "heal NAME",
-		Short: "Undo every cut",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			lab, err := runner.Open(args[0], f.root)
-			if err != nil {
-				return err
-			}
-			links, err := lab.Heal(runner.All())
-			return sayLinks(e, "whole", links, err)
 		},
 	}
 }
