@@ -115,7 +115,7 @@ func (l *logged) await(t *testing.T, kind string, ok bool) Event {
 
 func (l *logged) awaitThat(t *testing.T, what string, is func(Event) bool) Event {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		for _, e := range l.all() {
 			if is(e) {

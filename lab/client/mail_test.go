@@ -88,9 +88,9 @@ func TestAttemptThatHangs(t *testing.T) {
 		t.Errorf("%v, unknown %v; want an unknown end and a timeout", err, unknown)
 	}
 	h.addr = newFake(t, func(c net.Conn) { c.Read(make([]byte, 1)) }).addr()
-	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if unknown, err := h.send(ctx, alice.Address, nil); err == nil || unknown || reason(err) != ReasonTimeout {
+	if unknown, err := h.send(short, alice.Address, nil); err == nil || unknown || reason(err) != ReasonTimeout {
 		t.Errorf("%v, unknown %v; want a timeout", err, unknown)
 	}
 }
@@ -121,7 +121,7 @@ func TestUsersSubmitWithBothMechanisms(t *testing.T) {
 	alice, bob := account("alice"), account("bob")
 	o := newOffice(t, server, alice, bob)
 	pod := o.pod(alice, bob)
-	l, stop := startLoad(t, Config{TLS: trusting, SubmitEvery: 20 * time.Millisecond, Targets: onePod(pod)})
+	l, stop := startLoad(t, Config{TLS: trusting, Every: time.Second, SubmitEvery: 50 * time.Millisecond, Targets: onePod(pod)})
 	for _, mechanism := range []string{authPlain, authSCRAM} {
 		l.awaitThat(t, "message of alice by "+mechanism, func(e Event) bool {
 			return e.Kind == KindSubmit && e.OK && e.From == alice.Address && e.To == bob.Address && e.LUN == bob.LUN && e.Auth == mechanism
@@ -133,6 +133,8 @@ func TestUsersSubmitWithBothMechanisms(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.took[authPlain] == 0 || o.took[authSCRAM] == 0 {
 		t.Errorf("logins %v", o.took)
 	}

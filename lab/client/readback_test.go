@@ -83,7 +83,7 @@ func TestWhatTheServerDidIsReadBack(t *testing.T) {
 		}
 		return treatment{keep: 1}
 	}
-	cfg := Config{TLS: trusting, MailEvery: 30 * time.Millisecond, Targets: onePod(o.pod(alice, bob))}
+	cfg := Config{TLS: trusting, Every: time.Second, MailEvery: 30 * time.Millisecond, Targets: onePod(o.pod(alice, bob))}
 	l, stop := startLoad(t, cfg)
 	l.awaitThat(t, "enough mail", func(Event) bool {
 		o.mu.Lock()
