@@ -21,6 +21,7 @@ const (
 	opDetach = "detach" // live on when the leash closes
 	opStart  = "start"  // run the node's cmd
 	opKill   = "kill"   // end every process but init
+	opStop   = "stop"   // have the cmd end in order
 
 	opPowerOff = "power off"
 	opPowerOn  = "power on"

@@ -144,6 +144,8 @@ func (n *nodeInit) do(r request) error {
 		return n.start()
 	case opKill:
 		return n.killAll()
+	case opStop:
+		return n.stop()
 	case opPowerOff:
 		return n.powerOff()
 	case opPowerOn:
