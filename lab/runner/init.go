@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -211,7 +212,8 @@ func (n *nodeInit) reap() {
 		}
 		if pid == n.cmd {
 			n.cmd = 0
-			fmt.Fprintf(os.Stderr, "lab: %s ended: %s\n", n.spec.Node.Cmd[0], describe(status))
+			// as the roles log, so that its time stands beside what they say
+			slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn("process ended", "role", "lab", "command", n.spec.Node.Cmd[0], "how", describe(status))
 		}
 	}
 }
