@@ -57,7 +57,7 @@ func TestMeaning(t *testing.T) {
 		{line: `msg=order role=lb farm=smtp real=mx1 old="" new=drain cause="drained by hand"`, kind: Order, important: true,
 			label: "order: mx1 drain", text: "order for real mx1 of farm smtp: → drain (drained by hand)"},
 		{line: `msg="process ended" role=lab command=anycastle how=killed`, kind: Process, important: true,
-			label: "ended: killed", text: "anycastle ended: killed"},
+			label: "anycastle killed", text: "anycastle ended: killed"},
 	}
 	for _, tt := range tests {
 		got := scan(t, stamp+tt.line+"\n")

@@ -107,7 +107,7 @@ func living() []rule {
 	return []rule{
 		{msg: "started", has: "pid", kind: Process, label: "{role} started", text: "{role} has started", important: always},
 		{msg: "stopped", kind: Process, label: "{role} stopped", text: "{role} has stopped", important: always},
-		{msg: "process ended", kind: Process, label: "ended: {how}", text: "{command} ended: {how}", important: always},
+		{msg: "process ended", kind: Process, label: "{command} {how}", text: "{command} ended: {how}", important: always},
 		{msg: "child ended; starting it again", kind: Process, label: "{child} ended", text: "{child} ended: {err}; it is started again in {in}", important: always},
 		{msg: "role changed state", kind: Process, label: "{role} {new}", text: "{role}: {old} → {new} ({why})",
 			important: []when{whenNew("draining", "drained"), whenOld("draining", "drained")}},
