@@ -137,7 +137,7 @@ func meaning(all map[string][]rule, node string, l line) (Event, bool) {
 		return Event{}, false
 	}
 	e.Kind, e.Label, e.Text = Alarm, clean(l.msg, maxLabel), l.msg
-	for _, key := range []string{"lun", "vip", "peer", "cause", "why", "err"} {
+	for _, key := range []string{"target", "lun", "vip", "peer", "cause", "why", "err"} {
 		if v := l.attrs[key]; v != "" {
 			e.Text += ", " + key + " " + v
 		}

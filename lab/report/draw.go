@@ -20,7 +20,7 @@ import (
 // The measures of a plot, in points.
 const (
 	plotWidth  = 980
-	leftMargin = 112 // names of the lanes
+	leftMargin = 128 // names of the lanes
 	rightSpace = 14
 	titleRow   = 20
 	flagRow    = 12.5

@@ -45,6 +45,11 @@ func example(t *testing.T) score.Run {
 	for ms := 0; ms < end; ms += 10 {
 		l.Events = append(l.Events, probe(client.KindVIP, ms, 4, ms%20 == 0 && ms >= killed && ms < killed+330, ms >= cut && ms < cut+1040))
 		if ms%100 == 0 {
+			for _, service := range []string{client.ServiceSubmission, client.ServiceIMAP} {
+				e := probe(client.KindVIPs, ms, 6, false, ms >= cut && ms < cut+1000)
+				e.Service = service
+				l.Events = append(l.Events, e)
+			}
 			l.Events = append(l.Events, probe(client.KindName, ms, 9, ms >= killed+100 && ms < killed+400 && ms%200 == 0, ms >= cut && ms < cut+5200))
 		}
 	}
@@ -55,11 +60,11 @@ func example(t *testing.T) score.Run {
 			l.Events = append(l.Events, broken(client.KindHeld, id, killed+i, killed+i+3), again(client.KindHeld, id, killed+100+10*i))
 		}
 		l.Events = append(l.Events, broken(client.KindHeld, id, cut+i, cut+1100+i), again(client.KindHeld, id, cut+1200+9*i),
-			client.Event{Kind: "idle", ID: id, OK: true, Start: at(i), End: at(i + 8)}, broken("idle", id, cut+20*i, cut+2100), again("idle", id, cut+3200+20*i))
+			client.Event{Kind: client.KindIdle, ID: id, OK: true, Start: at(i), End: at(i + 8)}, broken(client.KindIdle, id, cut+20*i, cut+2100), again(client.KindIdle, id, cut+3200+20*i))
 	}
 	for i, to := range []string{"alice", "bob", "carol", "dave"} {
 		l.Events = append(l.Events, letters(client.KindMail, to, i*220, end, cut, i%2 == 0)...)
-		l.Events = append(l.Events, letters("submit", to, i*130, end, cut, i%2 == 0)...)
+		l.Events = append(l.Events, letters(client.KindSubmit, to, i*130, end, cut, i%2 == 0)...)
 	}
 	l.Rows = score.Rows(l.Topology, l.Windows, l.Events)
 	logs(t, l.Logs, killed, back, cut)
@@ -78,7 +83,7 @@ func probe(kind string, ms, took int, refused, lost bool) client.Event {
 }
 
 func broken(kind, id string, from, to int) client.Event {
-	return client.Event{Kind: kind, ID: id, Start: at(from), End: at(to), Err: "read tcp 192.0.2.1:" + id + "123->203.0.113.25:25: connection reset by peer"}
+	return client.Event{Kind: kind, ID: id, Start: at(from), End: at(to), Reconnect: true, Err: "read tcp 192.0.2.1:" + id + "123->203.0.113.25:25: connection reset by peer"}
 }
 
 func again(kind, id string, ms int) client.Event {

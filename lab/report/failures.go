@@ -24,10 +24,11 @@ const maxFailures = 12
 
 // failures joins what failed in a window by kind and error.
 func failures(w score.Window, events []client.Event) []failure {
-	names := map[string]string{}
+	kinds := map[string]shown{}
 	for _, is := range lanesShown() {
-		names[is.kind] = is.name
+		kinds[is.kind] = is
 	}
+	pods := severalPods(events)
 	ports := regexp.MustCompile(`(\d|\]):\d{1,5}->`) // the client's own port is another each time
 	by := map[[2]string]*failure{}
 	for _, e := range events {
@@ -35,9 +36,9 @@ func failures(w score.Window, events []client.Event) []failure {
 		if e.OK || !under || !e.Start.Before(w.To) {
 			continue
 		}
-		what := names[e.Kind]
-		if what == "" {
-			what = e.Kind
+		what := e.Kind
+		if is, known := kinds[e.Kind]; known {
+			what = is.title(of(e), pods)
 		}
 		key := [2]string{what, shorten(oneLine(ports.ReplaceAllString(e.Err, "$1->")), 200)}
 		at := e.Start.Sub(w.From)

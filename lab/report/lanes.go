@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"anycastle/lab/client"
@@ -19,9 +20,9 @@ const (
 	sessions             // stay open
 )
 
-// shown is a kind of event of the client and its lane, from the top.
+// shown is a kind of event of the client and its lanes, from the top.
 type shown struct {
-	kind, name string
+	kind, name string // %s in a name stands for the service
 	form       form
 	of         score.Measure // the figure that is written over it
 }
@@ -29,14 +30,41 @@ type shown struct {
 func lanesShown() []shown {
 	return []shown{
 		{client.KindVIP, "SMTP at the VIP", attempts, score.VIP},
-		{"vips", "other VIPs", attempts, ""},
+		{client.KindVIPs, "%s at the VIP", attempts, ""},
 		{client.KindName, "SMTP by name", attempts, score.Name},
-		{"names", "others by name", attempts, ""},
+		{client.KindNames, "%s by name", attempts, ""},
 		{client.KindMail, "delivery", mails, score.Delivery},
-		{"submit", "submission", mails, score.Submission},
+		{client.KindSubmit, "submission", mails, score.Submission},
 		{client.KindHeld, "SMTP sessions held", sessions, score.Broken},
-		{"idle", "IMAP in IDLE", sessions, score.Idle},
+		{client.KindIdle, "IMAP in IDLE", sessions, score.Idle},
 	}
+}
+
+// which tells the lanes of one kind apart.
+type which struct{ pod, service string }
+
+func of(e client.Event) which { return which{e.Pod, e.Service} }
+
+func (w which) compare(o which) int {
+	return cmp.Or(cmp.Compare(w.pod, o.pod), cmp.Compare(w.service, o.service))
+}
+
+// title names a lane; its pod is worth a word where there is another.
+func (is shown) title(w which, pods bool) string {
+	service := w.service
+	if service == client.ServiceIMAP {
+		service = "IMAP"
+	}
+	name := strings.ReplaceAll(is.name, "%s", service)
+	if pods {
+		name = "pod " + w.pod + ": " + name
+	}
+	return shorten(name, 30)
+}
+
+// severalPods says whether the client's events are of more than one pod.
+func severalPods(list []client.Event) bool {
+	return len(list) > 0 && slices.ContainsFunc(list, func(e client.Event) bool { return e.Pod != list[0].Pod })
 }
 
 // bar is a stretch of time, in seconds from the fault.
@@ -72,9 +100,10 @@ type span struct {
 
 // most of what a lane holds.
 const (
-	maxRows = 8    // mailboxes that have a row each
-	columns = 800  // as fine as a plot can show
-	maxBars = 1500 // of each colour, in a row
+	maxLanes = 24
+	maxRows  = 8    // mailboxes that have a row each
+	columns  = 800  // as fine as a plot can show
+	maxBars  = 1500 // of each colour, in a row
 )
 
 // scale turns times into seconds from the fault, within what is drawn.
@@ -89,32 +118,43 @@ func (s scale) of(t time.Time) float64 { return t.Sub(s.zero).Seconds() }
 func (s scale) unit() float64 { return (s.to - s.from) / columns }
 
 // lanes lays out the events of a window.
-func lanes(s scale, r score.Row, events []client.Event) []lane {
-	by := map[string][]client.Event{}
-	for _, e := range events {
-		by[e.Kind] = append(by[e.Kind], e)
+func lanes(s scale, r score.Row, list []client.Event) []lane {
+	by := map[string]map[which][]client.Event{}
+	for _, e := range list {
+		if by[e.Kind] == nil {
+			by[e.Kind] = map[which][]client.Event{}
+		}
+		by[e.Kind][of(e)] = append(by[e.Kind][of(e)], e)
 	}
+	pods := severalPods(list)
 	var out []lane
 	for _, is := range lanesShown() {
-		of := by[is.kind]
-		if len(of) == 0 {
-			continue
+		for _, w := range slices.SortedFunc(maps.Keys(by[is.kind]), which.compare) {
+			if len(out) == maxLanes {
+				return out
+			}
+			l := newLane(s, is, r, by[is.kind][w])
+			l.name = is.title(w, pods)
+			out = append(out, l)
 		}
-		slices.SortStableFunc(of, func(a, b client.Event) int { return a.Start.Compare(b.Start) })
-		l := lane{name: is.name, form: is.form}
-		switch is.form {
-		case attempts:
-			l.rows = []row{attemptRow(s, of)}
-		case mails:
-			l.rows = mailRows(s, of)
-		case sessions:
-			l.steps, l.most = open(s, of)
-			l.rows = []row{{bad: thin(s, breaks(s, of), s.unit())}}
-		}
-		l.span = where(s, is, r, of)
-		out = append(out, l)
 	}
 	return out
+}
+
+func newLane(s scale, is shown, r score.Row, list []client.Event) lane {
+	slices.SortStableFunc(list, func(a, b client.Event) int { return a.Start.Compare(b.Start) })
+	l := lane{form: is.form}
+	switch is.form {
+	case attempts:
+		l.rows = []row{attemptRow(s, list)}
+	case mails:
+		l.rows = mailRows(s, list)
+	case sessions:
+		l.steps, l.most = open(s, list)
+		l.rows = []row{{bad: thin(s, breaks(s, list), s.unit())}}
+	}
+	l.span = where(s, is, r, list)
+	return l
 }
 
 // attemptRow joins attempts that follow each other as they should: a gap is then the client's own, or a failure.
@@ -200,8 +240,8 @@ func thin(s scale, bars []bar, gap float64) []bar {
 	return out
 }
 
-// broke says whether an event of a session means that it broke.
-func broke(e client.Event) bool { return !e.OK }
+// broke says whether an event of a session means that it broke while the client needed it.
+func broke(e client.Event) bool { return !e.OK && e.Reconnect }
 
 func breaks(s scale, events []client.Event) []bar {
 	var out []bar

@@ -82,7 +82,7 @@ func during(from, to time.Time, list []events.Event) []events.Event {
 func within(s scale, seen []client.Event) []client.Event {
 	var out []client.Event
 	for _, e := range seen {
-		stays := e.Kind == client.KindHeld || e.Kind == "idle"
+		stays := e.Kind == client.KindHeld || e.Kind == client.KindIdle
 		if s.of(e.Start) <= s.to && (stays || s.of(e.End) >= s.from) {
 			out = append(out, e)
 		}

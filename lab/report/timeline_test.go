@@ -86,6 +86,27 @@ func TestOutageLies(t *testing.T) {
 	}
 }
 
+func TestLanesOfPodsStandApart(t *testing.T) {
+	var list []client.Event
+	for _, pod := range []string{"2", "1"} {
+		for _, service := range []string{client.ServiceSubmission, client.ServiceIMAP} {
+			list = append(list, client.Event{Kind: client.KindVIPs, Pod: pod, Service: service, Start: at(0), End: at(5), OK: true})
+		}
+		list = append(list, client.Event{Kind: client.KindVIP, Pod: pod, Start: at(0), End: at(5), OK: true})
+	}
+	var names []string
+	for _, l := range lanes(scale{zero, -1, 4}, score.Row{}, list) {
+		names = append(names, l.name)
+	}
+	want := []string{
+		"pod 1: SMTP at the VIP", "pod 2: SMTP at the VIP",
+		"pod 1: IMAP at the VIP", "pod 1: submission at the VIP", "pod 2: IMAP at the VIP", "pod 2: submission at the VIP",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func said1(ms int, node string, kind events.Kind, label string) events.Event {
 	return events.Event{Time: at(ms), Node: node, Kind: kind, Label: label, Important: true}
 }
