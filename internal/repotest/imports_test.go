@@ -123,7 +123,6 @@ var keptIn = []struct {
 	{"github.com/google/nftables", []string{"lab/runner", "internal/firewall"}, "the lab cuts links by it, and one package keeps layers apart"},
 	{"github.com/mdlayher/netlink", []string{"internal/firewall"}, "only the socket of nftables is sized by it"},
 	{"github.com/charmbracelet/", []string{"lab/watch:model.go"}, "one file knows the terminal library; what is shown is a pure function"},
-	{"github.com/google/nftables", []string{"lab/runner"}, "only the lab filters packets"},
 	{"gonum.org/v1/plot", []string{"lab/report:draw.go"}, "one file draws; the rest says what"},
 	{"github.com/hashicorp/raft", []string{"mailroles/replica/group"}, "one package knows the library of the log, when it panics and what it forgets"},
 }
