@@ -63,3 +63,17 @@ func TestRoot(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A node has socket tables of its own, where the kernel can.
+func TestNodeHasSmallTables(t *testing.T) {
+	if _, err := os.Stat("/proc/sys/net/ipv4/tcp_child_ehash_entries"); err != nil {
+		t.Skip("this kernel shares the tables of all namespaces")
+	}
+	l := up(t, Options{Topology: three})
+	if got := run(t, l, "b", "cat", "/proc/sys/net/ipv4/tcp_ehash_entries"); got != "2048" {
+		t.Errorf("TCP table of %s entries, want 2048", got)
+	}
+	if got, err := os.ReadFile("/proc/sys/net/ipv4/tcp_child_ehash_entries"); err != nil || strings.TrimSpace(string(got)) != "0" {
+		t.Errorf("the machine's own setting is %s, %v; want it as it was", got, err)
+	}
+}

@@ -201,14 +201,21 @@ func (l *Lab) startInit(node, binary string) (initState, net.Conn, error) {
 		return initState{}, nil, err
 	}
 	files = append(files, far)
-	p, err := os.StartProcess(binary, []string{"anycastle", "lab", "init"}, &os.ProcAttr{
-		Dir:   "/",
-		Env:   []string{"PATH=" + nodePath},
-		Files: files,
-		Sys: &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-			Setsid:     true, // a terminal's ctrl-C is for the runner, which then takes the lab down in order
-		},
+	var p *os.Process
+	err = onThread(func() (err error) {
+		if err := smallTables(); err != nil {
+			return err
+		}
+		p, err = os.StartProcess(binary, []string{"anycastle", "lab", "init"}, &os.ProcAttr{
+			Dir:   "/",
+			Env:   []string{"PATH=" + nodePath},
+			Files: files,
+			Sys: &syscall.SysProcAttr{
+				Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+				Setsid:     true, // a terminal's ctrl-C is for the runner, which then takes the lab down in order
+			},
+		})
+		return err
 	})
 	if err != nil {
 		leash.Close()
