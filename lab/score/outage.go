@@ -30,7 +30,7 @@ func (w Window) hit(e client.Event) bool {
 func look(w Window, events []client.Event) seen {
 	s := seen{Window: w}
 	for _, e := range events {
-		if w.holds(e.Start) || w.hit(e) {
+		if (w.Pod == "" || e.Pod == w.Pod) && (w.holds(e.Start) || w.hit(e)) {
 			s.events = append(s.events, e)
 		}
 	}
@@ -137,6 +137,11 @@ func (s seen) sequence(attempts []client.Event) (time.Duration, error) {
 		return s.To.Sub(first.Start), fmt.Errorf("had not ended after %v: %s", s.To.Sub(s.From).Round(time.Millisecond), last.Err)
 	}
 	return good.End.Sub(first.Start), nil
+}
+
+// NamedServers names who answered at the addresses that names gave in the window's last second.
+func NamedServers(w Window, events []client.Event) []string {
+	return look(w, events).servers(client.KindName)
 }
 
 // servers names who answered in the window's last second.

@@ -18,7 +18,8 @@ type Row struct {
 	OutageSubmissionMS int64   `json:"outage_submission_ms"`
 	ConnectionsBroken  int     `json:"connections_broken"`
 	IdleBroken         int     `json:"idle_broken"`
-	Failed             int     `json:"failed"` // attempts of all kinds
+	SessionsEnded      int     `json:"sessions_ended"` // by 421 or BYE, between two commands; the client came back
+	Failed             int     `json:"failed"`         // attempts of all kinds
 	MailsAcknowledged  int     `json:"mails_acknowledged"`
 	MailsLost          int     `json:"mails_lost"`
 	MailsDoubled       int     `json:"mails_doubled"`
@@ -59,6 +60,7 @@ type Window struct {
 	Fault    string // title of the row
 	Scenario string
 	Back     bool
+	Pod      string // whose client is measured; empty: all
 	From, To time.Time
 	Marks    []Mark  // what was done to the lab, in order
 	TookOver string  // as the lab tells it; empty: as the banners at the VIP tell it

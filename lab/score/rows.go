@@ -9,12 +9,6 @@ import (
 	"anycastle/lab/client"
 )
 
-// Kinds of event that are not all in package client yet.
-const (
-	kindIdle   = "idle"
-	kindSubmit = "submit"
-)
-
 // Rows computes a row for each window of a lab.
 func Rows(topology string, windows []Window, events []client.Event) []Row {
 	var out []Row
@@ -44,7 +38,7 @@ func row(topology string, s seen) Row {
 	measure(Name, &r.OutageNameMS, name, err)
 	delivery, err := s.handing(client.KindMail, func(e client.Event) string { return e.To })
 	measure(Delivery, &r.OutageDeliveryMS, delivery, err)
-	submission, err := s.handing(kindSubmit, func(e client.Event) string { return e.To })
+	submission, err := s.handing(client.KindSubmit, func(e client.Event) string { return e.From })
 	measure(Submission, &r.OutageSubmissionMS, submission, err)
 	count(&r, s)
 	if r.TookOver == "" {
@@ -61,21 +55,33 @@ func row(topology string, s seen) Row {
 // count fills in what is counted rather than timed.
 func count(r *Row, s seen) {
 	for _, e := range s.events {
-		session := e.Kind == client.KindHeld || e.Kind == kindIdle
-		switch {
-		case e.OK:
-			if s.holds(e.End) && (e.Kind == client.KindMail || e.Kind == kindSubmit) {
+		switch e.Kind {
+		case client.KindHeld, client.KindIdle:
+			countSession(r, s, e)
+		case client.KindMail, client.KindSubmit:
+			if e.OK && s.holds(e.End) {
 				r.MailsAcknowledged++
 			}
-		case !session:
-			r.Failed++
-		case !s.holds(e.Start):
-			// by the question that got no answer: that a session hangs is noticed only later, maybe after the window
-		case e.Kind == client.KindHeld:
-			r.ConnectionsBroken++
+			fallthrough
 		default:
-			r.IdleBroken++
+			if !e.OK {
+				r.Failed++
+			}
 		}
+	}
+}
+
+// countSession counts a session that broke by the command that got no answer: that it hangs is noticed only later, maybe
+// after the window. One that was ended as the protocol has it, between two commands, has lost nothing.
+func countSession(r *Row, s seen, e client.Event) {
+	switch {
+	case e.OK || !e.Reconnect || !s.holds(e.Start):
+	case e.Reason == client.ReasonBye:
+		r.SessionsEnded++
+	case e.Kind == client.KindHeld:
+		r.ConnectionsBroken++
+	default:
+		r.IdleBroken++
 	}
 }
 

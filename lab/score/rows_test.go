@@ -130,21 +130,40 @@ func TestDeliveryOutage(t *testing.T) {
 // Sessions that hang count for the fault that they hang from, however late that shows; what fits no fault is not counted.
 func TestSessionsCountFromTheUnansweredQuestion(t *testing.T) {
 	events := []client.Event{
-		{Kind: "held", Start: at(20), End: at(10_020)},
-		{Kind: "held", Start: at(150), End: at(151)},
-		{Kind: "idle", Start: at(210), End: at(9_000)},
+		{Kind: "held", Reconnect: true, Start: at(20), End: at(10_020)},
+		{Kind: "held", Reconnect: true, Start: at(150), End: at(151)},
+		{Kind: "held", Start: at(30), End: at(31)}, // moved without the client's knowing
+		{Kind: "idle", Reconnect: true, Start: at(210), End: at(9_000)},
+		{Kind: "idle", Reconnect: true, Reason: client.ReasonBye, Start: at(220), End: at(221)},
 	}
 	windows := []Window{{Fault: "one", From: zero, To: at(100)}, {Fault: "two", From: at(200), To: at(300)}}
 	got := Rows("", windows, events)
-	if got[0].ConnectionsBroken != 1 || got[1].ConnectionsBroken != 0 || got[0].IdleBroken != 0 || got[1].IdleBroken != 1 {
+	if got[0].ConnectionsBroken != 1 || got[1].ConnectionsBroken != 0 || got[0].IdleBroken != 0 || got[1].IdleBroken != 1 || got[1].SessionsEnded != 1 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A row is about the client of one pod, if the window says so.
+func TestRowOfAPod(t *testing.T) {
+	w := window(t, 100, "vip 0")
+	w.Pod = "2"
+	events := tries("vip", "a", 0, "+--+++++++")
+	for i := range events {
+		events[i].Pod = "1"
+	}
+	of2 := tries("vip", "b", 0, "++++++++++")
+	for i := range of2 {
+		of2[i].Pod = "2"
+	}
+	if r := one(w, append(events, of2...)); !r.Pass || r.TookOver != "b" {
+		t.Errorf("%+v", r)
 	}
 }
 
 func TestRowSaysWhichPromisesItBreaks(t *testing.T) {
 	w := window(t, 100, "vip 10ms, failed 1, broken 0, lost 0")
 	w.Lost, w.Expect = []string{"x"}, "west"
-	events := append(tries("vip", "mx1.east", 0, "+--+++++++"), client.Event{Kind: "held", Start: at(20), End: at(30)})
+	events := append(tries("vip", "mx1.east", 0, "+--+++++++"), client.Event{Kind: "held", Reconnect: true, Start: at(20), End: at(30)})
 	r := one(w, events)
 	want := "vip: promised 10 ms, was 25 ms; failed: promised 1, was 2; broken: promised 0, was 1; lost: promised 0, was 1; " +
 		"not one mail was acknowledged, so none could be lost; took over: \"mx1.east\", expected west"
