@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-mail test-kernel demo bench bench-lb bench-rhi bench-gss bench-mail bench-store chaos soak fuzz clean packages
+.PHONY: help build generate fmt check test test-mail test-kernel demo lab bench bench-lb bench-rhi bench-gss bench-mail bench-store chaos soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -63,6 +63,10 @@ test-kernel: ## the tests that meet the kernel, on Debian's Linux 6.1 in QEMU; K
 
 demo: build ## two sites in namespaces, mail through the VIP, faults, a table (root; needs only Go); REPORT=DIR writes DIR/demo.json
 	./anycastle lab demo $(if $(REPORT),--report "$(REPORT)")
+
+lab: build ## every fault of lab/scenarios and the way back from it, under load, against what is promised (root; wants more than two cores); REPORT=DIR keeps the report there
+	@.ci/packages unbound
+	./anycastle lab run --all $(if $(REPORT),--report "$(REPORT)")
 
 bench: ## benchmarks beside the code (root for the packet ones); REPORT=DIR writes DIR/bench.json
 	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf ./lb ./lb/real/sockets ./internal/probe >.bench.txt; status=$$?; cat .bench.txt; exit $$status

@@ -45,7 +45,7 @@ func newLab(e env) *cobra.Command {
 		newLabPause(e, f, "pause", "Stop all of a node, or one role, where it stands", pauseLong, (*runner.Lab).Pause),
 		newLabPause(e, f, "resume", "Let what pause has stopped go on", "", (*runner.Lab).Resume),
 		newLabCut(e, f), newLabFail(e, f), newLabHeal(e, f), newLabWatch(e, f), newLabGraph(e, f),
-		newLabNew(e), newLabKeys(e), newLabDemo(e, f), newLabClient(e),
+		newLabNew(e), newLabKeys(e), newLabDemo(e, f), newLabRun(e, f), newLabClient(e),
 		&cobra.Command{
 			Use: "init", Short: "The first process of a node; started by lab up", Hidden: true, Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return runner.InitMain() },

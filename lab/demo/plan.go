@@ -35,7 +35,7 @@ func (d *demo) plan() []fault {
 			name: "LB killed (east-lb1)", watch: 4 * time.Second,
 			apply:    func(ctx context.Context) error { return d.lab.Kill(ctx, "east-lb1") },
 			heal:     func(ctx context.Context) error { return d.lab.Start(ctx, "east-lb1") },
-			tookOver: func(ctx context.Context) (string, error) { return d.via(ctx, "east-core1") },
+			tookOver: func(ctx context.Context) (string, error) { return d.via(ctx, "east-core") },
 		},
 		{
 			name: "all reals of a VIP killed at a site (east-mx1, east-mx2)", watch: 6 * time.Second,
@@ -66,10 +66,10 @@ func (d *demo) both(ctx context.Context, do func(context.Context, string) error)
 
 // settled is what the routers hold when all is well: both balancers at each site, and east before west at the ISPs.
 var settled = map[string][]string{
-	"east-core1": {"east-lb1", "east-lb2"},
-	"west-core1": {"west-lb1", "west-lb2"},
-	"ispa":       {"east-core1"},
-	"ispb":       {"east-core2"},
+	"east-core": {"east-lb1", "east-lb2"},
+	"west-core": {"west-lb1", "west-lb2"},
+	"ispa":      {"east-core"},
+	"ispb":      {"east-core"},
 }
 
 // balancers are the nodes that must have all their reals in service before anything else may break: a real that

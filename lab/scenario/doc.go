@@ -4,7 +4,7 @@
 // lines that begin with # are comments.
 //
 //	title    real killed
-//	topology two-site
+//	topology seed
 //	demo     yes
 //
 //	fault

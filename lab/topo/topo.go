@@ -20,7 +20,7 @@ import (
 	"anycastle/lab/topology"
 )
 
-//go:embed two-site two-pod lb-only gss-only rhi-frr
+//go:embed two-site seed two-pod lb-only gss-only rhi-frr
 var builtIn embed.FS
 
 // Names lists the topologies in the binary.
@@ -99,12 +99,12 @@ func PrepareFile(file string) error {
 }
 
 // NamesLabel is the label of a node with the DNS names that its certificate must be good for, with commas between them. Without it
-// those are the names of the service in small topologies.
+// those are the names of the service and of two sites.
 const NamesLabel = "anycastle-names"
 
 // host reads from a node's label which names its certificate must be good for, and from its own file which addresses.
 func host(folder, name string, n topology.Node) (keys.Host, error) {
-	h := keys.Host{Name: name, Names: []string{"*.mail.example.org"}}
+	h := keys.Host{Name: name, Names: []string{"*.east.example.org", "*.west.example.org", "*.mail.example.org"}}
 	if names := n.Labels[NamesLabel]; names != "" {
 		h.Names = strings.Split(names, ",")
 	}
