@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
+	"anycastle/internal/config"
 	"anycastle/internal/daemon"
+	"anycastle/internal/netconf"
 	"anycastle/lab/runner"
 )
 
@@ -35,21 +35,6 @@ type Lab struct {
 	normal map[string][]normalHops // by node; the routes when all was well for the first time
 }
 
-// node is what is read of a node file.
-type node struct {
-	Net struct {
-		Forward    bool           `yaml:"forward"`
-		Loopback   []netip.Prefix `yaml:"loopback"`
-		Interfaces []struct {
-			Addresses []netip.Prefix `yaml:"addresses"`
-		} `yaml:"interfaces"`
-	} `yaml:"net"`
-	LB   any            `yaml:"lb"`
-	GSS  any            `yaml:"gss"`
-	RHI  any            `yaml:"rhi"`
-	Mail map[string]any `yaml:"mail"`
-}
-
 // New reads the node files of a lab.
 func New(l *runner.Lab) (*Lab, error) {
 	look := &Lab{Lab: l, roles: map[string][]string{}, speaks: map[string]bool{}, routes: map[string]bool{}, owners: map[netip.Addr]string{}}
@@ -68,39 +53,41 @@ func (l *Lab) read(name string) error {
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(filepath.Join(root, nodeFile))
+	doc, err := config.Load(filepath.Join(root, nodeFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("node file of %s: %w", name, err)
 	}
-	var n node
-	if err := yaml.Unmarshal(text, &n); err != nil {
+	var net netconf.Config
+	doc.Decode("net", &net)
+	if err := doc.Err(); err != nil {
 		return fmt.Errorf("node file of %s: %w", name, err)
 	}
-	for _, i := range n.Net.Interfaces {
+	for _, i := range net.Interfaces {
 		for _, p := range i.Addresses {
 			l.owners[p.Addr()] = name
 		}
 	}
-	for _, p := range n.Net.Loopback {
+	for _, p := range net.Loopback {
 		l.owners[p.Addr()] = name
 	}
-	l.roles[name], l.speaks[name], l.routes[name] = n.roles(), n.RHI != nil, n.Net.Forward
+	l.roles[name], l.speaks[name], l.routes[name] = rolesOf(doc), doc.Has(rhi), net.Forward
 	return nil
 }
 
-// roles names the processes of the node that can be asked. rhi is part of lb and gss where they are.
-func (n node) roles() (list []string) {
+// rolesOf names the processes of a node that can be asked. rhi is part of lb, gss and store where they are.
+func rolesOf(doc *config.Doc) (list []string) {
+	mail := doc.Decode("mail", &struct{}{}) // what else stands there is for the role to judge
 	switch {
-	case n.LB != nil:
+	case doc.Has(lb):
 		list = append(list, lb)
-	case n.GSS != nil:
+	case doc.Has(gss):
 		list = append(list, gss)
-	case n.RHI != nil && n.Mail[store] == nil:
+	case doc.Has(rhi) && !mail.Has(store):
 		list = append(list, rhi)
 	}
-	if n.Mail[store] != nil {
+	if mail.Has(store) {
 		list = append(list, store)
 	}
 	return list

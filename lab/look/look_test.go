@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
+	"anycastle/internal/config"
 )
 
 func TestRolesOfANodeFile(t *testing.T) {
@@ -19,11 +19,11 @@ func TestRolesOfANodeFile(t *testing.T) {
 		"real: {uplinks: [eth1]}\nmail: {smtp: {}}":        "",
 		"net: {loopback: [192.0.2.1/32]}\nmail: {imap: 1}": "",
 	} {
-		var n node
-		if err := yaml.Unmarshal([]byte(text), &n); err != nil {
+		doc, err := config.Parse("node.yml", []byte(text))
+		if err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		if got := strings.Join(n.roles(), " "); got != want {
+		if got := strings.Join(rolesOf(doc), " "); got != want {
 			t.Errorf("%s: roles %q, want %q", text, got, want)
 		}
 	}
