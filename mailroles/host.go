@@ -93,6 +93,7 @@ func replicaOptions(l LUN, self, path string, node *wire.Node) replica.Options {
 	}
 	if t := l.Times; t != nil {
 		opt.Times = group.Times{Heartbeat: t.Heartbeat, Election: t.Election, Lease: t.Lease, Commit: t.Commit}
+		opt.State = t.State
 	}
 	return opt
 }

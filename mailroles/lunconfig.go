@@ -53,6 +53,7 @@ type ReplicaTimes struct {
 	Election  time.Duration `yaml:"election"`  // after which it asks for them again; default 600ms
 	Lease     time.Duration `yaml:"lease"`     // how long the active one may serve without a quorum's answer; default 400ms
 	Commit    time.Duration `yaml:"commit"`    // after which followers are told of the commit at the latest; default 10ms
+	State     time.Duration `yaml:"state"`     // after which replicas tell each other how far they are at the latest; default 100ms
 }
 
 // WitnessConfig is the witness of LUNs.
@@ -86,7 +87,7 @@ func (l *LUN) SetDefaults() {
 func (t *ReplicaTimes) SetDefaults() {
 	*t = ReplicaTimes{
 		Heartbeat: 600 * time.Millisecond, Election: 600 * time.Millisecond,
-		Lease: 400 * time.Millisecond, Commit: 10 * time.Millisecond,
+		Lease: 400 * time.Millisecond, Commit: 10 * time.Millisecond, State: 100 * time.Millisecond,
 	}
 }
 
@@ -201,10 +202,13 @@ func (l *LUN) validateTimes(at config.Cursor) {
 	for _, x := range []struct {
 		key string
 		is  time.Duration
-	}{{"heartbeat", t.Heartbeat}, {"election", t.Election}, {"lease", t.Lease}, {"commit", t.Commit}} {
+	}{{"heartbeat", t.Heartbeat}, {"election", t.Election}, {"lease", t.Lease}, {"commit", t.Commit}, {"state", t.State}} {
 		if x.is < 5*time.Millisecond || x.is > 10*time.Second {
 			at.Key(x.key).Errorf("%v must be from 5ms to 10s", x.is)
 		}
+	}
+	if t.State > time.Second {
+		at.Key("state").Errorf("%v is more than 1s, and who is silent for 2s is gone", t.State)
 	}
 	if t.Lease > t.Heartbeat {
 		at.Key("lease").Errorf("%v is more than heartbeat, %v; another could be elected while the lease holds", t.Lease, t.Heartbeat)

@@ -32,7 +32,7 @@ func (l *lab) lunsOf(from, to int) string {
 			if len(l.Sites) == 1 {
 				continue
 			}
-			b.WriteString("      two_site: expose\n      switch_back_after: 4s\n      replica_times: {commit: 200ms}\n      replicas:\n")
+			b.WriteString("      two_site: expose\n      switch_back_after: 4s\n      replica_times: {commit: 200ms, state: 400ms}\n      replicas:\n")
 			for _, r := range l.replicas(n, pod) {
 				fmt.Fprintf(&b, "        - {name: %s, site: %s, addr: \"%v:7400\"}\n", r.name, l.site(r), r.addr())
 			}
@@ -69,7 +69,7 @@ func (l *lab) frontNode(h *host) string {
 		submission: "  submission:\n    listen: [\":587\"]\n    tls_listen: [\":465\"]\n    messages_per_hour: 100000 # a lab's clients are busy\n",
 		imap:       "  imap:\n    listen: [\":143\"]\n    tls_listen: [\":993\"]\n",
 	}[h.role]
-	return l.hostNet(h, about) + fmt.Sprintf("real:\n  uplinks: [eth1, eth2]\n  addresses: [%v]\n  vips: [%v, %v]\n  agent: {listen: \"%v:6087\", look: 200ms, tls: %s}\n",
+	return l.hostNet(h, about) + fmt.Sprintf("real:\n  uplinks: [eth1, eth2]\n  addresses: [%v]\n  vips: [%v, %v]\n  agent: {listen: \"%v:6087\", look: 400ms, tls: %s}\n",
 		h.addr(), k.sharedVIP(h.pod), k.ownVIP(h.pod, h.site), h.addr(), tlsFiles) + l.mailSection(h) + section +
 		fmt.Sprintf("    agent_listen: \":%d\" # the balancers hear here that it drains\n    drain_lead: 1s\n    drain_deadline: 3s\n", k.agent)
 }
@@ -163,7 +163,7 @@ func (l *lab) gssNode(h *host) string {
 	l.eachName(func(name string, k kind, pod int) {
 		fmt.Fprintf(&b, "    - {name: %s, domains: [%s], clauses: [{group: %s}]}\n", name, l.serviceName(k, pod), name)
 	})
-	b.WriteString(l.speaker(h, gssASN(h.site), bfd))
+	b.WriteString(l.speaker(h, gssASN(h.site), storeBFD))
 	fmt.Fprintf(&b, "  announce: [%s]\n", list(nameServers, func(a netip.Addr) string { return a.String() + "/32" }))
 	return b.String()
 }

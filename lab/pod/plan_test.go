@@ -31,7 +31,7 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, c := range []struct{ name, old, new, complaint string }{
-		{"no section", "lab:", "lap:", `pod.yml:1: lap: unknown section; did you mean "lab"?`},
+		{"no section", "lab:", "lap:", "pod.yml:1: no section lab; write lab: {name: my-lab}"},
 		{"no name", "  name: my-lab\n", "", `lab.name: "" is no name of a lab; use up to 32`},
 		{"name", "my-lab", "My/Lab", `pod.yml:2: lab.name: "My/Lab" is no name`},
 		{"unknown key", "pods: 2", "pod: 2", `lab.pod: unknown key; did you mean "pods"?`},

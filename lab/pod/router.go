@@ -11,7 +11,7 @@ import (
 // that is lost has three, and its machine more to do.
 const (
 	bfd      = "{interval: 100ms, multiplier: 3}"
-	storeBFD = "{interval: 100ms, multiplier: 5}"
+	storeBFD = "{interval: 250ms, multiplier: 3}" // and a site selector: resolvers ask another address meanwhile
 )
 
 // wire is an end of a link, as a node's own file has it.
@@ -169,7 +169,7 @@ func (l *lab) coreInside(b *strings.Builder, h *host, hosts []*host) {
 		case lb:
 			asn = lbASN(other.site, other.pod)
 		case gss:
-			asn = gssASN(other.site)
+			asn, detect = gssASN(other.site), storeBFD
 		case store, standby:
 			asn, detect = storeASN(other.site, other.pod), storeBFD
 			if len(l.Sites) == 1 {

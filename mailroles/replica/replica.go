@@ -41,6 +41,7 @@ type Options struct {
 	Metrics   *Metrics     // nil: none
 
 	Times           group.Times
+	State           time.Duration // how often replicas tell each other how far they are, if that has not changed; 0: bodies' default
 	SwitchBackAfter time.Duration // how long a preferred replica must be well to be given the LUN back
 	CatchUpRate     int64         // octets a second; 0: bodies.DefaultRate
 	ScrubEvery      time.Duration // 0: only when ordered
@@ -149,6 +150,7 @@ func (r *Replica) parts() []func(context.Context) error {
 	opt := bodies.Options{
 		Self: bodies.Peer{Name: r.self.Name, Site: r.self.Site}, Net: r.net, Store: &r.store,
 		Leader: r.leader, Rate: r.opt.CatchUpRate, Log: r.log,
+		Times: bodies.Times{State: r.opt.State},
 	}
 	for _, m := range r.others() {
 		opt.Peers = append(opt.Peers, bodies.Peer{Name: m.Name, Site: m.Site})
