@@ -21,9 +21,9 @@ func newSystemd(e env) *cobra.Command {
 		Short: "Print a systemd unit for a mail role, the witness or the monitor, or list the units",
 		Long: `Prints the service unit of a mail role, which runs it as the user anycastle, without any right that it does
 not need: a front end may use ports below 1024; a store may change addresses (CAP_NET_ADMIN), for those of LUNs that have
-replicas; a witness and a monitor may do neither. The binary is /usr/bin/anycastle, the node file /etc/anycastle/node.yml, and what a
-store or a witness keeps below /var/lib/anycastle; what is elsewhere goes into a drop-in. TimeoutStopSec must
-be more than drain_lead and drain_deadline together.
+replicas; a witness and a monitor may do neither. The binary is /usr/bin/anycastle, the node file
+/etc/anycastle/node.yml, and what a store or a witness keeps below /var/lib/anycastle; what is elsewhere
+goes into a drop-in. TimeoutStopSec must be more than drain_lead and drain_deadline together.
 
 The user must be able to read the node file, the mailboxes file, and the certificate and its key; a witness needs no
 mailboxes file.`,
