@@ -85,6 +85,13 @@ type builder struct {
 	table *nftables.Table
 	chain *nftables.Chain
 	sets  map[string]*nftables.Set // of interfaces, by their zones
+	last  uint32                   // number of the last set: the library would count in a variable of its own, which nothing guards
+}
+
+// number gives a set its number within the transaction.
+func (b *builder) number() uint32 {
+	b.last++
+	return b.last
 }
 
 func (b *builder) addRules(cfg Config) error {
@@ -138,7 +145,7 @@ func (b *builder) zoneSet(cfg Config, zones []string) (*nftables.Set, error) {
 	if set := b.sets[name]; set != nil {
 		return set, nil
 	}
-	set := &nftables.Set{Table: b.table, Name: name, Constant: true, KeyType: nftables.TypeIFName}
+	set := &nftables.Set{Table: b.table, ID: b.number(), Name: name, Constant: true, KeyType: nftables.TypeIFName}
 	var elements []nftables.SetElement
 	for _, zone := range zones {
 		for _, name := range cfg.Zones[zone] {
@@ -152,7 +159,7 @@ func (b *builder) zoneSet(cfg Config, zones []string) (*nftables.Set, error) {
 // rangeSet makes a set of addresses or ports.
 func (b *builder) rangeSet(key nftables.SetDatatype, spans []span) (*nftables.Set, error) {
 	set := &nftables.Set{
-		Table: b.table, Anonymous: true, Constant: true, Interval: true, KeyType: key, KeyByteOrder: binaryutil.BigEndian,
+		Table: b.table, ID: b.number(), Name: "__set%d", Anonymous: true, Constant: true, Interval: true, KeyType: key, KeyByteOrder: binaryutil.BigEndian,
 	}
 	var elements []nftables.SetElement
 	for _, s := range merge(spans) {
