@@ -14,10 +14,26 @@ import (
 // than it can, a process of the usual priority may wait longer than a peer does.
 const niceness = -10
 
-// prefer gives the whole process that niceness, unless it has a better one: sender and receiver cannot be had alone, as
+// prefer gives the process niceness, and its session too if it leads one: where the kernel groups processes by session
+// (sched(7), autogroup), the niceness of a process counts only within its session.
+func prefer() error {
+	if err := preferThreads(); err != nil {
+		return err
+	}
+	if sid, err := unix.Getsid(0); err != nil || sid != os.Getpid() {
+		return nil // it is not for this process to say what the others of the session are worth
+	}
+	err := os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, niceness, 10), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // there is none where nothing is grouped
+		return fmt.Errorf("raise priority of the session: %w; CAP_SYS_NICE allows it", err)
+	}
+	return nil
+}
+
+// preferThreads gives the whole process that niceness, unless it has a better one: sender and receiver cannot be had alone, as
 // goroutines go from thread to thread. A thread hands its own on to those that it makes, and the Go runtime makes them when
 // it likes, so this goes on until there is none without.
-func prefer() error {
+func preferThreads() error {
 	for range 10 {
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {

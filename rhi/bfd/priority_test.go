@@ -2,9 +2,12 @@ package bfd
 
 import (
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,5 +50,33 @@ func TestPrefer(t *testing.T) {
 	wg.Wait()
 	if len(threads) < 20 {
 		t.Errorf("only %d threads: nothing was put to the test", len(threads))
+	}
+}
+
+// A process that leads a session gets the session preferred before others.
+func TestPreferSession(t *testing.T) {
+	netnstest.Root(t)
+	const file, child = "/proc/self/autogroup", "ANYCASTLE_TEST_PREFER"
+	if os.Getenv(child) != "" {
+		if err := prefer(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "nice " + strconv.Itoa(niceness); !strings.Contains(string(text), want) {
+			t.Errorf("the session has %q, want %q", text, want)
+		}
+		return
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Skip("this kernel does not group processes by session")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPreferSession$", "-test.count=1")
+	cmd.Env = append(os.Environ(), child+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
