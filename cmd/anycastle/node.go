@@ -23,7 +23,8 @@ on /sys/fs/bpf where a role needs one and none is there, then starts one process
 that the file has and starts it again when it ends. Meant for containers and labs; on a server,
 let its service manager run each role by itself.
 
-SIGTERM stops every role and waits for it. FILE is ` + defaultNodeFile + ` unless given.`,
+SIGTERM stops every role and waits for it: mail roles first, which take leave of their clients, then
+what these come by. FILE is ` + defaultNodeFile + ` unless given.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -54,7 +55,11 @@ SIGTERM stops every role and waits for it. FILE is ` + defaultNodeFile + ` unles
 			for _, role := range node.roles() {
 				argv := append([]string{binary}, role.command...)
 				argv = append(argv, "--config", f.config, "--run-dir", f.runDir)
-				children = append(children, daemon.Child{Name: role.name, Argv: argv, Output: e.stderr})
+				child := daemon.Child{Name: role.name, Argv: argv, Output: e.stderr}
+				if role.command[0] != "mail" {
+					child.Stop = 1 // what clients reach the mail roles by stays until these have taken leave of them
+				}
+				children = append(children, child)
 			}
 			daemon.Supervise(ctx, log, children)
 			<-ctx.Done() // a node with no role still holds its network

@@ -248,3 +248,30 @@ func TestSuperviseStartsADeadChildAgainAndStopsAll(t *testing.T) {
 		t.Errorf("the child that stayed was not sent SIGTERM; it printed %q", out.String())
 	}
 }
+
+// What others live by is stopped when they have ended.
+func TestSuperviseStopsInOrder(t *testing.T) {
+	var out lockedBuffer
+	child := func(name string, stop int, pause string) Child {
+		script := fmt.Sprintf("trap 'sleep %s; echo %s ended; exit' TERM; echo %s up; while :; do sleep 0.01; done", pause, name, name)
+		return Child{Name: name, Argv: []string{"sh", "-c", script}, Output: &out, Stop: stop}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Supervise(ctx, slog.New(slog.DiscardHandler), []Child{child("last", 2, "0"), child("first", 0, "0.3"), child("also-first", 0, "0.2"), child("second", 1, "0.1")})
+	}()
+	eventually(t, func() error {
+		if strings.Count(out.String(), "up") < 4 {
+			return fmt.Errorf("output so far: %q", out.String())
+		}
+		return nil
+	})
+	cancel()
+	<-done
+	text := out.String()
+	if want := "also-first ended\nfirst ended\nsecond ended\nlast ended\n"; !strings.HasSuffix(text, want) {
+		t.Errorf("printed %q, want at its end %q", text, want)
+	}
+}

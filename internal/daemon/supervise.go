@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -17,6 +19,8 @@ type Child struct {
 	Name   string
 	Argv   []string
 	Output io.Writer // standard output and error
+	// Stop is its place when all are stopped: those of a number are told to when those of the smaller ones have ended.
+	Stop int
 }
 
 // The delays of a supervisor.
@@ -27,15 +31,30 @@ const (
 	stopTime     = 15 * time.Second // from SIGTERM to SIGKILL
 )
 
-// Supervise starts every child, restarts one that ends, and when ctx is done sends SIGTERM to all and waits for them;
-// one that is still there after stopTime is killed. One child's death never touches another. Should this process die
+// Supervise starts every child, restarts one that ends, and when ctx is done sends SIGTERM to all, in their order, and waits
+// for them; one that is still there stopTime later is killed. One child's death never touches another. Should this process die
 // without a chance to stop them, the kernel sends them SIGTERM: the next one finds no old process on its sockets.
 func Supervise(ctx context.Context, log *slog.Logger, children []Child) {
-	var wg sync.WaitGroup
+	groups := map[int][]Child{}
 	for _, c := range children {
-		wg.Go(func() { keepRunning(ctx, log.With("child", c.Name), c) })
+		groups[c.Stop] = append(groups[c.Stop], c)
 	}
-	wg.Wait()
+	var all sync.WaitGroup
+	told := ctx // ends when the group is to
+	for _, order := range slices.Sorted(maps.Keys(groups)) {
+		now := told
+		next, ended := context.WithCancel(context.WithoutCancel(ctx))
+		var group sync.WaitGroup
+		for _, c := range groups[order] {
+			group.Go(func() { keepRunning(now, log.With("child", c.Name), c) })
+		}
+		all.Go(func() {
+			group.Wait()
+			ended()
+		})
+		told = next
+	}
+	all.Wait()
 }
 
 func keepRunning(ctx context.Context, log *slog.Logger, c Child) {
@@ -72,6 +91,8 @@ func runOnce(ctx context.Context, c Child) error {
 	cmd.Stdout, cmd.Stderr = c.Output, c.Output
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// a session of its own: Linux shares processors out among sessions first (sched(7), autogroup), so that one child neither
+	// lives off the share of another nor can have a priority before other sessions without one of its own
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setsid: true}
 	return cmd.Run()
 }
