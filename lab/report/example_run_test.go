@@ -36,7 +36,7 @@ func example(t *testing.T) score.Run {
 		Windows: []score.Window{
 			{Fault: "real killed", Scenario: "real-killed", From: at(killed), To: at(back), Promise: promise("vip 1s, name 1s, lost 0"),
 				Marks: []score.Mark{{At: at(killed + 1), Text: "kill east-mx1"}}},
-			{Fault: "real killed", Scenario: "real-killed", Back: true, From: at(back), To: at(cut), Promise: promise("vip 0, broken 0, lost 0"),
+			{Fault: "real killed: way back", Scenario: "real-killed", Back: true, From: at(back), To: at(cut), Promise: promise("vip 0, broken 0, lost 0"),
 				Marks: []score.Mark{{At: at(back + 1), Text: "start east-mx1"}}},
 			{Fault: "site cut silently", Scenario: "site-cut", From: at(cut), To: at(end), Promise: promise("vip 1s, name 8s, delivery 5s, lost 0"),
 				Marks: []score.Mark{{At: at(cut + 2), Text: "cut site east"}}, TookOver: "mx1.west, mx2.west"},

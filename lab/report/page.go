@@ -75,15 +75,15 @@ func newPage(run score.Run) (page, map[string]string, error) {
 		p.Labs = append(p.Labs, newLabLine(l))
 		said := p.said(l)
 		for i, r := range l.Rows {
-			id := fmt.Sprintf("%02d-%s", len(p.Sections)+1, slug(title(r)))
+			id := fmt.Sprintf("%02d-%s", len(p.Sections)+1, slug(r.Fault))
 			s := newSection(id, r)
 			if i < len(l.Windows) {
 				w := l.Windows[i]
 				text, err := newTimeline(w, r, l.Events, said).svg()
 				if err != nil {
-					return page{}, nil, fmt.Errorf("%s: %w", title(r), err)
+					return page{}, nil, fmt.Errorf("%s: %w", r.Fault, err)
 				}
-				s.File, s.Plot = plotsDir+"/"+id+".svg", inPage(text, title(r))
+				s.File, s.Plot = plotsDir+"/"+id+".svg", inPage(text, r.Fault)
 				plots[s.File] = text
 				s.Failures = failures(w, l.Events)
 				s.Said, s.More = happened(w, said)
@@ -147,7 +147,7 @@ func (p *page) addRow(r score.Row, id string) {
 	if r.Pass {
 		p.Passed++
 	} else {
-		p.Failed = append(p.Failed, title(r))
+		p.Failed = append(p.Failed, r.Fault)
 	}
 	var cells []cell
 	for i, c := range p.Columns {
@@ -165,7 +165,7 @@ func (p *page) addRow(r score.Row, id string) {
 
 func newSection(id string, r score.Row) section {
 	return section{
-		ID: id, Title: title(r), Pass: r.Pass, Why: r.Why, Promise: promise(r.Promise), TookOver: r.TookOver,
+		ID: id, Title: r.Fault, Pass: r.Pass, Why: r.Why, Promise: promise(r.Promise), TookOver: r.TookOver,
 		Figures: []figure{
 			{"outage at the VIP", ms(r.OutageVIPMS)},
 			{"by name", ms(r.OutageNameMS)},

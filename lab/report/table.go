@@ -24,7 +24,7 @@ func table() []column {
 		return func(r score.Row) string { return number(r.Figure(of)) }
 	}
 	return []column{
-		{"fault", "What was broken, or mended again (way back).", title, false},
+		{"fault", "What was broken, or mended again (way back).", func(r score.Row) string { return r.Fault }, false},
 		{"outage at the VIP", "From the start of the first new connection to the SMTP VIP that failed to the end of the first good one after the last that failed.", figure(score.VIP), true},
 		{"by name", "The same for connections to the address that the name's resolver gives.", figure(score.Name), true},
 		{"delivery", "The longest that one mailbox got no mail.", figure(score.Delivery), true},
@@ -60,7 +60,7 @@ func Table(rows []score.Row) string {
 	w.Flush() // into memory: it cannot fail
 	for _, r := range rows {
 		if !r.Pass {
-			fmt.Fprintf(&b, "FAIL %s: %s\n", title(r), r.Why)
+			fmt.Fprintf(&b, "FAIL %s: %s\n", r.Fault, r.Why)
 		}
 	}
 	return b.String()

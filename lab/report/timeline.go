@@ -32,7 +32,7 @@ func newTimeline(w score.Window, r score.Row, seen []client.Event, said []events
 		whole.to = leastLen
 	}
 	said = during(w.From.Add(-time.Duration(before*float64(time.Second))), w.To, said)
-	t := timeline{title: title(r), scale: whole}
+	t := timeline{title: r.Fault, scale: whole}
 	t.scale.to = quietFrom(whole, r, w.Marks, seen, said)
 	if t.scale.to < whole.to {
 		t.later = whole.to

@@ -75,14 +75,6 @@ func verdict(r score.Row) string {
 	return "FAIL"
 }
 
-// title names a row.
-func title(r score.Row) string {
-	if r.Back {
-		return r.Fault + ": way back"
-	}
-	return r.Fault
-}
-
 // shorten cuts a text.
 func shorten(text string, most int) string {
 	if runes := []rune(text); len(runes) > most {

@@ -61,7 +61,7 @@ func (l *Lab) resolveBinds(n topology.Node) (topology.Node, error) {
 	for i, b := range n.Binds {
 		source := b.Source
 		if !filepath.IsAbs(source) {
-			b.Source = filepath.Join(l.StateDir, topoDir, source)
+			b.Source = l.SourcePath(source)
 		}
 		if _, err := os.Stat(b.Source); err != nil {
 			return n, fmt.Errorf("bind %s:%s: no such file or folder; make it or mend the bind", source, b.Target)
@@ -84,3 +84,6 @@ func (l *Lab) logTail(node string) string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return "; its log ends: " + strings.Join(lines[max(0, len(lines)-5):], " | ")
 }
+
+// SourcePath is where the lab has its own copy of a file of the topology's folder.
+func (l *Lab) SourcePath(name string) string { return filepath.Join(l.StateDir, topoDir, name) }

@@ -202,7 +202,7 @@ func nodeFile(lab *look.Lab, node string) (string, error) {
 			if filepath.IsAbs(b.Source) {
 				return b.Source, nil
 			}
-			return filepath.Join(lab.StateDir, "topology", b.Source), nil
+			return lab.SourcePath(b.Source), nil
 		}
 	}
 	return "", fmt.Errorf("%s has no node file", node)
