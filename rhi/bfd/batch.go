@@ -54,13 +54,14 @@ func (b *batch) prepare() {
 	}
 }
 
-// receive takes what waits in the socket, up to a batch, and gives the number of packets.
+// receive takes what waits in the socket, up to a batch, and gives the number of packets. Go is not told of the call, as it
+// never waits: for each call that might, a process that was asleep has a second thread look after it.
 func (b *batch) receive(fd uintptr) int {
 	for i := range b.headers {
 		b.headers[i].Namelen = unix.SizeofSockaddrInet6
 		b.headers[i].SetControllen(controlRoom)
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0 // nothing there, or an error that says nothing about a packet; the next arrival wakes us again
 	}

@@ -1,12 +1,14 @@
 package bfd
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,8 +106,10 @@ func listen(k kind) (*socket, error) {
 // sender sends the packets of one session, from a port of its own (RFC 5881 4).
 type sender struct {
 	fd      int
-	to      unix.Sockaddr
-	control []byte // the link and source address, in the kernel's form
+	to      unix.RawSockaddrInet6 // room for either family
+	control []byte                // the link and source address, in the kernel's form
+	vector  unix.Iovec
+	header  unix.Msghdr
 	failed  uint64
 	err     error // of the last packet; nil: it went
 }
@@ -138,9 +142,10 @@ func openSender(c *Config, random func() float64) (*sender, error) {
 
 // aim fits the sender to the session's addresses and to the present number of its link; 0: any.
 func (o *sender) aim(c *Config, link int) {
-	port := c.kind().port()
+	port := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, uint16(c.kind().port())))
 	if c.Remote.Is6() {
-		o.to = &unix.SockaddrInet6{Port: port, Addr: c.Remote.As16(), ZoneId: uint32(link)}
+		o.to = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: c.Remote.As16(), Scope_id: uint32(link)}
+		o.header.Namelen = unix.SizeofSockaddrInet6
 		info := unix.Inet6Pktinfo{Ifindex: uint32(link)}
 		if c.Local.IsValid() {
 			info.Addr = c.Local.As16()
@@ -148,7 +153,8 @@ func (o *sender) aim(c *Config, link int) {
 		o.control = unix.PktInfo6(&info)
 		return
 	}
-	o.to = &unix.SockaddrInet4{Port: port, Addr: c.Remote.As4()}
+	*(*unix.RawSockaddrInet4)(unsafe.Pointer(&o.to)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: c.Remote.As4()}
+	o.header.Namelen = unix.SizeofSockaddrInet4
 	info := unix.Inet4Pktinfo{Ifindex: int32(link)}
 	if c.Local.IsValid() {
 		info.Spec_dst = c.Local.As4()
@@ -156,10 +162,17 @@ func (o *sender) aim(c *Config, link int) {
 	o.control = unix.PktInfo4(&info)
 }
 
-// send gives a packet to the kernel, which never waits.
+// send gives a packet to the kernel, which never waits; so Go is not told, as of receive.
 func (o *sender) send(b []byte) {
-	_, o.err = unix.SendmsgN(o.fd, b, o.control, o.to, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	if o.err != nil {
+	o.vector.Base = &b[0]
+	o.vector.SetLen(len(b))
+	h := &o.header
+	h.Name, h.Iov, h.Control = (*byte)(unsafe.Pointer(&o.to)), &o.vector, &o.control[0]
+	h.SetIovlen(1)
+	h.SetControllen(len(o.control))
+	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(o.fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	if o.err = nil; errno != 0 {
+		o.err = errno
 		o.failed++
 	}
 }
