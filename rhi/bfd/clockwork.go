@@ -10,65 +10,85 @@ import (
 // idle is how long the clockwork sleeps when nothing is due.
 const idle = time.Hour
 
-// queue has the sessions by the moment at which the clockwork must look at them. A moment may be too early: what a packet
-// puts off is only found when it comes.
-type queue []*peer
+// mark is a moment of a session, and its place in the queue of those.
+type mark struct {
+	at   time.Time
+	slot int
+}
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].wake.Before(q[j].wake) }
-func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i]; q[i].slot, q[j].slot = i, j }
+// queue has the sessions in the order of one of their moments.
+type queue struct {
+	peers []*peer
+	mark  func(*peer) *mark
+}
+
+func (q *queue) Len() int { return len(q.peers) }
+
+func (q *queue) Less(i, j int) bool { return q.mark(q.peers[i]).at.Before(q.mark(q.peers[j]).at) }
+
+func (q *queue) Swap(i, j int) {
+	q.peers[i], q.peers[j] = q.peers[j], q.peers[i]
+	q.mark(q.peers[i]).slot, q.mark(q.peers[j]).slot = i, j
+}
 
 // Push and Pop are for container/heap.
-func (q *queue) Push(p any) { *q = append(*q, p.(*peer)); (*q)[len(*q)-1].slot = len(*q) - 1 }
+func (q *queue) Push(p any) {
+	q.mark(p.(*peer)).slot = len(q.peers)
+	q.peers = append(q.peers, p.(*peer))
+}
 
 // Pop takes the last element.
 func (q *queue) Pop() any {
-	p := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
+	p := q.peers[len(q.peers)-1]
+	q.peers = q.peers[:len(q.peers)-1]
 	return p
 }
 
 func (q *queue) add(p *peer)    { heap.Push(q, p) }
-func (q *queue) remove(p *peer) { heap.Remove(q, p.slot) }
+func (q *queue) remove(p *peer) { heap.Remove(q, q.mark(p).slot) }
+
+// reached gives a session whose moment has come; nil: there is none.
+func (q *queue) reached(now time.Time) *peer {
+	if len(q.peers) == 0 || q.mark(q.peers[0]).at.After(now) {
+		return nil
+	}
+	return q.peers[0]
+}
 
 // set moves a session to another moment.
-func (q *queue) set(p *peer, wake time.Time) {
-	p.wake = wake
-	heap.Fix(q, p.slot)
+func (q *queue) set(p *peer, at time.Time) {
+	m := q.mark(p)
+	m.at = at
+	heap.Fix(q, m.slot)
 }
 
 // clockwork does what is due, for all sessions, until the context ends.
 func (s *Speaker) clockwork(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
+		s.mu.Lock()
+		s.work(time.Now())
+		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
-		case <-timer.C:
-		case <-s.kick:
+		case <-s.alarm.C:
 		}
-		s.mu.Lock()
-		s.work(time.Now())
-		wait := time.Until(s.planned)
-		s.mu.Unlock()
-		timer.Reset(wait)
 	}
 }
 
-// work does what is due. A session is not given up before what waits in the sockets has been read, and a clockwork that ran
-// late grants its peers more time.
+// work does what is due, for the clockwork and for each reader that has taken packets: who is awake does it all, and what may
+// be sent already is sent too, as each wake-up of a process that sleeps costs more than that. A session is not given up
+// before what waits in the sockets has been read, and a clockwork that ran late grants its peers more time.
 func (s *Speaker) work(now time.Time) {
 	late, drained := now.Sub(s.planned), false
 	if late > minInterval {
 		s.drain()
 		drained = true
-		for _, p := range s.queue {
+		for _, p := range s.due.peers {
 			p.stall(now, late)
 		}
 	}
-	for len(s.queue) > 0 && !s.queue[0].wake.After(now) {
-		p := s.queue[0]
+	for p := s.due.reached(now); p != nil; p = s.due.reached(now) {
 		if !p.gone.IsZero() && !now.Before(p.gone) {
 			s.forget(p)
 			continue
@@ -79,41 +99,51 @@ func (s *Speaker) work(now time.Time) {
 			continue
 		}
 		o := p.tick(now)
-		s.do(p, now, &o)
-		s.queue.set(p, p.due(now))
+		s.conclude(p, now, &o)
 	}
-	s.planned = now.Add(idle)
-	if len(s.queue) > 0 {
-		s.planned = s.queue[0].wake
+	for p := s.open.reached(now); p != nil; p = s.open.reached(now) {
+		s.conclude(p, now, &outcome{send: true})
+	}
+	next := now.Add(idle)
+	if len(s.due.peers) > 0 {
+		next = s.due.peers[0].due.at
+	}
+	if !next.Equal(s.planned) {
+		s.planned = next
+		s.alarm.Reset(time.Until(next))
 	}
 }
 
-// due is when the clockwork must look at a session next.
-func (p *peer) due(now time.Time) time.Time {
-	at := earliest(p.next(), p.gone)
-	if at.IsZero() {
-		return now.Add(idle)
-	}
-	return at
-}
-
-// conclude does what a step of a session asks for, outside of the clockwork.
+// conclude does what a step of a session asks for.
 func (s *Speaker) conclude(p *peer, now time.Time, o *outcome) {
 	s.do(p, now, o)
-	if due := p.due(now); due.Before(p.wake) {
-		s.queue.set(p, due)
-		s.hurry(due)
-	}
+	s.plan(p, now)
 }
 
-// hurry wakes the clockwork up if something is due before it means to.
-func (s *Speaker) hurry(due time.Time) {
+// plan puts down when something is to be done for a session next, and when something may be.
+func (s *Speaker) plan(p *peer, now time.Time) {
+	never := now.Add(idle)
+	due, open := earliest(p.next(), p.gone), p.opens()
+	if due.IsZero() {
+		due = never
+	}
+	if open.IsZero() {
+		open = never
+	}
+	s.due.set(p, due)
+	s.open.set(p, open)
+}
+
+// hurry has the clockwork look at a session in time that was changed by others than the clockwork and the readers. What is
+// over already counts from now: the clockwork is not late for what it could not know.
+func (s *Speaker) hurry(p *peer, now time.Time) {
+	due := p.due.at
+	if due.Before(now) {
+		due = now
+	}
 	if due.Before(s.planned) {
 		s.planned = due
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
+		s.alarm.Reset(time.Until(due))
 	}
 }
 
@@ -145,11 +175,13 @@ func (s *Speaker) retire(p *peer, now time.Time) {
 	o.send = true
 	p.gone = now.Add(2*slow + slow/2)
 	s.conclude(p, now, &o)
+	s.hurry(p, now)
 }
 
 // forget ends a session for good.
 func (s *Speaker) forget(p *peer) {
-	s.queue.remove(p)
+	s.due.remove(p)
+	s.open.remove(p)
 	p.out.close()
 	delete(s.byDiscr, p.discr)
 	delete(s.peers, p.cfg.path())

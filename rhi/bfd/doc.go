@@ -26,5 +26,7 @@
 //
 // session is the protocol as a pure state machine: packets and moments go in, and what is to be done comes out. Speaker owns
 // the sockets, one goroutine that reads each of them, one clockwork for all sessions, and one goroutine that tells of changes.
+// A reader that has taken packets does what the clockwork would have to do at that moment or could do: sending shares the
+// wake-ups of reading.
 // Nothing has to be closed; Run leaves no socket behind when its context ends.
 package bfd

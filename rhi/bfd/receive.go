@@ -31,6 +31,7 @@ func (s *Speaker) readBatch(sock *socket, fd uintptr) int {
 		m := sock.message(i, sock.kind, now, clockSet)
 		s.take(now, &m)
 	}
+	s.work(now)
 	return n
 }
 

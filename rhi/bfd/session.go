@@ -56,7 +56,7 @@ func newSession(cfg Config, discr uint32, firstSeq uint32, random func() float64
 		s.state, s.diag = AdminDown, AdministrativeDown
 	}
 	s.announce()
-	s.timers.txAt = now
+	s.timers.txFrom, s.timers.txAt = now, now
 	return s
 }
 

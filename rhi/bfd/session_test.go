@@ -244,7 +244,7 @@ func TestJitter(t *testing.T) {
 	for _, c := range []struct {
 		mult     uint8
 		min, max float64
-	}{{3, 0.75, 1}, {1, 0.75, 0.9}} {
+	}{{3, 0.875, 1}, {1, 0.825, 0.9}} { // by themselves, packets go in the upper half of what is allowed
 		t.Run(fmt.Sprintf("multiplier %d", c.mult), func(t *testing.T) {
 			a := testConfig("b")
 			a.Multiplier = c.mult
@@ -256,7 +256,7 @@ func TestJitter(t *testing.T) {
 			shares := make([]int, 4)
 			for i := 1; i < len(w.sent[0]); i++ {
 				part := float64(w.sent[0][i].at.Sub(w.sent[0][i-1].at)) / float64(100*ms)
-				if part < c.min || part > c.max {
+				if part < c.min-0.001 || part > c.max {
 					t.Fatalf("an interval of %.3f of what was agreed, want %.2f to %.2f", part, c.min, c.max)
 				}
 				shares[min(3, int(4*(part-c.min)/(c.max-c.min)))]++

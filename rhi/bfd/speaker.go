@@ -39,14 +39,15 @@ type Speaker struct {
 	peers    map[path]*peer
 	byDiscr  map[uint32]*peer
 	byRemote map[netip.Addr][]*peer
-	queue    queue
-	planned  time.Time // when the clockwork means to wake up
+	due      queue       // by when the clockwork must look at them
+	open     queue       // by when they may send
+	planned  time.Time   // when the clockwork means to wake up
+	alarm    *time.Timer // wakes it up then
 	sockets  map[kind]*socket
 	strays   [dropReasons]uint64 // dropped, and from nobody that we know
 	untold   []untold
 	packet   [packetLen]byte // room for the one that is being sent
 
-	kick    chan struct{} // something is due before planned
 	news    chan struct{} // untold is not empty
 	readers sync.WaitGroup
 }
@@ -58,8 +59,8 @@ type peer struct {
 	link     int       // number of the session's interface; 0: any, or it is not there
 	looked   time.Time // when the number was last looked up
 	gone     time.Time // when a removed session ends for good; zero: it was not removed
-	wake     time.Time // when the clockwork is to look at it
-	slot     int       // its place in the queue
+	due      mark      // when the clockwork is to look at it
+	open     mark      // when it may send, if somebody is awake
 	sent     uint64
 	received uint64
 	dropped  [dropReasons]uint64
@@ -72,7 +73,9 @@ func New(o Options) *Speaker {
 	s := &Speaker{
 		prefer: o.Prefer, log: o.Log, changed: o.Changed,
 		peers: map[path]*peer{}, byDiscr: map[uint32]*peer{}, byRemote: map[netip.Addr][]*peer{}, sockets: map[kind]*socket{},
-		kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		due:  queue{mark: func(p *peer) *mark { return &p.due }},
+		open: queue{mark: func(p *peer) *mark { return &p.open }},
+		news: make(chan struct{}, 1), alarm: time.NewTimer(idle),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -175,6 +178,7 @@ func (s *Speaker) apply(set []Config) error {
 			p := s.peers[c.path()]
 			o := p.configure(now, c)
 			s.conclude(p, now, &o)
+			s.hurry(p, now)
 		}
 	}
 	for _, p := range fresh {
@@ -215,7 +219,8 @@ func (s *Speaker) add(p *peer, now time.Time) {
 	}
 	s.byDiscr[p.discr], s.peers[p.cfg.path()] = p, p
 	s.byRemote[p.cfg.Remote] = append(s.byRemote[p.cfg.Remote], p)
-	p.wake = now
-	s.queue.add(p)
-	s.hurry(p.wake)
+	p.due.at, p.open.at = now, now
+	s.due.add(p)
+	s.open.add(p)
+	s.hurry(p, now)
 }

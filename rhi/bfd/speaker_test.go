@@ -319,7 +319,7 @@ func TestSocketsDoNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, once); n != 0 {
 			t.Errorf("%v: %v allocations per packet", c.Remote, n)
 		}
-		if p.received != 102 || p.sent != 102 || p.out.failed != 0 || far.failed != 0 {
+		if p.received != 102 || p.sent < 102 || p.out.failed != 0 || far.failed != 0 {
 			t.Errorf("%v: %d taken, %d sent, %d and %d failed: %v", c.Remote, p.received, p.sent, p.out.failed, far.failed, drops(&p.dropped))
 		}
 	}

@@ -15,7 +15,9 @@ type timers struct {
 	remoteTx, remoteRx time.Duration // the peer's DesiredMinTxInterval; RemoteMinRxInterval
 
 	lastSent time.Time // when the last packet of the pace went
-	jitter   float64   // of the packet that is next
+	early    float64   // the parts of the interval after which the next may go
+	jitter   float64   // and must go
+	txFrom   time.Time // when it may go, should anything wake the clockwork up
 	txAt     time.Time // when it is to go
 	detectAt time.Time // when the peer will have been silent for a detection time; zero: it is not heard
 }
@@ -27,19 +29,28 @@ func (t *timers) txInterval() time.Duration { return max(t.tx, t.remoteRx) }
 func (t *timers) rxInterval() time.Duration { return max(t.rx, t.remoteTx) }
 
 // paced notes that a packet of the pace goes now, and draws the jitter of the next: an interval is 75 to 100 % of what was
-// agreed, and at most 90 % if the peer gives us up for a single missing packet.
+// agreed, and at most 90 % if the peer gives us up for a single missing packet. The next packet goes by itself in the upper
+// half of that range, and with whatever wakes the clockwork up from some moment of the lower half on: a wake-up costs more
+// than a packet. Both moments are drawn anew for each packet, so that sessions which went together once, of this system or of
+// many, soon part again (RFC 5880 6.8.7).
 func (t *timers) paced(now time.Time, mult uint8) {
-	t.lastSent = now
-	t.jitter = 1 - 0.25*t.random()
+	const least = 0.75
+	most := 1.0
 	if mult == 1 {
-		t.jitter = 0.9 - 0.15*t.random()
+		most = 0.9
 	}
+	half := (most - least) / 2
+	t.lastSent = now
+	t.early = least + half*t.random()
+	t.jitter = most - half*t.random()
 	t.retime()
 }
 
 // retime moves the next packet after a change of the interval, for which it counts how long ago the last one was.
 func (t *timers) retime() {
-	t.txAt = t.lastSent.Add(time.Duration(float64(t.txInterval()) * t.jitter))
+	interval := float64(t.txInterval())
+	t.txFrom = t.lastSent.Add(time.Duration(interval * t.early))
+	t.txAt = t.lastSent.Add(time.Duration(interval * t.jitter))
 }
 
 // announce says new intervals if the config or the state asks for them, with a poll sequence if somebody hears it.
@@ -112,6 +123,14 @@ func (s *session) next() time.Time {
 		at = earliest(at, s.auth.until)
 	}
 	return at
+}
+
+// opens is when the next packet may go, if there is another reason to be awake; zero: not at all.
+func (s *session) opens() time.Time {
+	if !s.mayTransmit() {
+		return time.Time{}
+	}
+	return s.timers.txFrom
 }
 
 func earliest(a, b time.Time) time.Time {
