@@ -64,16 +64,13 @@ func (q *queue) set(p *peer, at time.Time) {
 
 // clockwork does what is due, for all sessions, until the context ends.
 func (s *Speaker) clockwork(ctx context.Context) {
-	for {
+	ring := func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.work(time.Now())
-		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.alarm.C:
-		}
 	}
+	ring()
+	s.alarm.each(ctx, ring)
 }
 
 // work does what is due, for the clockwork and for each reader that has taken packets: who is awake does it all, and what may
@@ -110,7 +107,7 @@ func (s *Speaker) work(now time.Time) {
 	}
 	if !next.Equal(s.planned) {
 		s.planned = next
-		s.alarm.Reset(time.Until(next))
+		s.alarm.set(next)
 	}
 }
 
@@ -143,7 +140,7 @@ func (s *Speaker) hurry(p *peer, now time.Time) {
 	}
 	if due.Before(s.planned) {
 		s.planned = due
-		s.alarm.Reset(time.Until(due))
+		s.alarm.set(due)
 	}
 }
 
@@ -215,12 +212,16 @@ func (s *Speaker) sayLast() {
 	}
 }
 
-// closeSockets ends the readers and waits for them. A socket is closed once nobody uses it, and its reader uses it until it
+// closeSockets ends the readers and waits for them, and closes the alarm. A socket is closed once nobody uses it, and its reader uses it until it
 // has had the lock; so the lock is not held.
 func (s *Speaker) closeSockets() {
 	s.mu.Lock()
 	sockets := s.sockets
 	s.sockets = map[kind]*socket{}
+	if s.alarm != nil {
+		s.alarm.file.Close()
+		s.alarm = nil
+	}
 	s.mu.Unlock()
 	for _, sock := range sockets {
 		sock.file.Close()

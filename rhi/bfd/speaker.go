@@ -39,10 +39,10 @@ type Speaker struct {
 	peers    map[path]*peer
 	byDiscr  map[uint32]*peer
 	byRemote map[netip.Addr][]*peer
-	due      queue       // by when the clockwork must look at them
-	open     queue       // by when they may send
-	planned  time.Time   // when the clockwork means to wake up
-	alarm    *time.Timer // wakes it up then
+	due      queue     // by when the clockwork must look at them
+	open     queue     // by when they may send
+	planned  time.Time // when the clockwork means to wake up
+	alarm    *alarm    // wakes it up then; nil before Run and after
 	sockets  map[kind]*socket
 	strays   [dropReasons]uint64 // dropped, and from nobody that we know
 	untold   []untold
@@ -75,7 +75,7 @@ func New(o Options) *Speaker {
 		peers: map[path]*peer{}, byDiscr: map[uint32]*peer{}, byRemote: map[netip.Addr][]*peer{}, sockets: map[kind]*socket{},
 		due:  queue{mark: func(p *peer) *mark { return &p.due }},
 		open: queue{mark: func(p *peer) *mark { return &p.open }},
-		news: make(chan struct{}, 1), alarm: time.NewTimer(idle),
+		news: make(chan struct{}, 1),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -121,7 +121,9 @@ func (s *Speaker) start() (err error) {
 		return errors.New("the speaker runs already; run each only once at a time")
 	}
 	s.planned = time.Now()
-	err = s.apply(s.wanted)
+	if s.alarm, err = newAlarm(); err == nil {
+		err = s.apply(s.wanted)
+	}
 	s.running = err == nil
 	s.mu.Unlock()
 	if err != nil {
