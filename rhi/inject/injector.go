@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -124,12 +125,14 @@ func (i *Injector) Kick() {
 
 // told takes what another balancer says.
 func (i *Injector) told(from, text string) {
-	if err := i.others.take(from, []byte(text), time.Now()); err != nil {
+	news, err := i.others.take(from, []byte(text), time.Now())
+	if err != nil {
 		i.metrics.refused.Inc()
 		i.log.Debug("a report of another balancer is not taken", "from", from, "err", err)
-		return
 	}
-	i.Kick()
+	if news {
+		i.Kick()
+	}
 }
 
 // Run decides and tells the others until ctx is done. It does not withdraw anything then: whoever ends the balancer gives
@@ -206,15 +209,20 @@ func (i *Injector) Set(ctx context.Context, services []Service) error {
 	if i.ended {
 		return errors.New("the injector has stopped")
 	}
-	i.services, i.cause = map[netip.Prefix]decide.VIP{}, now
+	was, cause := i.services, now
+	i.services = map[netip.Prefix]decide.VIP{}
 	for _, s := range services {
-		if !s.At.IsZero() && s.At.Before(i.cause) {
-			i.cause = s.At
+		if !s.At.IsZero() && s.At.Before(cause) {
+			cause = s.At
 		}
 		v := decide.VIP{Role: i.cfg.Role, Health: s.Health, Min: s.Min, Full: s.Full, Flows: s.Flows}
 		v.Health.Lease = now
 		i.services[s.Prefix] = v
 	}
+	if i.loaded && !i.unsure && i.renewed(was) {
+		return nil // what is decided holds, and the loop looks again when it no longer does
+	}
+	i.cause = cause
 	if !i.loaded {
 		return nil // Run decides as soon as it is
 	}
@@ -222,6 +230,17 @@ func (i *Injector) Set(ctx context.Context, services []Service) error {
 	i.publish(false)
 	i.Kick() // to look when what was decided now ends
 	return err
+}
+
+// renewed says whether the services are what they were but for their leases, none of which was about to end: to read the BGP
+// tables and decide each second, which gives the same again, is most of what an idle balancer would cost. The caller holds mu.
+func (i *Injector) renewed(was map[netip.Prefix]decide.VIP) bool {
+	lease := i.cfg.Decide().Lease
+	return was != nil && maps.EqualFunc(was, i.services, func(a, b decide.VIP) bool {
+		gone := b.Health.Lease.Sub(a.Health.Lease)
+		a.Health.Lease = b.Health.Lease
+		return gone < lease/2 && a.Role == b.Role && a.Health == b.Health && a.Min == b.Min && a.Full == b.Full && a.Flows == b.Flows
+	})
 }
 
 // act decides and announces. What was read back may lead to another decision, such as to hold for another site. The caller

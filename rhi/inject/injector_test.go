@@ -40,6 +40,36 @@ func TestAnnounces(t *testing.T) {
 	}
 }
 
+// A health engine that says the same again renews its lease, and has nothing decided anew; one that was silent for half of it
+// does, as does one that says something else.
+func TestRenewal(t *testing.T) {
+	b := start(t, balancerOptions{name: "lb1", site: "east"})
+	b.reaches(vip, decide.PlaceFull)
+	b.end()
+	looks := func() (n int) { b.speaker.set(func() { n = b.speaker.looks }); return n }
+	b.Injector.mu.Lock()
+	b.ended = false // Set works on, and nothing else does
+	b.Injector.mu.Unlock()
+	b.tell()
+	before := looks()
+	b.tell()
+	if n := looks() - before; n != 0 {
+		t.Errorf("%d looks at the tables for a renewal", n)
+	}
+	b.Injector.mu.Lock()
+	for p, v := range b.services {
+		v.Health.Lease = v.Health.Lease.Add(-2 * time.Second)
+		b.services[p] = v
+	}
+	b.Injector.mu.Unlock()
+	b.tell()
+	late := looks()
+	b.serve(1, vip)
+	if late == before || looks() == late {
+		t.Errorf("%d looks after a silence, and %d for a change", late-before, looks()-late)
+	}
+}
+
 // With nobody to ask, a VIP that is not fit stays at the end of the ladder and says so; or goes, where that was said.
 func TestNobodyToAsk(t *testing.T) {
 	for _, tc := range []struct {

@@ -18,6 +18,7 @@ const (
 	maxOthers = 15                 // other balancers of a VIP: as many as a report has room for
 	forget    = time.Hour          // after which one that is not heard is no more known
 	stale     = 10 * time.Second   // after which a telling of an earlier process is believed
+	missing   = 3 * beat / 2       // after which it may be taken for silent: that it speaks is news
 	room      = mesh.MaxTold - 300 // for reports in a telling, beside all that stands around them
 )
 
@@ -125,41 +126,45 @@ type others struct {
 
 func newOthers(self string) *others { return &others{self: self, byName: map[string]*other{}} }
 
-// take takes a telling. One that was heard already is refused, and one of an earlier process, unless nothing was heard for
-// long: a clock may have been set back.
-func (o *others) take(from string, text []byte, now time.Time) error {
+// take takes a telling, and says whether it may lead to another decision: most are signs of life, and what a decision holds
+// until is known. One that was heard already is refused, and one of an earlier process, unless nothing was heard for long: a
+// clock may have been set back.
+func (o *others) take(from string, text []byte, now time.Time) (news bool, err error) {
 	t, reports, err := decodeTelling(text)
 	if err != nil {
-		return err
+		return false, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	is, known := o.byName[from]
 	switch {
 	case from == o.self:
-		return errors.New("it comes from this balancer itself, or from another of its name")
+		return false, errors.New("it comes from this balancer itself, or from another of its name")
 	case !known && len(o.byName) >= maxOthers && !o.forgetOne(now):
-		return fmt.Errorf("there are %d other balancers already", maxOthers)
+		return false, fmt.Errorf("there are %d other balancers already", maxOthers)
 	case !known:
 		is = &other{reports: map[netip.Prefix]heard{}}
 		o.byName[from] = is
 	case t.Boot < is.boot && now.Sub(is.at) < stale:
-		return errors.New("it is of a process that was there before")
+		return false, errors.New("it is of a process that was there before")
 	}
 	if t.Boot != is.boot {
 		is.boot, is.numbers = t.Boot, mesh.Window{}
 		is.reports = map[netip.Prefix]heard{} // what another process said is void
+		news = true
 	}
 	if !is.numbers.Take(t.Number) {
-		return errors.New("it was heard already, or is too old")
+		return false, errors.New("it was heard already, or is too old")
 	}
 	is.site, is.at = t.Site, now
 	for prefix, r := range reports {
-		if r.Generation >= is.reports[prefix].report.Generation {
+		old := is.reports[prefix]
+		if r.Generation >= old.report.Generation {
+			news = news || r.Generation > old.report.Generation || now.Sub(old.at) > missing
 			is.reports[prefix] = heard{r, now}
 		}
 	}
-	return nil
+	return news, nil
 }
 
 // siteOf gives the site that a balancer says it is at.

@@ -32,34 +32,37 @@ func say(t *testing.T, boot, number, generation int64) []byte {
 func TestTellingsInOrder(t *testing.T) {
 	o := newOthers("east")
 	generation := func() int64 { return o.of(vip, nil, noon)["west-lb1"].Report.Generation }
-	take := func(after time.Duration, boot, number, gen int64) error {
+	take := func(after time.Duration, boot, number, gen int64) (bool, error) {
 		return o.take("west-lb1", say(t, boot, number, gen), noon.Add(after))
 	}
 	for _, step := range []struct {
 		what              string
 		after             time.Duration
 		boot, number, gen int64
-		refused           bool
+		refused, news     bool
 		want              int64
 	}{
-		{"the first", 0, 100, 1, 50, false, 50},
-		{"a newer one", 1 * time.Second, 100, 3, 52, false, 52},
-		{"a late one", 2 * time.Second, 100, 2, 51, false, 52},
-		{"the late one again", 2 * time.Second, 100, 2, 51, true, 52},
-		{"a recorded one", 3 * time.Second, 100, 3, 52, true, 52},
-		{"a later telling with an older report", 4 * time.Second, 100, 4, 51, false, 52},
-		{"another process", 5 * time.Second, 200, 1, 40, false, 40},
-		{"the process before", 6 * time.Second, 100, 9, 60, true, 40},
-		{"a clock that was set back, after silence", 30 * time.Second, 150, 1, 30, false, 30},
+		{"the first", 0, 100, 1, 50, false, true, 50},
+		{"a newer one", 1 * time.Second, 100, 3, 52, false, true, 52},
+		{"a late one", 2 * time.Second, 100, 2, 51, false, false, 52},
+		{"the late one again", 2 * time.Second, 100, 2, 51, true, false, 52},
+		{"a recorded one", 3 * time.Second, 100, 3, 52, true, false, 52},
+		{"a later telling with an older report", 4 * time.Second, 100, 4, 51, false, false, 52},
+		{"a sign of life after silence", 4 * time.Second, 100, 5, 52, false, true, 52},
+		{"a sign of life in time", 5 * time.Second, 100, 6, 52, false, false, 52},
+		{"another process", 5 * time.Second, 200, 1, 40, false, true, 40},
+		{"the process before", 6 * time.Second, 100, 9, 60, true, false, 40},
+		{"a clock that was set back, after silence", 30 * time.Second, 150, 1, 30, false, true, 30},
 	} {
-		if err := take(step.after, step.boot, step.number, step.gen); (err != nil) != step.refused {
-			t.Errorf("%s: %v", step.what, err)
+		news, err := take(step.after, step.boot, step.number, step.gen)
+		if (err != nil) != step.refused || news != step.news {
+			t.Errorf("%s: news %v, %v", step.what, news, err)
 		}
 		if got := generation(); got != step.want {
 			t.Errorf("%s: generation %d, want %d", step.what, got, step.want)
 		}
 	}
-	if err := o.take("east", say(t, 1, 1, 1), noon); err == nil {
+	if _, err := o.take("east", say(t, 1, 1, 1), noon); err == nil {
 		t.Error("taken from itself")
 	}
 }
@@ -76,7 +79,7 @@ func TestOvertakenTelling(t *testing.T) {
 		texts = append(texts, list...)
 	}
 	for _, i := range []int{1, 0} {
-		if err := o.take("west-lb1", texts[i], noon); err != nil {
+		if _, err := o.take("west-lb1", texts[i], noon); err != nil {
 			t.Error(err)
 		}
 	}
@@ -89,12 +92,12 @@ func TestOvertakenTelling(t *testing.T) {
 func TestOthersAreBounded(t *testing.T) {
 	o := newOthers("east")
 	for n := range maxOthers + 1 {
-		err := o.take(fmt.Sprintf("lb%d", n), say(t, 1, 1, 1), noon)
+		_, err := o.take(fmt.Sprintf("lb%d", n), say(t, 1, 1, 1), noon)
 		if (err != nil) != (n == maxOthers) {
 			t.Errorf("balancer %d: %v", n, err)
 		}
 	}
-	if err := o.take("late", say(t, 1, 1, 1), noon.Add(2*forget)); err != nil {
+	if _, err := o.take("late", say(t, 1, 1, 1), noon.Add(2*forget)); err != nil {
 		t.Errorf("no room was made: %v", err)
 	}
 	later := noon.Add(4 * forget)
@@ -124,7 +127,7 @@ func TestTellingsFitPackets(t *testing.T) {
 		if len(text) > mesh.MaxTold {
 			t.Errorf("a telling of %d bytes", len(text))
 		}
-		if err := o.take("west-lb1", text, noon); err != nil {
+		if _, err := o.take("west-lb1", text, noon); err != nil {
 			t.Error(err)
 		}
 	}
@@ -158,7 +161,7 @@ func FuzzTelling(f *testing.F) {
 	f.Add([]byte(`{"site":"west","boot":1,"number":1,"vips":[{"vip":"203.0.113.10/31","report":{}}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		o := newOthers("east")
-		if err := o.take("west-lb1", text, noon); err != nil {
+		if _, err := o.take("west-lb1", text, noon); err != nil {
 			return
 		}
 		for _, e := range o.elsewhere(vip) {

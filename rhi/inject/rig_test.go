@@ -35,6 +35,7 @@ type fakeSpeaker struct {
 	peers   int
 	fail    bool
 	watched map[string]rhi.Watched
+	looks   int // at the tables
 }
 
 func (s *fakeSpeaker) SetAnnouncements(_ context.Context, list []rhi.Announcement) error {
@@ -79,6 +80,7 @@ func (s *fakeSpeaker) Standing() map[netip.Prefix]int {
 func (s *fakeSpeaker) Watched() map[string]rhi.Watched {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	return maps.Clone(s.watched)
 }
 
