@@ -3,7 +3,8 @@
 //
 // Counter is the pure part: results in, state out. Runner is the loop around it: it probes every target at its interval
 // and reports each result with the state after it. The first probes of targets that come together start within a
-// tenth of their interval; later ones keep their places, which spread over all of it within the first ten gaps. The
+// tenth of their interval; later ones keep their places, which spread over all of it within the first ten gaps, in groups of
+// targets that are probed at the same moments. The
 // owner may change the targets while the Runner runs, and have some probed before their turn. A probe returns an error; nil
 // means healthy, and the error is the reason: short, printable, and with nothing in it that a target could use to deceive a
 // terminal or a log.

@@ -23,7 +23,7 @@ type entry struct {
 	due     time.Duration      // of the next probe, or of the one that runs; since the Runner's start
 	cancel  context.CancelFunc // ends the probe that runs; nil while none does
 	index   int                // in the queue; -1 while its probe runs
-	phase   float64            // 0 to 1: the target's place among those that came with it
+	phase   float64            // 0 to 1: its group's place among those that came with it
 	settled uint8              // gaps since then, up to settleIn
 	passed  uint8              // passes in a row while passing, up to steady; then one more for the first slow gap
 	urgent  int                // probes that follow soon unless one passes; see ProbeNow

@@ -12,12 +12,17 @@ import (
 // second get no answer. What is due then waits its turn; its timeout counts from its start.
 const maxInFlight = 4096
 
+// together is how many of the targets that come together are probed at the same moments. To be woken up for a probe costs about as
+// much as the probe, and so does each of its answers that comes alone; more at once would be a burst.
+const together = 16
+
 // Runner probes a set of targets that its owner may change at any time.
 type Runner struct {
 	probe  Func // nil: what each target's config asks for
 	report func(Result)
 	start  time.Time
 	limit  int           // of probes at once
+	group  int           // of targets that share their moments
 	wake   chan struct{} // tells Run that what is due next has changed
 
 	mu       sync.Mutex
@@ -30,7 +35,7 @@ type Runner struct {
 // NewRunner makes a Runner without targets. probe nil stands for the types of the configs. Each finished probe is
 // handed to report, one call at a time per target but concurrently for different ones; report may call SetTargets.
 func NewRunner(probe Func, report func(Result)) *Runner {
-	return &Runner{probe: probe, report: report, start: time.Now(), limit: maxInFlight, wake: make(chan struct{}, 1), entries: map[string]*entry{}}
+	return &Runner{probe: probe, report: report, start: time.Now(), limit: maxInFlight, group: together, wake: make(chan struct{}, 1), entries: map[string]*entry{}}
 }
 
 // Run is a Runner for targets that do not change.
@@ -74,8 +79,9 @@ func (r *Runner) SetTargets(targets []Target) error {
 		}
 	}
 	r.entries = entries
+	groups := (len(fresh) + r.group - 1) / r.group
 	for i, e := range fresh {
-		e.place(now, float64(i)/float64(len(fresh)))
+		e.place(now, float64(i*groups/len(fresh))/float64(groups))
 		heap.Push(&r.queue, e)
 	}
 	r.hurry()

@@ -61,7 +61,12 @@ func runFor(t *testing.T, d time.Duration, targets []Target, f Func) []string {
 	j := &journal{start: time.Now()}
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	if err := Run(ctx, targets, f, j.report); !errors.Is(err, context.DeadlineExceeded) {
+	r := NewRunner(f, j.report)
+	r.group = 1 // each has a place of its own
+	if err := r.SetTargets(targets); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Run ended with %v, want its context's error", err)
 	}
 	if took := time.Since(j.start); took != d {

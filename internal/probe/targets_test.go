@@ -30,6 +30,7 @@ func startRunner(t *testing.T, f Func, targets ...Target) *running {
 	t.Helper()
 	r := &running{t: t, j: &journal{start: time.Now()}}
 	r.Runner = NewRunner(f, r.j.report)
+	r.group = 1 // each has a place of its own
 	r.set(targets...)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -324,6 +325,45 @@ func TestPlacesSpreadOut(t *testing.T) {
 		}
 		if diff := cmp.Diff(places, r.j.take()); diff != "" {
 			t.Errorf("places (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Targets that come together are probed in groups, whose places spread over the interval. Those of 250 ms and of 1 s keep in
+// step.
+func TestGroupsShareTheirMoments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		targets := func(n int, interval time.Duration) (list []Target) {
+			for i := range n {
+				list = append(list, target(fmt.Sprintf("%v/%d", interval, i), byte(i), interval, interval))
+			}
+			return list
+		}
+		moments := func(r *running) (list []string) {
+			<-time.After(30 * time.Second)
+			synctest.Wait()
+			r.j.take()
+			<-time.After(time.Second)
+			synctest.Wait()
+			for _, line := range r.j.take() {
+				at, _, _ := strings.Cut(line, " ")
+				if len(list) == 0 || list[len(list)-1] != at {
+					list = append(list, at)
+				}
+			}
+			return list
+		}
+		r := startRunner(t, passes)
+		r.group = together
+		r.set(append(targets(6, 250*time.Millisecond), targets(6, time.Second)...)...)
+		if got := moments(r); len(got) != 4 {
+			t.Errorf("12 targets of 250 ms and 1 s are probed at %v, want 4 moments a second", got)
+		}
+		r = startRunner(t, passes)
+		r.group = together
+		r.set(targets(3*together, time.Second)...)
+		if got := moments(r); len(got) != 3 {
+			t.Errorf("%d targets are probed at %v, want 3 moments a second", 3*together, got)
 		}
 	})
 }
