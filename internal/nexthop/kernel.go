@@ -16,8 +16,10 @@ const minMTU = 1280
 // kernel answers for one look: what it was asked for once it keeps.
 type kernel struct {
 	uplinks []Uplink
+	nl      *netlink.Handle
 	links   map[int]netlink.Link
 	neighs  map[neighKey][]netlink.Neigh
+	takes   map[int]bool // redirects, by the link's index
 }
 
 type neighKey struct{ ifindex, family int }
@@ -25,7 +27,7 @@ type neighKey struct{ ifindex, family int }
 // resolve asks the kernel for the way to addr. A neighbour that is being asked again keeps its old MAC address as long
 // as the way is the same: probes decide whether a real answers, and ARP's pauses must not flap a slot table.
 func (k *kernel) resolve(addr netip.Addr, old Hop) (Hop, error) {
-	routes, err := netlink.RouteGet(addr.AsSlice())
+	routes, err := k.nl.RouteGet(addr.AsSlice())
 	if err != nil {
 		return Hop{}, fmt.Errorf("no route to %v: %w", addr, err)
 	}
@@ -81,7 +83,7 @@ func (k *kernel) describe(link netlink.Link, route netlink.Route, addr netip.Add
 		return Hop{}, fmt.Errorf("link %s to %v: %w", link.Attrs().Name, addr, err)
 	}
 	hop.Ifindex, hop.Veth = below.Attrs().Index, below.Type() == "veth"
-	if k.redirectsTo(below) && !takesRedirects(below.Attrs().Index) {
+	if k.redirectsTo(below) && !k.takesRedirects(below.Attrs().Index) {
 		return Hop{}, fmt.Errorf("link %s to %v: %w", link.Attrs().Name, addr, errNoRedirect)
 	}
 	return hop, nil
@@ -110,11 +112,23 @@ func (k *kernel) untag(link netlink.Link, hop *Hop) (netlink.Link, error) {
 	}
 }
 
+func (k *kernel) takesRedirects(index int) bool {
+	takes, ok := k.takes[index]
+	if !ok {
+		takes = takesRedirects(index)
+		if k.takes == nil {
+			k.takes = map[int]bool{}
+		}
+		k.takes[index] = takes
+	}
+	return takes
+}
+
 func (k *kernel) link(index int) (netlink.Link, error) {
 	if l, ok := k.links[index]; ok {
 		return l, nil
 	}
-	l, err := netlink.LinkByIndex(index)
+	l, err := k.nl.LinkByIndex(index)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +156,7 @@ func (k *kernel) neighbour(ifindex int, ip net.IP) (mac [6]byte, ok bool, err er
 		}
 	}
 	ask := netlink.Neigh{LinkIndex: ifindex, Family: family, IP: ip, Flags: netlink.NTF_USE, State: netlink.NUD_NONE}
-	if err := netlink.NeighSet(&ask); err != nil {
+	if err := k.nl.NeighSet(&ask); err != nil {
 		return mac, false, fmt.Errorf("ask for neighbour %v: %w", ip, err)
 	}
 	return mac, false, nil
@@ -152,7 +166,7 @@ func (k *kernel) neighbours(key neighKey) ([]netlink.Neigh, error) {
 	if list, ok := k.neighs[key]; ok {
 		return list, nil
 	}
-	list, err := netlink.NeighList(key.ifindex, key.family)
+	list, err := k.nl.NeighList(key.ifindex, key.family)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -141,7 +142,13 @@ func (r *Resolver) look(ctx context.Context) {
 	addrs := r.addrs
 	r.mu.Unlock()
 	changed := !r.reported
-	kernel := kernel{uplinks: r.opts.Uplinks}
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one for a look, and not one for each of its questions
+	if err != nil {
+		r.opts.Log.Error("look for next hops", "err", fmt.Errorf("open a netlink socket: %w", err))
+		return // the next look is soon
+	}
+	defer nl.Close()
+	kernel := kernel{uplinks: r.opts.Uplinks, nl: nl}
 	hops := make(map[netip.Addr]Hop, len(addrs))
 	for _, addr := range addrs {
 		old := r.hops[addr]
