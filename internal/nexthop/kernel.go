@@ -25,7 +25,8 @@ type kernel struct {
 type neighKey struct{ ifindex, family int }
 
 // resolve asks the kernel for the way to addr. A neighbour that is being asked again keeps its old MAC address as long
-// as the way is the same: probes decide whether a real answers, and ARP's pauses must not flap a slot table.
+// as the way is the same: probes decide whether a real answers, and ARP's pauses must not flap a slot table. Where the route
+// has several ways, one by which nobody answers, such as a router that has just been switched on, is not taken.
 func (k *kernel) resolve(addr netip.Addr, old Hop) (Hop, error) {
 	routes, err := k.nl.RouteGet(addr.AsSlice())
 	if err != nil {
@@ -34,34 +35,70 @@ func (k *kernel) resolve(addr netip.Addr, old Hop) (Hop, error) {
 	if len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST {
 		return Hop{}, fmt.Errorf("no route to %v on a network", addr)
 	}
-	route := routes[0]
-	link, err := k.link(route.LinkIndex)
-	if err != nil {
-		return Hop{}, fmt.Errorf("find the link to %v: %w", addr, err)
-	}
-	hop, err := k.describe(link, route, addr)
-	if err != nil {
-		return Hop{}, err
-	}
-	gateway := route.Gw
-	if gateway == nil {
-		gateway = addr.AsSlice()
-	} else if g, ok := netip.AddrFromSlice(gateway); ok {
-		hop.Gateway = g.Unmap()
-	}
-	mac, ok, err := k.neighbour(route.LinkIndex, gateway)
-	switch {
-	case err != nil:
-		return Hop{}, err
-	case ok:
-		hop.DstMAC = mac
-		return hop, nil
+	hop, known, err := k.by(routes[0], addr)
+	if err != nil || known {
+		return hop, err
 	}
 	hop.DstMAC = old.DstMAC
 	if hop.ToInstall() == old.ToInstall() { // an earlier process's has no gateway
 		return hop, nil
 	}
-	return Hop{}, fmt.Errorf("neighbour %v does not answer", gateway)
+	if other, ok := k.detour(routes[0], addr, old); ok {
+		return other, nil
+	}
+	return Hop{}, fmt.Errorf("neighbour %v does not answer", gatewayOf(routes[0], addr))
+}
+
+// by gives the way of a route. If its neighbour is not known, the kernel has been made to ask for it.
+func (k *kernel) by(route netlink.Route, addr netip.Addr) (hop Hop, known bool, err error) {
+	link, err := k.link(route.LinkIndex)
+	if err != nil {
+		return Hop{}, false, fmt.Errorf("find the link to %v: %w", addr, err)
+	}
+	if hop, err = k.describe(link, route, addr); err != nil {
+		return Hop{}, false, err
+	}
+	if g, ok := netip.AddrFromSlice(route.Gw); ok {
+		hop.Gateway = g.Unmap()
+	}
+	if hop.DstMAC, known, err = k.neighbour(route.LinkIndex, gatewayOf(route, addr)); err != nil {
+		return Hop{}, false, err
+	}
+	return hop, known, nil
+}
+
+func gatewayOf(route netlink.Route, addr netip.Addr) net.IP {
+	if route.Gw != nil {
+		return route.Gw
+	}
+	return addr.AsSlice()
+}
+
+// detour gives another way of the route to addr than the one that the kernel has chosen, if the neighbour there is known: the
+// way that is taken already rather than any.
+func (k *kernel) detour(chosen netlink.Route, addr netip.Addr, old Hop) (Hop, bool) {
+	routes, err := k.nl.RouteGetWithOptions(addr.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(routes) == 0 {
+		return Hop{}, false
+	}
+	var found *Hop
+	for _, way := range routes[0].MultiPath {
+		if way.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 || way.LinkIndex == chosen.LinkIndex && way.Gw.Equal(chosen.Gw) {
+			continue
+		}
+		routes, err := k.nl.RouteGetWithOptions(addr.AsSlice(), &netlink.RouteGetOptions{OifIndex: way.LinkIndex})
+		if err != nil || len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST || !routes[0].Gw.Equal(way.Gw) {
+			continue
+		}
+		hop, known, err := k.by(routes[0], addr)
+		if err == nil && known && (found == nil || hop.ToInstall() == old.ToInstall()) {
+			found = &hop
+		}
+	}
+	if found == nil {
+		return Hop{}, false
+	}
+	return *found, true
 }
 
 // describe gives all of a hop but the MAC address of the neighbour.

@@ -300,3 +300,45 @@ func TestTags(t *testing.T) {
 		t.Error("three tags were taken")
 	}
 }
+
+// A router that does not answer, as one that has just been switched on, is not taken while another way of the route is known.
+func TestDetour(t *testing.T) {
+	r := newResolving(t)
+	far := prefix("198.51.100.128/28")
+	ways := func(gateways ...string) {
+		route := netlink.Route{Dst: far}
+		for i, g := range gateways {
+			link, err := r.lb.Link.LinkByName(fmt.Sprintf("eth%d", i+1))
+			check(t, err)
+			if g != "" {
+				route.MultiPath = append(route.MultiPath, &netlink.NexthopInfo{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(g)})
+			}
+		}
+		check(t, r.lb.Link.RouteReplace(&route))
+	}
+	const silent, answers = "198.51.100.5", "198.51.100.18"
+	ways(silent, answers)
+	var addrs []netip.Addr // so many that the kernel chooses each way for some
+	for i := range 14 {
+		addrs = append(addrs, addr(fmt.Sprintf("198.51.100.%d", 129+i)))
+	}
+	r.start(nil)
+	r.resolver.SetAddrs(addrs)
+	r.eventually("all go by the gateway that answers", func(Hop, Hop) bool {
+		for _, a := range addrs {
+			if h := r.hops[a]; !h.Resolved() || h.Gateway != addr(answers) {
+				return false
+			}
+		}
+		return len(r.hops) == len(addrs)
+	})
+	ways(silent)
+	r.eventually("without the other way none is resolved", func(Hop, Hop) bool {
+		for _, a := range addrs {
+			if h := r.hops[a]; h.Resolved() || !strings.Contains(h.Why, "does not answer") {
+				return false
+			}
+		}
+		return len(r.hops) == len(addrs)
+	})
+}
