@@ -318,13 +318,13 @@ func TestStuckIsNotStopped(t *testing.T) {
 	s := stuck{h: h}
 	end := h.busy()
 	for want := range 3 {
-		if got := s.look(); got != want+1 && got != want {
+		if got, _ := s.look(); got != want+1 && got != want {
 			t.Errorf("look %d: %d", want, got)
 		}
 	}
 	end()
 	defer h.busy()()
-	if got := s.look(); got != 0 {
+	if got, _ := s.look(); got != 0 {
 		t.Errorf("another operation counts %d", got)
 	}
 }

@@ -183,17 +183,30 @@ func (g *Group) leads(term uint64) bool {
 	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
-// watch ends the epoch as soon as this member no longer leads, and has tell look while it might begin one.
-func (g *Group) watch(done <-chan struct{}, changed <-chan bool) {
-	const seldom, often = 50 * time.Millisecond, 2 * time.Millisecond
-	timer := time.NewTimer(seldom)
+// ofLeaders chooses what the library says of who leads.
+func ofLeaders(o *raft.Observation) bool {
+	switch o.Data.(type) {
+	case raft.RaftState, raft.LeaderObservation:
+		return true
+	}
+	return false
+}
+
+// watch ends the epoch as soon as this member no longer leads, has tell look while it might begin one, and gives the beat.
+func (g *Group) watch(done <-chan struct{}, changed <-chan bool, seen <-chan raft.Observation) {
+	const seldom, often = time.Second, 2 * time.Millisecond // what changes is told, but for what is not known
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	down := g.health.down
 	leader := ""
 	for {
+		due := false
 		select {
 		case <-changed:
+		case <-seen:
+		case <-g.look:
 		case <-timer.C:
+			due = true
 		case <-down:
 			down = nil
 		case <-done:
@@ -210,9 +223,13 @@ func (g *Group) watch(done <-chan struct{}, changed <-chan bool) {
 			leader = now
 			g.peers.moved()
 		}
-		next := seldom
-		if r := g.raft.Load(); !open && r.State() == raft.Leader {
+		next := g.pace(due)
+		switch r := g.raft.Load(); {
+		case next > 0:
+		case !open && r.State() == raft.Leader:
 			next = often
+		default:
+			next = seldom
 		}
 		timer.Reset(next)
 		g.wake()
@@ -272,9 +289,12 @@ func (g *Group) rise() (term uint64, ok bool) {
 }
 
 // wake has tell look again.
-func (g *Group) wake() {
+func (g *Group) wake() { poke(g.kick) }
+
+// poke leaves a note in a channel of one.
+func poke(c chan<- struct{}) {
 	select {
-	case g.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -121,6 +121,8 @@ type Group struct {
 	peers   *peers
 	epoch   epoch
 	kick    chan struct{} // has tell look
+	look    chan struct{} // has watch look
+	pacer   *pacer        // set before tell and watch are run
 	outbox  *outbox       // set before raft is
 
 	raft atomic.Pointer[raft.Raft] // nil until Run has started it

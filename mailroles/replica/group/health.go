@@ -12,9 +12,10 @@ type health struct {
 	down chan struct{}
 	ops  atomic.Int64  // operations on the disk under way
 	done atomic.Uint64 // and those that ended, so that a watcher sees whether one is stuck
+	work chan struct{} // of one: an operation has begun
 }
 
-func newHealth() *health { return &health{down: make(chan struct{})} }
+func newHealth() *health { return &health{down: make(chan struct{}), work: make(chan struct{}, 1)} }
 
 // fail says that the member cannot go on.
 func (h *health) fail(err error) {
@@ -37,6 +38,7 @@ func (h *health) failed() error {
 // busy notes an operation on the disk until the function that it returns is called.
 func (h *health) busy() func() {
 	h.ops.Add(1)
+	poke(h.work)
 	return func() {
 		h.done.Add(1)
 		h.ops.Add(-1)
@@ -51,13 +53,13 @@ type stuck struct {
 	count int
 }
 
-func (s *stuck) look() int {
-	done := s.h.done.Load()
-	if s.h.ops.Load() == 0 || done != s.done {
+func (s *stuck) look() (count int, idle bool) {
+	done, idle := s.h.done.Load(), s.h.ops.Load() == 0
+	if idle || done != s.done {
 		s.count = 0
 	} else {
 		s.count++
 	}
 	s.done = done
-	return s.count
+	return s.count, idle
 }

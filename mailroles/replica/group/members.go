@@ -133,6 +133,7 @@ func (g *Group) Transfer(ctx context.Context, to string) error {
 	defer g.wake()
 	defer g.epoch.release()
 	g.wake()
+	g.pace(false) // the library gives up a try after a time that is the longer while it beats
 	if err = g.drain(ctx, empty); err == nil {
 		err = g.hand(ctx, r, term, to)
 	}

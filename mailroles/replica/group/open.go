@@ -22,6 +22,7 @@ func Open(o Options) (*Group, error) {
 	}
 	g := &Group{
 		o: o, log: o.Log.With("lun", o.LUN, "replica", o.Self), health: newHealth(), peers: newPeers(), kick: make(chan struct{}, 1),
+		look: make(chan struct{}, 1),
 	}
 	if g.lock, err = holdDir(o.Dir); err != nil {
 		return nil, err

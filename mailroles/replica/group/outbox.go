@@ -21,6 +21,7 @@ type outbox struct {
 	health                 *health
 	ctx                    context.Context // ends with the run of the group
 	leads                  func(term uint64) bool
+	turned                 func() // a member can be reached that could not, or the other way round
 	wg                     *sync.WaitGroup
 	stream                 *stream
 
@@ -64,7 +65,9 @@ func (o *outbox) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raf
 	}
 	sent := bootTime()
 	err := o.NetworkTransport.AppendEntries(id, to, req, resp)
-	o.peers.reached(string(id), err == nil)
+	if o.peers.reached(string(id), err == nil) {
+		o.turned()
+	}
 	if err == nil {
 		o.note(string(id), sent, req, resp)
 	}

@@ -80,16 +80,30 @@ func (p *peers) answered(name string, term uint64, sent instant, matched uint64)
 	}
 }
 
-// reached notes whether a member could be reached.
-func (p *peers) reached(name string, ok bool) {
+// reached notes whether a member could be reached, and says whether that is new.
+func (p *peers) reached(name string, ok bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := p.get(name)
+	isNew := k.down == ok
 	if ok && k.down {
 		close(k.up)
 		k.up = make(chan struct{})
 	}
 	k.down = !ok
+	return isNew
+}
+
+// allUp says whether the last attempt to reach each member went well.
+func (p *peers) allUp() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.known {
+		if k.down {
+			return false
+		}
+	}
+	return true
 }
 
 // unreachable gives nil, or what is closed when a member can be reached again.

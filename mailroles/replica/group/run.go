@@ -35,7 +35,10 @@ func (g *Group) Run(ctx context.Context) error {
 		return errors.Join(err, g.finish(&wg, &s.wg))
 	}
 	done := make(chan struct{})
-	tellers.Go(func() { g.watch(done, r.LeaderCh()) })
+	g.pacer = newPacer(r.ReloadableConfig(), g.o.Times)
+	seen := make(chan raft.Observation, 1) // one is enough to look: more are dropped
+	r.RegisterObserver(raft.NewObserver(seen, false, ofLeaders))
+	tellers.Go(func() { g.watch(done, r.LeaderCh(), seen) })
 	tellers.Go(func() { g.tell(done) })
 	wg.Go(func() { g.guard(alive) })
 	wg.Go(func() { g.watchOthers(alive) })
@@ -98,7 +101,7 @@ func (g *Group) transport(s *stream, alive context.Context, wg *sync.WaitGroup) 
 	})
 	g.outbox = &outbox{
 		NetworkTransport: inner, inbox: in, peers: g.peers, promise: g.promise, health: g.health, ctx: alive, leads: g.leads, wg: wg,
-		stream: s,
+		stream: s, turned: func() { poke(g.look) },
 	}
 	wg.Go(func() { in.run(alive, inner.Consumer()) })
 	return g.outbox
@@ -179,7 +182,7 @@ func (g *Group) mark(r *raft.Raft) {
 	}
 }
 
-// guard looks after the disk: one that hangs does not keep the others from going on.
+// guard looks after the disk: one that hangs does not keep the others from going on. It sleeps while nothing is written.
 func (g *Group) guard(alive context.Context) {
 	const often = 100 * time.Millisecond
 	tick := time.NewTicker(often)
@@ -195,9 +198,20 @@ func (g *Group) guard(alive context.Context) {
 		if r := g.raft.Load(); r.State() != raft.Leader {
 			limit *= 10
 		}
-		if n := s.look(); time.Duration(n)*often > limit {
+		n, idle := s.look()
+		if time.Duration(n)*often > limit {
 			g.health.fail(fmt.Errorf("%w: a write takes longer than %v", ErrDisk, limit))
 		}
+		if !idle {
+			continue
+		}
+		tick.Stop()
+		select {
+		case <-g.health.work:
+		case <-alive.Done():
+			return
+		}
+		tick.Reset(often)
 	}
 }
 
