@@ -62,6 +62,7 @@ func (r *Replica) probeDisk() error {
 	if err != nil {
 		return err
 	}
+	r.lastFree.Store(free)
 	if least := min(leastMax, total/100*leastPct); free < least {
 		return fmt.Errorf("%d bytes are free, at least %d must be", free, least)
 	}
@@ -91,7 +92,11 @@ func (r *Replica) room() (free, total uint64, err error) {
 	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
+// free gives what the last probe saw, where there are probes.
 func (r *Replica) free() uint64 {
+	if free := r.lastFree.Load(); free > 0 {
+		return free
+	}
 	free, _, err := r.room()
 	if err != nil {
 		return 0

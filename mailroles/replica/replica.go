@@ -73,6 +73,8 @@ type Replica struct {
 	begun  time.Time   // made
 	orders chan *order // for the life that is under way
 
+	lastFree atomic.Uint64 // see free
+
 	mu      sync.Mutex
 	phase   Phase
 	why     string // of the phase
@@ -150,7 +152,7 @@ func (r *Replica) parts() []func(context.Context) error {
 	opt := bodies.Options{
 		Self: bodies.Peer{Name: r.self.Name, Site: r.self.Site}, Net: r.net, Store: &r.store,
 		Leader: r.leader, Rate: r.opt.CatchUpRate, Log: r.log,
-		Times: bodies.Times{State: r.opt.State},
+		Times: bodies.Times{State: r.opt.State, Since: r.opt.Node.Made()},
 	}
 	for _, m := range r.others() {
 		opt.Peers = append(opt.Peers, bodies.Peer{Name: m.Name, Site: m.Site})

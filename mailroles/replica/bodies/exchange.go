@@ -181,15 +181,16 @@ func (e *Exchange) now() int64 { return int64(time.Since(e.base)) + 1 } // 0 is 
 
 // tell sends the state when it has changed, and from time to time.
 func (e *Exchange) tell(ctx context.Context, s *session, p *party) error {
-	tick := time.NewTicker(e.opt.Times.State)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	var last State
+	var sent time.Time
 	for due := true; ; {
 		asked := time.Now()
 		state := e.local()
 		gap := max(leastGap, min(10*time.Since(asked), e.opt.Times.State)) // a state that costs much is not asked for often
 		if due || state != last {
-			last = state
+			last, sent = state, asked
 			s.mu.Lock()
 			t := told{State: state, At: e.now(), Echo: s.latest}
 			s.mu.Unlock()
@@ -197,16 +198,17 @@ func (e *Exchange) tell(ctx context.Context, s *session, p *party) error {
 				return err
 			}
 		}
-		if !pause(ctx, gap) { // what changes meanwhile is told together
-			return ctx.Err()
-		}
+		timer.Reset(e.opt.Times.wait(e.opt.Times.State))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-timer.C:
 			due = true
 		case <-p.wake:
-			due = false
+			if !pause(ctx, gap-time.Since(asked)) { // what changes meanwhile is told together
+				return ctx.Err()
+			}
+			due = time.Since(sent) >= e.opt.Times.State
 		}
 	}
 }

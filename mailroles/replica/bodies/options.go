@@ -64,6 +64,21 @@ type Times struct {
 	State   time.Duration // how often a state is told that has not changed; default 100 ms
 	Timeout time.Duration // a peer that is not heard for so long is gone; default 2 s
 	Retry   time.Duration // first pause before a peer is dialled again, doubled up to 16 times as long; default 100 ms
+	// What is told from time to time is told at multiples of its period since this time, to all peers and of all LUNs of a
+	// process at once: a process that is idle then wakes up once. Default: when the options are completed.
+	Since time.Time
+}
+
+// wait gives how long it is to the next multiple of a period.
+func (t Times) wait(period time.Duration) time.Duration { return period - time.Since(t.Since)%period }
+
+// sign is how often a peer is told that this side is alive: four times in the timeout, when states are told if that is as often.
+func (t Times) sign() time.Duration {
+	most := t.Timeout / 4
+	if t.State <= 0 || t.State > most {
+		return most
+	}
+	return most - most%t.State
 }
 
 // complete gives the options with their defaults.
@@ -85,6 +100,9 @@ func (o Options) complete() Options {
 	def(&o.Times.State, 100*time.Millisecond)
 	def(&o.Times.Timeout, 2*time.Second)
 	def(&o.Times.Retry, 100*time.Millisecond)
+	if o.Times.Since.IsZero() {
+		o.Times.Since = time.Now()
+	}
 	return o
 }
 

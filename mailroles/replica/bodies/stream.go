@@ -21,6 +21,7 @@ const maxRecord = 16 << 10
 type stream struct {
 	conn    net.Conn
 	peer    string
+	times   Times
 	timeout time.Duration
 	r       *bufio.Reader
 	buf     []byte
@@ -31,7 +32,7 @@ type stream struct {
 
 func newStream(conn net.Conn, times Times) *stream {
 	return &stream{
-		conn: conn, peer: wire.Peer(conn), timeout: times.Timeout,
+		conn: conn, peer: wire.Peer(conn), times: times, timeout: times.Timeout,
 		r: bufio.NewReaderSize(conn, maxRecord), w: bufio.NewWriterSize(conn, maxRecord),
 	}
 }
@@ -114,18 +115,13 @@ func (s *stream) sendBody(b Body, content io.Reader) error {
 
 // tick has the peer know that this side is alive, until ctx ends or the connection does.
 func (s *stream) tick(ctx context.Context) error {
-	t := time.NewTicker(s.timeout / 4)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if err := s.put(frameTick, nil, true); err != nil {
-				return err
-			}
+	every := s.times.sign()
+	for pause(ctx, s.times.wait(every)) {
+		if err := s.put(frameTick, nil, true); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // run runs goroutines on a connection until the first ends, then closes it, waits for all, and gives the first error.

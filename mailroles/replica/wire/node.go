@@ -33,6 +33,7 @@ type Options struct {
 type Node struct {
 	opt    Options
 	dialer net.Dialer
+	made   time.Time
 
 	mu       sync.Mutex
 	groups   map[string]*Group
@@ -55,9 +56,12 @@ func New(opt Options) (*Node, error) {
 		opt.Timeout = 2 * time.Second
 	}
 	return &Node{
-		opt: opt, groups: map[string]*Group{}, pending: map[netip.Addr]int{}, unopened: map[net.Conn]struct{}{},
+		opt: opt, made: time.Now(), groups: map[string]*Group{}, pending: map[netip.Addr]int{}, unopened: map[net.Conn]struct{}{},
 	}, nil
 }
+
+// Made gives when the node was made: a time that all LUNs of the process have in common.
+func (n *Node) Made() time.Time { return n.made }
 
 // Join begins to talk about a LUN. The error is one of the options, or that the LUN is joined already.
 func (n *Node) Join(opt GroupOptions) (*Group, error) {
