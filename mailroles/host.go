@@ -155,6 +155,10 @@ func (h *host) listen(ctx context.Context, addrs []netip.AddrPort) ([]net.Listen
 				break
 			}
 			list = append(list, ln)
+			if err := onlyTalkers(ln); err != nil {
+				failed = fmt.Errorf("listen on %s: %w", a, err)
+				break
+			}
 		}
 		if failed == nil {
 			return list, nil
