@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	stewardTick  = 100 * time.Millisecond
+	stewardTick  = 100 * time.Millisecond // while there is something to do, or nobody leads
+	stewardCalm  = 500 * time.Millisecond // while this replica leads and all is well
+	stewardRest  = time.Second            // while another leads: it is told when that changes
 	fellowLag    = 1000                   // operations behind which a replica may be and be given its vote, or the LUN
 	handoverTime = 3 * time.Second        // for a replica that is unfit to hand over
 	handoverWait = 500 * time.Millisecond // between two tries of it
@@ -27,16 +29,22 @@ type betterment struct {
 
 // steward looks after the group while this replica leads it: it gives votes, hands over, and gives back.
 func (r *Replica) steward(ctx context.Context, g *group.Group) error {
-	tick := time.NewTicker(stewardTick)
-	defer tick.Stop()
+	timer := time.NewTimer(stewardTick)
+	defer timer.Stop()
 	var looked, tried time.Time
 	for {
 		_, changed := r.fitness()
+		moved := g.Moved()
+		if r.epoch.Load() != nil {
+			moved = nil // it is closed at each operation
+		}
+		timer.Reset(r.stewardPause(g))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changed:
-		case <-tick.C:
+		case <-changed: // also when it begins to lead, and when it no longer does
+		case <-moved:
+		case <-timer.C:
 		}
 		e := r.epoch.Load()
 		switch {
@@ -58,6 +66,23 @@ func (r *Replica) steward(ctx context.Context, g *group.Group) error {
 			r.giveUp()
 		}
 	}
+}
+
+// stewardPause gives how long the steward may sleep when it is not woken.
+func (r *Replica) stewardPause(g *group.Group) time.Duration {
+	if r.epoch.Load() == nil {
+		if r.leader() == "" {
+			return stewardTick
+		}
+		return stewardRest
+	}
+	r.mu.Lock()
+	busy := len(r.unfit) > 0 || !r.exposed.since.IsZero() || r.better.name != ""
+	r.mu.Unlock()
+	if busy || slices.ContainsFunc(g.Status().Peers, func(p group.Peer) bool { return !p.Voter }) {
+		return stewardTick
+	}
+	return stewardCalm
 }
 
 // mustGo hands over if this replica is unfit, and reports whether it is.
