@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"anycastle/internal/phase"
 )
 
 const (
@@ -24,7 +26,7 @@ const probeFile = ".probe"
 // watchDisk writes a little to the disk again and again: a store that nobody writes to would find out too late that it
 // cannot be written.
 func (r *Replica) watchDisk(ctx context.Context) error {
-	tick := time.NewTicker(diskTick)
+	tick := phase.NewTicker(r.opt.Node.Made(), diskTick)
 	defer tick.Stop()
 	var answer chan error // of a probe that is under way
 	var asked time.Time
@@ -47,8 +49,10 @@ func (r *Replica) watchDisk(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-tick.C:
+				tick.Next()
 			}
 		case <-tick.C:
+			tick.Next()
 			if slow := time.Since(asked); slow > diskSlow {
 				r.setUnfit(badDisk, "the disk does not answer")
 			}

@@ -71,7 +71,9 @@ func (r *Replica) live(ctx context.Context) (err error) {
 		return fmt.Errorf("make directory of the replica: %w", err)
 	}
 	if !r.self.Witness {
-		if l.mail, err = store.OpenWith(store.Options{Root: r.opt.Dir, Log: r.log, Journal: journal{r}, Records: r.records}); err != nil {
+		if l.mail, err = store.OpenWith(store.Options{
+			Root: r.opt.Dir, Log: r.log, Journal: journal{r}, Records: r.records, Since: r.opt.Node.Made(),
+		}); err != nil {
 			r.setUnfit(badStore, err.Error())
 			return fmt.Errorf("open store: %w", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"anycastle/internal/phase"
 	"anycastle/mailroles/replica/bodies"
 	"anycastle/mailroles/replica/group"
 	"anycastle/mailroles/store"
@@ -38,7 +39,7 @@ func (r *Replica) steward(ctx context.Context, g *group.Group) error {
 		if r.epoch.Load() != nil {
 			moved = nil // it is closed at each operation
 		}
-		timer.Reset(r.stewardPause(g))
+		timer.Reset(phase.Wait(r.opt.Node.Made(), r.stewardPause(g)))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -246,13 +247,14 @@ func (r *Replica) lookForEra(ctx context.Context) error {
 // watchEra is lookForEra while this replica leads. Whoever was cut off when an operator promoted another replica may have found
 // a quorum since: as soon as they hear of each other only the one that was promoted goes on.
 func (r *Replica) watchEra(ctx context.Context, g *group.Group) error {
-	tick := time.NewTicker(strangerLook)
+	tick := phase.NewTicker(r.opt.Node.Made(), strangerLook)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			tick.Next()
 		}
 		away := func(p group.Peer) bool { return p.Name != r.self.Name && time.Since(p.Contact) > siteGone }
 		if r.epoch.Load() == nil || !slices.ContainsFunc(g.Status().Peers, away) {

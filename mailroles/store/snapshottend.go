@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"anycastle/internal/phase"
 )
 
 // tendEvery is how often the store looks after what it keeps for a while.
@@ -12,7 +14,7 @@ const tendEvery = time.Minute
 // tend writes the snapshots that operations ask for, asks for those that are due, and removes what is too old or for what there
 // is no room, until ctx ends.
 func (s *Store) tend(ctx context.Context) {
-	second, minute := time.NewTicker(time.Second), time.NewTicker(tendEvery)
+	second, minute := phase.NewTicker(s.since, time.Second), time.NewTicker(tendEvery)
 	defer second.Stop()
 	defer minute.Stop()
 	for {
@@ -23,6 +25,7 @@ func (s *Store) tend(ctx context.Context) {
 		case c := <-s.snapshots.queue:
 			s.completeSnapshot(ctx, c)
 		case <-second.C:
+			second.Next()
 			s.makeRoomAll(ctx)
 		case <-minute.C:
 			s.tendExpunged(ctx)

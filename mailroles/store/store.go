@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"anycastle/internal/phase"
 	"anycastle/mailroles/maildir"
 	"anycastle/mailroles/store/oplog"
 )
@@ -80,6 +81,8 @@ type Options struct {
 
 	// Journal, of a replicated LUN, has its operations instead of a log in the tree.
 	Journal Journal
+	// Since is a time that the stores of a process have in common: what each does from time to time they do at once.
+	Since time.Time
 
 	now   func() time.Time
 	fault func(step, path string) error
@@ -93,6 +96,7 @@ type Store struct {
 	host  string
 	seq   atomic.Uint64
 	now   func() time.Time
+	since time.Time // see Options
 	files files
 	ops   Log // nil in a replicated LUN, which has a journal
 
@@ -158,7 +162,7 @@ func OpenWith(opt Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", opt.Root, err), lock.Close())
 	}
 	s := &Store{
-		root: opt.Root, log: opt.Log, lock: lock, host: host, now: opt.now, journal: opt.Journal,
+		root: opt.Root, log: opt.Log, lock: lock, host: host, now: opt.now, since: opt.Since, journal: opt.Journal,
 		files: files{root: opt.Root, lock: lock, fault: opt.fault},
 		boxes: map[string]*Mailbox{}, lost: map[string][]recentTx{}, usage: map[string]Usage{}, failed: make(chan struct{}),
 	}
@@ -209,7 +213,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	})
-	tick := time.NewTicker(time.Second)
+	tick := phase.NewTicker(s.since, time.Second)
 	defer tick.Stop()
 	for {
 		select {
@@ -218,6 +222,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-s.failed:
 			return s.Err()
 		case <-tick.C:
+			tick.Next()
 			if s.replica != nil {
 				s.tidy()
 			}

@@ -105,7 +105,7 @@ func (f *Fetcher) due() (list []Body, wait time.Duration) {
 		f.progress = Progress{}
 		clear(f.tries)
 		clear(f.seen)
-		return nil, idleCheck
+		return nil, f.opt.Times.wait(idleCheck)
 	}
 	if f.progress.Since.IsZero() {
 		f.progress.Since = now

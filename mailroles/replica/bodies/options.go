@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"anycastle/internal/phase"
 	"anycastle/mailroles/replica/chain"
 	"anycastle/mailroles/replica/wire"
 	"anycastle/mailroles/store"
@@ -65,12 +66,12 @@ type Times struct {
 	Timeout time.Duration // a peer that is not heard for so long is gone; default 2 s
 	Retry   time.Duration // first pause before a peer is dialled again, doubled up to 16 times as long; default 100 ms
 	// What is told from time to time is told at multiples of its period since this time, to all peers and of all LUNs of a
-	// process at once: a process that is idle then wakes up once. Default: when the options are completed.
+	// process at once: a process that is idle then wakes up once. Zero: when the options are completed.
 	Since time.Time
 }
 
 // wait gives how long it is to the next multiple of a period.
-func (t Times) wait(period time.Duration) time.Duration { return period - time.Since(t.Since)%period }
+func (t Times) wait(period time.Duration) time.Duration { return phase.Wait(t.Since, period) }
 
 // sign is how often a peer is told that this side is alive: four times in the timeout, when states are told if that is as often.
 func (t Times) sign() time.Duration {
