@@ -9,9 +9,8 @@ import (
 
 // pacer has a leader send its heartbeats to all members at once. The library has a timer for each member, of a random time up to
 // a fifth of what a member waits for: in a process that is idle each of them costs more than what is sent. While all is
-// well they are made so long that they do not run out, and the library is told once every such fifth, no later than it
-// would be by the timers, to send to all. They do run out when its main loop waits for the disk, and are not longer than
-// the lease allows.
+// well they are made so long that they do not run out, and the library is told every quarter of what a member waits for to
+// send to all. They do run out when its main loop waits for the disk, and are not longer than the lease allows.
 type pacer struct {
 	mu    sync.Mutex
 	usual raft.ReloadableConfig // of a member that does not lead, and of a leader that has something to do but beating
@@ -20,14 +19,14 @@ type pacer struct {
 }
 
 // beats is the part of the heartbeat's time after which a leader sends one, at the latest.
-const beats = 5
+const beats = 4
 
 func newPacer(usual raft.ReloadableConfig, t Times) *pacer {
 	p := &pacer{usual: usual, beat: t.Heartbeat / beats}
 	p.slow = p.usual
 	// The library's timers are of a tenth to two tenths: the shortest is to be longer than a beat, the longest well within
 	// the lease.
-	p.slow.HeartbeatTimeout = t.Heartbeat * 5 / 2
+	p.slow.HeartbeatTimeout = t.Heartbeat * 13 / 5
 	p.slow.ElectionTimeout = max(p.usual.ElectionTimeout, p.slow.HeartbeatTimeout) // which a leader has no need of
 	if p.slow.HeartbeatTimeout/5 > t.Lease*4/5 {
 		p.beat = 0

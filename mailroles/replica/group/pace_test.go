@@ -50,7 +50,7 @@ func TestPaceOfTimes(t *testing.T) {
 	for _, test := range []struct {
 		lease time.Duration
 		beat  time.Duration
-	}{{400 * time.Millisecond, 120 * time.Millisecond}, {480 * time.Millisecond, 120 * time.Millisecond}, {300 * time.Millisecond, 0}} {
+	}{{400 * time.Millisecond, 150 * time.Millisecond}, {480 * time.Millisecond, 150 * time.Millisecond}, {300 * time.Millisecond, 0}} {
 		p := newPacer(usual, Times{Heartbeat: 600 * time.Millisecond, Lease: test.lease})
 		if p.beat != test.beat {
 			t.Errorf("lease of %v: beat of %v, want %v", test.lease, p.beat, test.beat)

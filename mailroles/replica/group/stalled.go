@@ -35,7 +35,7 @@ func (s *stalled) look(now instant, matched, last uint64, answers bool, patience
 // watchOthers has members that are stalled get new connections, and if that does not help a new beginning, where it
 // costs no vote. Nothing that is known leads to that: it is for what is not known.
 func (g *Group) watchOthers(alive context.Context) {
-	tick := time.NewTicker(g.o.Times.RPC)
+	tick := time.NewTicker(2 * g.o.Times.RPC)
 	defer tick.Stop()
 	seen := map[string]*stalled{}
 	for {
