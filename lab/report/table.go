@@ -25,7 +25,7 @@ func table() []column {
 	}
 	return []column{
 		{"fault", "What was broken, or mended again (way back).", func(r score.Row) string { return r.Fault }, false},
-		{"outage at the VIP", "From the start of the first new connection to the SMTP VIP that failed to the end of the first good one after the last that failed.", figure(score.VIP), true},
+		{"outage at the VIP", "From the start of the first new connection to the SMTP VIP that failed to the end of the first good one after the last that failed; where a second or more without a failure is between, that is two outages, which are added up.", figure(score.VIP), true},
 		{"by name", "The same for connections to the address that the name's resolver gives.", figure(score.Name), true},
 		{"delivery", "The longest that one mailbox got no mail.", figure(score.Delivery), true},
 		{"submission", "The longest that one user could send none.", figure(score.Submission), true},

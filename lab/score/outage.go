@@ -14,6 +14,9 @@ const mostPause = time.Second
 // slowMail is how long a server may take to acknowledge a mail before the time counts as an outage.
 const slowMail = time.Second
 
+// mailApart is the time without a failed mail of a sender after which an outage is over: one is sent each second.
+const mailApart = 3 * time.Second
+
 // seen is a window and the client's events of it.
 type seen struct {
 	Window
@@ -49,33 +52,47 @@ func (s seen) of(kind string) []client.Event {
 	return out
 }
 
-// connecting is the outage of attempts that begin at regular times: from the start of the first failed one to the end
-// of the first good one after the last failed one. While good and failed attempts alternate, the outage goes on.
+// connecting is the outage of attempts that begin at regular times.
 func (s seen) connecting(kind string) (time.Duration, error) {
-	var first, last, good *client.Event
 	attempts := slices.DeleteFunc(s.of(kind), func(e client.Event) bool { return e.OK && !s.holds(e.Start) })
-	for _, e := range attempts {
-		switch {
-		case !e.OK:
-			if first == nil {
-				first = &e
-			}
-			last, good = &e, nil
-		case last != nil && good == nil:
-			good = &e
-		}
-	}
 	if pause := s.pause(attempts); pause >= mostPause {
 		return 0, fmt.Errorf("the client began no attempt of kind %s for %v, so an outage may be missed; run it on a machine less busy",
 			kind, pause.Round(time.Millisecond))
 	}
+	total, err := s.outages(attempts, time.Second, func(client.Event) bool { return false })
+	if err != nil {
+		return total, fmt.Errorf("the %s outage %w", kind, err)
+	}
+	return total, nil
+}
+
+// outages adds up the outages that some attempts show. Each is from the start of the first that failed, or that was slow, to the
+// end of the first good one after the last that failed. While good and failed ones alternate, it goes on; it is over when none
+// has failed for as long as apart says.
+func (s seen) outages(attempts []client.Event, apart time.Duration, slow func(client.Event) bool) (total time.Duration, err error) {
+	var first, last, good *client.Event
+	for _, e := range attempts {
+		if good != nil && e.Start.Sub(good.End) >= apart && (!e.OK || slow(e)) {
+			total += good.End.Sub(first.Start)
+			first, last, good = nil, nil, nil
+		}
+		if first == nil && (!e.OK || slow(e)) {
+			first = &e
+		}
+		switch {
+		case !e.OK:
+			last, good = &e, nil
+		case slow(e) || first != nil && good == nil:
+			good = &e
+		}
+	}
 	switch {
 	case first == nil:
-		return 0, nil
+		return total, nil
 	case good == nil:
-		return s.To.Sub(first.Start), fmt.Errorf("the %s outage had not ended after %v: %s", kind, s.To.Sub(s.From).Round(time.Millisecond), last.Err)
+		return total + s.To.Sub(first.Start), fmt.Errorf("had not ended after %v: %s", s.To.Sub(s.From).Round(time.Millisecond), last.Err)
 	}
-	return good.End.Sub(first.Start), nil
+	return total + good.End.Sub(first.Start), nil
 }
 
 // pause is the longest time in the window in which the client began no attempt, and so would have seen no outage.
@@ -89,9 +106,8 @@ func (s seen) pause(byStart []client.Event) time.Duration {
 	return max(longest, s.To.Sub(last))
 }
 
-// handing is the outage of mail that is handed over one after another by each sender: from the start of the first
-// attempt that failed, or took longer than slowMail, to the acknowledgement that ended it. The worst sender counts;
-// sender tells them apart.
+// handing is the outage of mail that is handed over one after another by each sender. The worst sender counts; sender tells
+// them apart.
 func (s seen) handing(kind string, sender func(client.Event) string) (time.Duration, error) {
 	attempts := s.of(kind)
 	by := map[string][]client.Event{}
@@ -106,37 +122,13 @@ func (s seen) handing(kind string, sender func(client.Event) string) (time.Durat
 	var worst time.Duration
 	var unended error
 	for _, who := range order {
-		d, err := s.sequence(by[who])
+		d, err := s.outages(by[who], mailApart, func(e client.Event) bool { return e.End.Sub(e.Start) >= slowMail })
 		worst = max(worst, d)
 		if err != nil && unended == nil {
 			unended = fmt.Errorf("the %s outage of %s %w", kind, who, err)
 		}
 	}
 	return worst, unended
-}
-
-// sequence is the outage of one sender.
-func (s seen) sequence(attempts []client.Event) (time.Duration, error) {
-	var first, last, good *client.Event
-	for _, e := range attempts {
-		slow := e.End.Sub(e.Start) >= slowMail
-		if first == nil && (!e.OK || slow) {
-			first = &e
-		}
-		switch {
-		case !e.OK:
-			last, good = &e, nil
-		case slow || first != nil && good == nil:
-			good = &e
-		}
-	}
-	switch {
-	case first == nil:
-		return 0, nil
-	case good == nil:
-		return s.To.Sub(first.Start), fmt.Errorf("had not ended after %v: %s", s.To.Sub(s.From).Round(time.Millisecond), last.Err)
-	}
-	return good.End.Sub(first.Start), nil
 }
 
 // NamedServers names who answered at the addresses that names gave in the window's last second.

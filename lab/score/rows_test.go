@@ -94,6 +94,25 @@ func TestOutageBeginsWithWhatTheFaultHit(t *testing.T) {
 	}
 }
 
+// Two outages with all well between them are added up: the time between them is none.
+func TestTwoOutages(t *testing.T) {
+	good := strings.Repeat("+", 110)
+	for _, tt := range []struct {
+		name, pattern string
+		want          int64
+	}{
+		{"far apart", "+--" + good + "-+" + good, 25 + 15},
+		{"less than a second apart", "+--" + good[:50] + "-+" + good, 535},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := one(window(t, 10*len(tt.pattern), "vip 1s"), tries("vip", "a", 0, tt.pattern))
+			if r.OutageVIPMS != tt.want || !r.Pass {
+				t.Errorf("%+v, want an outage of %d ms", r, tt.want)
+			}
+		})
+	}
+}
+
 // mails is one sender's attempts: start, end and whether it was acknowledged.
 func mails(to string, attempts ...[3]int) (events []client.Event) {
 	for _, a := range attempts {
