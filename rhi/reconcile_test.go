@@ -66,7 +66,7 @@ func TestWithdrawBeforeReading(t *testing.T) {
 		if err := r.set(t.Context(), step.want); err != nil {
 			t.Fatalf("%+v: %v", step, err)
 		}
-		now, err := r.announced()
+		now, _, err := r.announced()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,9 @@ import (
 // could not be done.
 const resync = 5 * time.Second
 
+// longestRest bounds the pause from one sync to the next that a change of routes asks for.
+const longestRest = 20 * time.Millisecond
+
 // errStopped is what SetAnnouncements answers after Run has ended.
 var errStopped = errors.New("the BGP speaker has stopped")
 
@@ -106,7 +109,8 @@ func (r *Role) SetAnnouncements(ctx context.Context, announcements []Announcemen
 	if r.speaker == nil {
 		return nil
 	}
-	return r.announce()
+	_, err = r.announce()
+	return err
 }
 
 // Refuse says why no peer can be told of a prefix, and what to do about it; empty: one can.
@@ -196,7 +200,8 @@ func (r *Role) employ(s *speaker) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.speaker = s
-	return r.announce()
+	_, err := r.announce()
+	return err
 }
 
 // retire takes the speaker out of use for good, and SetAnnouncements with it.
@@ -230,6 +235,8 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 	settled := time.After(r.cfg.Hold)
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
+	changed, rest := r.changed, time.NewTimer(time.Hour)
+	defer rest.Stop()
 	broken := "" // what the last sync could not do
 	lost, failed := d.channels()
 	for {
@@ -258,9 +265,17 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 					return err
 				}
 			}
-		case <-r.changed:
+		case <-changed:
+		case <-rest.C:
+			changed = r.changed
+			continue
 		}
+		began := time.Now()
 		broken = r.noteSync(broken, r.sync(kernel, inherited))
+		// When many routes change one after another, as when a session begins or ends, they are taken together, or syncing would
+		// leave no time for anything else.
+		changed = nil
+		rest.Reset(min(2*time.Since(began), longestRest))
 	}
 }
 
@@ -285,13 +300,9 @@ func (r *Role) noteSync(before string, err error) string {
 func (r *Role) sync(kernel *fib, inherited prefixSet) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.announce()
-	if kernel == nil {
+	paths, err := r.announce()
+	if kernel == nil || paths == nil {
 		return err
-	}
-	paths, pathsErr := r.speaker.paths()
-	if pathsErr != nil {
-		return errors.Join(err, pathsErr)
 	}
 	want := learnedRoutes(paths, r.own())
 	for p := range want {

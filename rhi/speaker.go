@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type speaker struct {
 	bgp       *server.BgpServer
 	cfg       *Config
 	passwords map[string]string // by name of the peer
+	six       bool              // IPv6 routes may be there, of peers or own
 	served    sync.WaitGroup
 }
 
@@ -46,7 +48,8 @@ func startSpeaker(ctx context.Context, cfg *Config, log *slog.Logger) (*speaker,
 	if err != nil {
 		return nil, err
 	}
-	s := &speaker{cfg: cfg, passwords: passwords, bgp: server.NewBgpServer(server.LoggerOption(slog.New(onlyErrors{log.Handler()}), nil))}
+	six := slices.ContainsFunc(cfg.allPeers(), func(p peers) bool { return slices.Contains(p.families(), IPv6) })
+	s := &speaker{cfg: cfg, passwords: passwords, six: six, bgp: server.NewBgpServer(server.LoggerOption(slog.New(onlyErrors{log.Handler()}), nil))}
 	s.served.Go(s.bgp.Serve) // before any other call: each waits for Serve to take it
 	if err := s.start(ctx); err != nil {
 		s.stop()
@@ -299,6 +302,7 @@ func (s *speaker) announce(prefixes []netip.Prefix, table announceTable) error {
 	if err != nil {
 		return err
 	}
+	s.six = s.six || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	if _, err := s.bgp.AddPath(apiutil.AddPathRequest{Paths: paths}); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}

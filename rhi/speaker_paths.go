@@ -13,16 +13,16 @@ import (
 
 // paths reads the routing table back: per prefix the own path, or the next hops of all best learned paths.
 func (s *speaker) paths() ([]path, error) {
-	v4, err := s.pathsOf(bgp.RF_IPv4_UC)
-	if err != nil {
-		return nil, err
+	list, err := s.pathsOf(bgp.RF_IPv4_UC)
+	if err != nil || !s.six {
+		return list, err
 	}
 	v6, err := s.pathsOf(bgp.RF_IPv6_UC)
-	return append(v4, v6...), err
+	return append(list, v6...), err
 }
 
 func (s *speaker) pathsOf(family bgp.Family) ([]path, error) {
-	var list []path
+	list := []path{}
 	err := s.bgp.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_GLOBAL, Family: family},
 		func(nlri bgp.NLRI, found []*apiutil.Path) {
 			prefix, err := netip.ParsePrefix(nlri.String())

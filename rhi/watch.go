@@ -105,7 +105,7 @@ func (r *Role) Standing() map[netip.Prefix]int {
 	if r.speaker == nil {
 		return standing
 	}
-	own, err := r.announced()
+	own, _, err := r.announced()
 	sessions, sessionsErr := r.speaker.sessions(context.Background(), netip.Addr{})
 	if err := errors.Join(err, sessionsErr); err != nil {
 		r.log.Warn("read what stands announced", "err", err)
