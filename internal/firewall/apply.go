@@ -95,6 +95,7 @@ func (b *builder) number() uint32 {
 }
 
 func (b *builder) addRules(cfg Config) error {
+	b.addReturns(cfg)
 	b.addErrors()
 	for i, r := range cfg.Allow {
 		from, err := b.zoneSet(cfg, r.From)
@@ -120,6 +121,22 @@ func (b *builder) addRules(cfg Config) error {
 	return b.addDrops(cfg)
 }
 
+// addReturns drops what would leave by the only interface of the zone that it came from. Two routers that take each other for
+// the way to somewhere would hand it to and fro until its TTL ends, and have time for nothing else.
+func (b *builder) addReturns(cfg Config) {
+	for _, zone := range slices.Sorted(maps.Keys(cfg.Zones)) {
+		if cfg.returns(zone, zone) {
+			name := ifName(cfg.Zones[zone][0])
+			b.add(label{from: zone, to: zone}, expr.VerdictDrop, append(equal(&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, name...),
+				equal(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, name...)...)...)
+		}
+	}
+}
+
+func ifName(name string) []byte {
+	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
+}
+
 // addDrops counts what no rule has let pass, by its zones.
 func (b *builder) addDrops(cfg Config) error {
 	names := slices.Sorted(maps.Keys(cfg.Zones))
@@ -129,6 +146,9 @@ func (b *builder) addDrops(cfg Config) error {
 			return err
 		}
 		for _, to := range names {
+			if cfg.returns(from, to) {
+				continue
+			}
 			out, err := b.zoneSet(cfg, []string{to})
 			if err != nil {
 				return err
@@ -149,7 +169,7 @@ func (b *builder) zoneSet(cfg Config, zones []string) (*nftables.Set, error) {
 	var elements []nftables.SetElement
 	for _, zone := range zones {
 		for _, name := range cfg.Zones[zone] {
-			elements = append(elements, nftables.SetElement{Key: append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)})
+			elements = append(elements, nftables.SetElement{Key: ifName(name)})
 		}
 	}
 	b.sets[name] = set

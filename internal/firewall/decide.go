@@ -16,6 +16,9 @@ type Question struct {
 // Decide gives the number, from 1, of the first rule that lets a packet pass, or 0 when it is dropped. It is what the
 // kernel does with the same Config.
 func (c Config) Decide(q Question) int {
+	if c.returns(q.From, q.To) {
+		return 0
+	}
 	for i, r := range c.Allow {
 		if slices.Contains(r.From, q.From) && slices.Contains(r.To, q.To) && r.fits(q) {
 			return i + 1
@@ -23,6 +26,9 @@ func (c Config) Decide(q Question) int {
 	}
 	return 0
 }
+
+// returns says whether what goes from a zone to another leaves by the interface that it came in by.
+func (c Config) returns(from, to string) bool { return from == to && len(c.Zones[from]) == 1 }
 
 func (r Rule) fits(q Question) bool {
 	if !within(r.FromPrefixes, q.Source) || !within(r.ToPrefixes, q.Destination) {

@@ -62,8 +62,35 @@ func TestFirewallTCP(t *testing.T) {
 	}
 	s := w.status()
 	if r := s.Rules[0]; r.Text != "tcp 25,1000-1003,1002-1999 from outside to front,network 192.0.2.4/31,2001:db8:3::/64" ||
-		r.Passed.Packets == 0 || r.Answers.Packets == 0 || len(s.Rules) != 7 || len(s.Drops) != 16 {
+		r.Passed.Packets == 0 || r.Answers.Packets == 0 || len(s.Rules) != 8 || len(s.Drops) != 16 {
 		t.Errorf("status: %+v", s)
+	}
+}
+
+// What would go back by the only interface of its zone is dropped, whatever the rules say: another router may send it again.
+func TestFirewallDropsReturns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	far := netip.MustParsePrefix("192.0.2.200/32")
+	if err := w.router.Link.RouteAdd(&netlink.Route{Dst: ipNet(far), Gw: w.v4["back"].AsSlice()}); err != nil {
+		t.Fatal(err)
+	}
+	w.nodes["back"].Do(func() error {
+		c, err := net.Dial("udp", netip.AddrPortFrom(far.Addr(), 9).String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("x"))
+		return err
+	})
+	for deadline := time.Now().Add(patience); !w.dropped()["back back"]; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no drop is counted: %+v", w.status().Drops)
+		}
+	}
+	if got := len(w.status().Drops); got != 16 {
+		t.Errorf("%d pairs of zones, want 16", got)
 	}
 }
 

@@ -38,6 +38,7 @@ net:
       - {from: [front], to: [back], proto: tcp, ports: [2424]}
       - {from: [network], to: [back, front], proto: icmp}
       - {from: [back], to: [network], to_prefixes: ["2001:db8::/32"], proto: any}
+      - {from: [back], to: [back], proto: any}
 `
 
 // world is the router with its machines, by the router's interface.
