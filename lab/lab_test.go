@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"anycastle/internal/netnstest"
+	"anycastle/lab/score"
 )
 
 // binary is the product, built once: the lab drives it from outside, as a user does.
@@ -123,24 +124,15 @@ func leavesNothing(t *testing.T, before map[string]string, root string) {
 	}
 }
 
-type row struct {
-	Fault             string `json:"fault"`
-	OutageVIPMS       int64  `json:"outage_vip_ms"`
-	OutageNameMS      int64  `json:"outage_name_ms"`
-	ConnectionsBroken int    `json:"connections_broken"`
-	TookOver          string `json:"took_over"`
-}
-
-// The whole demo, with real processes and real packets. Its figures are printed by the demo; here they have wide bounds
-// that only something broken exceeds: hold time, probe counts and some slack for a busy machine.
+// The whole demo, with real processes and real packets. Whether every promise is kept is for the demo to say, on a machine that
+// has nothing else to do; here are wide bounds that only something broken exceeds: timers and some slack for a busy machine.
 func TestDemo(t *testing.T) {
 	netnstest.Root(t)
 	root, report := t.TempDir(), t.TempDir()
 	before := leftovers(t, root)
-	cmd := ours(t.Context(), root, "lab", "demo", "--report", report, "--logs", t.TempDir())
-	out, err := cmd.CombinedOutput()
+	out, err := ours(t.Context(), root, "lab", "demo", "--report", report).CombinedOutput()
 	t.Logf("%s", out)
-	if err != nil {
+	if err != nil && !bytes.HasPrefix(out[bytes.LastIndexByte(bytes.TrimSpace(out), '\n')+1:], []byte("a promise was not kept")) {
 		t.Fatal(err)
 	}
 	leavesNothing(t, before, root)
@@ -148,7 +140,7 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rows []row
+	var rows []score.Row
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&rows); err != nil {
@@ -156,39 +148,50 @@ func TestDemo(t *testing.T) {
 	}
 	want := []struct {
 		fault, tookOver string
-		most            int64 // ms
+		vip, delivery   int64 // at most, ms
 	}{
-		{"real killed", `^mx2\.east\.example\.org$`, 3000},
-		{"LB killed", `^east-lb2$`, 3000},
-		{"all reals of a VIP killed at a site", `^mx1\.west\.example\.org, mx2\.west\.example\.org$`, 5000},
-		{"site east cut off silently", `^mx1\.west\.example\.org, mx2\.west\.example\.org$`, 10000},
-		{"site east returns", `^mx1\.east\.example\.org, mx2\.east\.example\.org$`, 5000},
+		{"real killed", `^mx2\.east\.example\.org$`, 3000, 6000},
+		{"LB dead silently", `^east-lb2$`, 3000, 6000},
+		{"ISP A cut", `^ispb$`, 3000, 6000},
+		{"site cut silently", `^mx1\.west\.example\.org, mx2\.west\.example\.org$`, 6000, 20000},
+		{"store killed", `^east-standby$`, 0, 10000},
+		{"site lost with its stores", `^west-(store1|standby)$`, 6000, 20000},
 	}
-	if len(rows) != len(want) {
-		t.Fatalf("%d rows, want %d", len(rows), len(want))
-	}
-	for i, w := range want {
-		r := rows[i]
-		if !strings.HasPrefix(r.Fault, w.fault) || !regexp.MustCompile(w.tookOver).MatchString(r.TookOver) {
-			t.Errorf("row %d: %q taken over by %q, want %s by %s", i, r.Fault, r.TookOver, w.fault, w.tookOver)
+	found := 0
+	for _, r := range rows {
+		if r.MailsLost > 0 || r.MailsDoubled > 0 {
+			t.Errorf("%s: %d mails lost, %d doubled", r.Fault, r.MailsLost, r.MailsDoubled)
 		}
-		if r.OutageVIPMS > w.most || r.OutageNameMS > w.most {
-			t.Errorf("%s: outage %d ms at the VIP, %d ms by name; at most %d", r.Fault, r.OutageVIPMS, r.OutageNameMS, w.most)
+		for _, w := range want {
+			if r.Fault != w.fault {
+				continue
+			}
+			found++
+			if !regexp.MustCompile(w.tookOver).MatchString(r.TookOver) {
+				t.Errorf("%s is taken over by %q, want %s", r.Fault, r.TookOver, w.tookOver)
+			}
+			if r.OutageVIPMS > w.vip || r.OutageDeliveryMS > w.delivery || r.OutageNameMS > 20000 {
+				t.Errorf("%s: outage %d ms at the VIP, %d ms by name, %d ms of delivery; at most %+v", r.Fault, r.OutageVIPMS, r.OutageNameMS, r.OutageDeliveryMS, w)
+			}
+			if r.Fault == "real killed" && r.ConnectionsBroken == 0 {
+				t.Error("a dead front end has broken no connection: the client does not look")
+			}
 		}
 	}
-	if rows[0].ConnectionsBroken == 0 || rows[1].ConnectionsBroken != 0 {
-		t.Errorf("connections broken: %d by the real's death, want some; %d by the balancer's, want none",
-			rows[0].ConnectionsBroken, rows[1].ConnectionsBroken)
+	if found != len(want) {
+		t.Errorf("%d of the faults are in the table, want all %d", found, len(want))
 	}
-	if !bytes.Contains(out, []byte("lost: 0, doubled: 0")) {
-		t.Error("acknowledged mails are lost or doubled")
+	for _, file := range []string{"report.html", "report.md"} {
+		if text, err := os.ReadFile(filepath.Join(report, file)); err != nil || !bytes.Contains(text, []byte("site cut silently")) {
+			t.Errorf("%s: %v, %d bytes", file, err, len(text))
+		}
 	}
 }
 
 // Ctrl-C at any moment takes the lab away: while it is built, while it settles, and under load.
 func TestInterruptedDemoLeavesNothing(t *testing.T) {
 	netnstest.Root(t)
-	for _, at := range []string{"starting 21 nodes", "starting their commands", "fault: real killed"} {
+	for _, at := range []string{"starting 35 nodes", "starting their commands", "fault: real killed"} {
 		t.Run(at, func(t *testing.T) {
 			root := t.TempDir()
 			before := leftovers(t, root)
@@ -247,7 +250,7 @@ func TestTwoLabsAtOnce(t *testing.T) {
 		return string(out)
 	}
 	for _, name := range []string{"one", "two"} {
-		run("lab", "up", "two-site", "--name", name)
+		run("lab", "up", "two-site-light", "--name", name)
 		t.Cleanup(func() {
 			if out, err := ours(context.WithoutCancel(t.Context()), root, "lab", "down", name).CombinedOutput(); err != nil {
 				t.Errorf("down %s: %v\n%s", name, err, out)
@@ -268,7 +271,7 @@ func TestTwoLabsAtOnce(t *testing.T) {
 	if out := inClient("two", "round-trip"); strings.Count(out, "byte for byte") != 4 {
 		t.Errorf("lab two while lab one is cut: %s", out)
 	}
-	if out, err := exec.Command(binary, "lab", "--state", root, "up", "two-site", "--name", "two").CombinedOutput(); err == nil || !bytes.Contains(out, []byte("up already")) {
+	if out, err := exec.Command(binary, "lab", "--state", root, "up", "two-site-light", "--name", "two").CombinedOutput(); err == nil || !bytes.Contains(out, []byte("up already")) {
 		t.Errorf("a second lab of the same name: %v %s", err, out)
 	}
 	run("lab", "down", "one")

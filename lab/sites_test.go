@@ -43,13 +43,13 @@ func newSite(t *testing.T) *site {
 	s := &site{t, t.TempDir()}
 	before := leftovers(t, s.root)
 	t.Cleanup(func() {
-		out, err := ours(context.WithoutCancel(t.Context()), s.root, "lab", "down", "two-site").CombinedOutput()
+		out, err := ours(context.WithoutCancel(t.Context()), s.root, "lab", "down", "two-site-light").CombinedOutput()
 		if err != nil {
 			t.Errorf("down: %v\n%s", err, out)
 		}
 		leavesNothing(t, before, s.root)
 	})
-	s.lab("up", "two-site")
+	s.lab("up", "two-site-light")
 	s.eventually("all announce plainly", func() bool { return s.places() == "full full full full" })
 	s.eventually("all have heard all", func() bool {
 		return !slices.ContainsFunc(balancers, func(b string) bool { return s.heard(b, "east")+s.heard(b, "west") < len(balancers) })
@@ -70,7 +70,7 @@ func (s *site) lab(args ...string) string {
 // on runs a command of the product inside a node.
 func (s *site) on(node string, args ...string) string {
 	s.t.Helper()
-	return s.lab(append([]string{"exec", "two-site", node, "--", "anycastle"}, args...)...)
+	return s.lab(append([]string{"exec", "two-site-light", node, "--", "anycastle"}, args...)...)
 }
 
 // place gives where a balancer has the VIP, and how its peers are sent it; "none" while it does not answer.
@@ -81,7 +81,7 @@ func (s *site) place(balancer string) (place, sent string) {
 		Place  string            `json:"place"`
 		Groups map[string]string `json:"groups"`
 	}
-	show := exec.CommandContext(s.t.Context(), binary, "lab", "--state", s.root, "exec", "two-site", balancer, "--",
+	show := exec.CommandContext(s.t.Context(), binary, "lab", "--state", s.root, "exec", "two-site-light", balancer, "--",
 		"anycastle", "show", "announcement", "-o", "json")
 	if text, err := show.Output(); err != nil || json.Unmarshal(text, &list) != nil {
 		return "none", ""
@@ -142,7 +142,7 @@ type sampler struct {
 func (s *site) sample(node string) (stop func() sampler) {
 	s.t.Helper()
 	var status runner.Status
-	if err := json.Unmarshal([]byte(s.lab("status", "two-site", "-o", "json")), &status); err != nil {
+	if err := json.Unmarshal([]byte(s.lab("status", "two-site-light", "-o", "json")), &status); err != nil {
 		s.t.Fatal(err)
 	}
 	i := slices.IndexFunc(status.Nodes, func(n runner.NodeStatus) bool { return n.Name == node })
@@ -197,13 +197,13 @@ func TestNeverBothSitesWithdrawn(t *testing.T) {
 	kill := func(names ...string) {
 		var wg sync.WaitGroup
 		for _, n := range names {
-			wg.Go(func() { s.lab("kill", "two-site", n) })
+			wg.Go(func() { s.lab("kill", "two-site-light", n) })
 		}
 		wg.Wait()
 	}
 	start := func(names ...string) {
 		for _, n := range names {
-			s.lab("start", "two-site", n)
+			s.lab("start", "two-site-light", n)
 		}
 	}
 
@@ -231,7 +231,7 @@ func TestNeverBothSitesWithdrawn(t *testing.T) {
 	s.eventually("somebody carries it or all flapped too much", func() bool { return !strings.Contains(s.places(), "withdrawn") })
 
 	// who hears nobody does not know that nobody is there, and stays
-	s.lab("cut", "two-site", "east")
+	s.lab("cut", "two-site-light", "east")
 	s.eventually("west hears nobody of east", func() bool { return s.heard("west-lb1", "east") == 0 && s.heard("west-lb2", "east") == 0 })
 	kill("west-mx1", "west-mx2")
 	s.eventually("west, unfit and with nobody to ask, stays low on the ladder", func() bool {
@@ -342,5 +342,5 @@ func TestDrainSiteAtSelectors(t *testing.T) {
 // banner gives the SMTP banner that the client outside finds at the VIP.
 func (s *site) banner() string {
 	s.t.Helper()
-	return fmt.Sprint(s.lab("exec", "two-site", "client", "--", "bash", "-c", "exec 3<>/dev/tcp/"+smtpVIP+"/25 && head -n1 <&3"))
+	return fmt.Sprint(s.lab("exec", "two-site-light", "client", "--", "bash", "-c", "exec 3<>/dev/tcp/"+smtpVIP+"/25 && head -n1 <&3"))
 }

@@ -7,12 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"anycastle/lab/demo"
+	"anycastle/lab/board"
 	"anycastle/lab/runner"
+	"anycastle/lab/scenario"
 	"anycastle/lab/topo"
 	"anycastle/lab/topology"
 
@@ -283,25 +285,25 @@ func newLabKeys(e env) *cobra.Command {
 }
 
 func newLabDemo(e env, f *labFlags) *cobra.Command {
-	o := demo.Options{Out: e.stdout}
+	o := board.Options{Title: "demo", Out: e.stdout}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Mail through one VIP while servers and a site fail, and a table of what a client saw",
-		Long: `Builds the two-site lab, sends mail through the VIP and reads it back, then breaks one thing after
-another while a client outside opens a connection every 10 ms. Ends with a table, removes the
-lab, and names the folder with the logs. Ctrl-C removes the lab too.`,
+		Short: "Mail through one VIP while servers, lines and a site fail, and a table of what a client saw",
+		Long: `Builds the two-site lab, sends mail through the VIP and reads it back, then goes through the main
+scenarios (those with "demo yes": ` + "`lab run --list`" + `) under the load of a client outside. Ends with a
+table, removes the lab, and names the folder with report and logs. Ctrl-C removes the lab too. Exit
+status 1 says that a promise was not kept.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			o.Root = f.root
-			return demo.Run(ctx, o)
+			known, err := scenario.All()
+			if err != nil {
+				return err
+			}
+			o.Scenarios = slices.DeleteFunc(known, func(s scenario.Scenario) bool { return !s.Demo })
+			return runScenarios(cmd.Context(), f, o)
 		},
 	}
-	cmd.Flags().StringVar(&o.Name, "name", fmt.Sprintf("demo-%d", os.Getpid()), "name of the lab")
-	cmd.Flags().StringVar(&o.Logs, "logs", "", "folder for the logs; a new one below the system's temporary folder unless given")
-	cmd.Flags().StringVar(&o.Report, "report", "", "folder for demo.json")
-	cmd.Flags().Lookup("name").DefValue = "demo-PID"
+	addRunFlags(cmd, &o)
 	return cmd
 }
 

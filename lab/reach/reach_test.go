@@ -29,12 +29,12 @@ func TestParse(t *testing.T) {
 		m.Services[1].Target.String() != "dns [2001:db8::53]:53" {
 		t.Errorf("got %+v", m)
 	}
-	text, err := os.ReadFile("seed.txt")
+	text, err := os.ReadFile("two-site.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Parse(string(text)); err != nil {
-		t.Errorf("seed.txt: %v", err)
+		t.Errorf("two-site.txt: %v", err)
 	}
 }
 

@@ -4,7 +4,7 @@
 // lines that begin with # are comments.
 //
 //	title    real killed
-//	topology seed
+//	topology two-site
 //	demo     yes
 //
 //	fault

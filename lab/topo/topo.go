@@ -20,7 +20,7 @@ import (
 	"anycastle/lab/topology"
 )
 
-//go:embed two-site seed two-pod lb-only gss-only rhi-frr
+//go:embed two-site two-site-light two-pod lb-only gss-only rhi-frr
 var builtIn embed.FS
 
 // Names lists the topologies in the binary.

@@ -66,9 +66,9 @@ func TestPrepareRefusesABrokenNetwork(t *testing.T) {
 
 func TestFindSaysWhatThereIs(t *testing.T) {
 	for name, want := range map[string]string{
-		"nowhere":          "there are: gss-only, lb-only, rhi-frr, seed, two-pod, two-site",
-		"":                 "there are: gss-only, lb-only, rhi-frr, seed, two-pod, two-site",
-		"../two-site":      "there are: gss-only, lb-only, rhi-frr, seed, two-pod, two-site",
+		"nowhere":          "there are: gss-only, lb-only, rhi-frr, two-pod, two-site, two-site-light",
+		"":                 "there are: gss-only, lb-only, rhi-frr, two-pod, two-site, two-site-light",
+		"../two-site":      "there are: gss-only, lb-only, rhi-frr, two-pod, two-site, two-site-light",
 		"nowhere.clab.yml": "no such file",
 	} {
 		if _, err := Find(name, t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
