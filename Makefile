@@ -46,6 +46,8 @@ test-mail: packages ## the mail roles before clients, filters and directories of
 
 # What does one thing at a time needs no race detector, which makes it some 5 x slower: the packages that .ci/single-threaded
 # finds; ./rhi/decide, whose tests share nothing; the tests of ./lb that only compute; and of ./bpf all but those that are named.
+# Nor do those that watch the built binary's processes from outside: PROCESSES, and ./lab.
+PROCESSES := ./cmd/anycastle ./lab/lbbench ./lab/mailtest ./lab/chaos ./lab/gssbench
 LB_COMPUTES := TestNoFlowIsLost|TestSharesAreTheWeights|TestEditMovesFew|TestWeighIgnoresOrder|TestIncrementalIsTheFull|TestTableIgnoresOrderAndIndexes|TestTableIsAsPublished|TestOnlySlotsThatMustMoveDo|TestWeightMovesItsShare|TestDiffIsTheTables|TestFlowsMoveAsTheirSlotsDo
 # Weeks of signs of life between two selectors: ten times as slow with the race detector, which the other tests of the keys have.
 GSS_WEEKS := TestKeysThroughTheMesh
@@ -55,9 +57,10 @@ test: packages build ## all four layers: unit, packets, namespaces, lab (root)
 	ANYCASTLE_TEST_ROOT=1 CGO_ENABLED=0 go test -vet=off -shuffle=on ./bpf ./rhi/decide $$(cat .single-threaded)
 	ANYCASTLE_TEST_ROOT=1 CGO_ENABLED=0 go test -vet=off -shuffle=on -run '^($(LB_COMPUTES))$$' ./lb
 	ANYCASTLE_TEST_ROOT=1 CGO_ENABLED=0 go test -vet=off -run '^($(GSS_WEEKS))$$' ./gss
+	ANYCASTLE_TEST_ROOT=1 ANYCASTLE_BINARY=$(CURDIR)/anycastle CGO_ENABLED=0 go test -vet=off -shuffle=on $(PROCESSES)
 	.ci/race-test -run '^($(BPF_CONCURRENT))$$' ./bpf
-	ANYCASTLE_BINARY=$(CURDIR)/anycastle .ci/race-test -skip '^($(LB_COMPUTES)|$(GSS_WEEKS))$$' $$(go list ./... | grep -v -e '/lab$$' -e '/rhi/decide$$' -e '/bpf$$' | grep -vxFf .single-threaded)
-	.ci/race-test ./lab # alone: its client must not starve
+	.ci/race-test -skip '^($(LB_COMPUTES)|$(GSS_WEEKS))$$' $$(go list ./... | grep -vxF -e anycastle/lab -e anycastle/rhi/decide -e anycastle/bpf $(PROCESSES:./%=-e anycastle/%) | grep -vxFf .single-threaded)
+	ANYCASTLE_TEST_ROOT=1 ANYCASTLE_BINARY=$(CURDIR)/anycastle CGO_ENABLED=0 go test -vet=off -shuffle=on ./lab # alone: its client must not starve
 
 test-kernel: ## the tests that meet the kernel, on Debian's Linux 6.1 in QEMU; KERNEL_TESTS='./bpf=TestLB ./lb/real' chooses
 	@.ci/packages qemu-system-x86

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	binary = filepath.Join(dir, "anycastle")
 	build := exec.Command("go", "build", "-o", binary, "../cmd/anycastle")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if built := os.Getenv("ANYCASTLE_BINARY"); built != "" {
+		build = exec.Command("cp", built, binary) // a file of its own, by which its processes are known
+	}
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
@@ -124,19 +127,19 @@ func leavesNothing(t *testing.T, before map[string]string, root string) {
 	}
 }
 
-// The whole demo, with real processes and real packets. Whether every promise is kept is for the demo to say, on a machine that
-// has nothing else to do; here are wide bounds that only something broken exceeds: timers and some slack for a busy machine.
-func TestDemo(t *testing.T) {
+// Scenarios of the demo, with real processes and real packets. Whether every promise is kept is for the demo to say, on a machine
+// that has nothing else to do; here are wide bounds that only something broken exceeds: timers and slack for a busy machine.
+func TestScenarios(t *testing.T) {
 	netnstest.Root(t)
 	root, report := t.TempDir(), t.TempDir()
 	before := leftovers(t, root)
-	out, err := ours(t.Context(), root, "lab", "demo", "--report", report).CombinedOutput()
+	out, err := ours(t.Context(), root, "lab", "run", "real-killed", "lb-silent", "store-killed", "site-lost", "--report", report).CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil && !bytes.HasPrefix(out[bytes.LastIndexByte(bytes.TrimSpace(out), '\n')+1:], []byte("a promise was not kept")) {
 		t.Fatal(err)
 	}
 	leavesNothing(t, before, root)
-	text, err := os.ReadFile(filepath.Join(report, "demo.json"))
+	text, err := os.ReadFile(filepath.Join(report, "lab.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +155,6 @@ func TestDemo(t *testing.T) {
 	}{
 		{"real killed", `^mx2\.east\.example\.org$`, 3000, 6000},
 		{"LB dead silently", `^east-lb2$`, 3000, 6000},
-		{"ISP A cut", `^ispb$`, 3000, 6000},
-		{"site cut silently", `^mx1\.west\.example\.org, mx2\.west\.example\.org$`, 6000, 20000},
 		{"store killed", `^east-standby$`, 0, 10000},
 		{"site lost with its stores", `^west-(store1|standby)$`, 6000, 20000},
 	}
@@ -182,7 +183,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%d of the faults are in the table, want all %d", found, len(want))
 	}
 	for _, file := range []string{"report.html", "report.md"} {
-		if text, err := os.ReadFile(filepath.Join(report, file)); err != nil || !bytes.Contains(text, []byte("site cut silently")) {
+		if text, err := os.ReadFile(filepath.Join(report, file)); err != nil || !bytes.Contains(text, []byte("site lost with its stores")) {
 			t.Errorf("%s: %v, %d bytes", file, err, len(text))
 		}
 	}
