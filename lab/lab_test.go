@@ -192,7 +192,7 @@ func TestScenarios(t *testing.T) {
 // Ctrl-C at any moment takes the lab away: while it is built, while it settles, and under load.
 func TestInterruptedDemoLeavesNothing(t *testing.T) {
 	netnstest.Root(t)
-	for _, at := range []string{"starting 35 nodes", "starting their commands", "fault: real killed"} {
+	for _, at := range []string{"starting 35 nodes", "starting their commands", "fault: ISP A cut"} {
 		t.Run(at, func(t *testing.T) {
 			root := t.TempDir()
 			before := leftovers(t, root)
