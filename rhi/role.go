@@ -16,7 +16,7 @@ import (
 const resync = 5 * time.Second
 
 // longestRest bounds the pause from one sync to the next that a change of routes asks for.
-const longestRest = 20 * time.Millisecond
+const longestRest = 5 * time.Millisecond
 
 // errStopped is what SetAnnouncements answers after Run has ended.
 var errStopped = errors.New("the BGP speaker has stopped")
