@@ -55,7 +55,7 @@ func entry(b *strings.Builder, name, group string, labels, binds []string) {
 }
 
 // withResolver starts unbound, where there is one, beside what every node runs.
-const withResolver = `sh -c 'if command -v unbound; then unbound -c /etc/anycastle/unbound.conf; fi; exec anycastle node /etc/anycastle/node.yml'`
+const withResolver = `sh -c 'if command -v unbound >/dev/null; then unbound -c /etc/anycastle/unbound.conf; fi; exec anycastle node /etc/anycastle/node.yml'`
 
 func (l *lab) strangerEntry(b *strings.Builder, name string) {
 	labels := []string{LabelLayer, outside, LabelRole, name}
