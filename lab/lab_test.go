@@ -197,7 +197,7 @@ func TestInterruptedDemoLeavesNothing(t *testing.T) {
 			root := t.TempDir()
 			before := leftovers(t, root)
 			ctx, interrupt := context.WithCancel(t.Context())
-			cmd := ours(ctx, root, "lab", "demo", "--logs", t.TempDir())
+			cmd := ours(ctx, root, "lab", "demo", "--report", t.TempDir())
 			seen := &trigger{text: at, fire: interrupt}
 			cmd.Stdout, cmd.Stderr = seen, seen
 			if err := cmd.Run(); err == nil || !strings.HasSuffix(seen.all.String(), "\ninterrupted; the lab is gone\n") {
