@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"os/signal"
 	"slices"
@@ -64,20 +63,15 @@ func newLabUp(e env, f *labFlags) *cobra.Command {
 		Long:    "Builds a lab. It stays until `lab down`. Topologies in this binary: " + strings.Join(topo.Names(), ", ") + ".",
 		Example: "  anycastle lab up two-site\n  anycastle lab up two-site --name second",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			tmp, err := os.MkdirTemp("", "anycastle-topology-")
-			if err != nil {
-				return fmt.Errorf("folder for the topology: %w", err)
-			}
-			defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-			file, err := topo.Find(args[0], tmp)
+			files, file, err := topo.Find(args[0])
 			if err != nil {
 				return usageError{err}
 			}
 			lab, err := runner.Up(ctx, runner.Options{
-				Topology: file, Name: name, Root: f.root, Prepare: topo.Prepare,
+				Topology: file, Files: files, Name: name, Root: f.root, Prepare: topo.Prepare,
 				Progress: func(line string) { fmt.Fprintln(e.stdout, line) },
 			})
 			if err != nil {

@@ -70,20 +70,16 @@ func graphOf(cmd *cobra.Command, f *labFlags, name string) (*topology.Topology, 
 		}
 		return lab.Topology, condition(state), nil
 	}
-	tmp, err := os.MkdirTemp("", "anycastle-topology-")
-	if err != nil {
-		return nil, graph.Condition{}, fmt.Errorf("folder for the topology: %w", err)
-	}
-	t, err := readTopology(name, tmp)
-	return t, graph.Condition{}, errors.Join(err, os.RemoveAll(tmp))
+	t, err := readTopology(name)
+	return t, graph.Condition{}, err
 }
 
-func readTopology(name, tmp string) (*topology.Topology, error) {
-	file, err := topo.Find(name, tmp)
+func readTopology(name string) (*topology.Topology, error) {
+	files, file, err := topo.Find(name)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	t, err := topology.Load(file)
+	t, err := topology.LoadFrom(files, file)
 	if err != nil {
 		return nil, usageError{err}
 	}

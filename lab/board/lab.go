@@ -61,12 +61,7 @@ func (r *run) oneLab(ctx context.Context, list []scenario.Scenario) (done int, e
 }
 
 func (r *run) build(ctx context.Context, topology string) (*stage, error) {
-	tmp, err := os.MkdirTemp("", "anycastle-topology-")
-	if err != nil {
-		return nil, fmt.Errorf("folder for the topology: %w", err)
-	}
-	defer os.RemoveAll(tmp) // the lab has its own copy
-	file, err := topo.Find(topology, tmp)
+	files, file, err := topo.Find(topology)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +72,7 @@ func (r *run) build(ctx context.Context, topology string) (*stage, error) {
 	r.say("building lab %s of topology %s from namespaces", r.Options.Name, topology)
 	begun := time.Now()
 	lab, err := runner.Up(ctx, runner.Options{
-		Topology: file, Name: r.Options.Name, Root: r.Root, Prepare: topo.Prepare, DieWithParent: true,
+		Topology: file, Files: files, Name: r.Options.Name, Root: r.Root, Prepare: topo.Prepare, DieWithParent: true,
 		Progress: func(line string) { r.say("%s", line) },
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +14,18 @@ import (
 
 // maxFolder bounds what Up copies: a topology's folder holds a few configs, anything larger is the wrong folder.
 const maxFolder = 64 << 20
+
+// copyTopology copies the folder that the topology file is in.
+func (o Options) copyTopology(to string) error {
+	if o.Files == nil {
+		return copyFolder(to, filepath.Dir(o.Topology))
+	}
+	folder, err := fs.Sub(o.Files, path.Dir(o.Topology))
+	if err != nil {
+		return err
+	}
+	return os.CopyFS(to, folder)
+}
 
 // copyFolder copies a folder with its permissions. Modes matter: some programs refuse a key that others may read.
 func copyFolder(to, from string) error {

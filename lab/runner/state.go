@@ -28,7 +28,7 @@ const (
 
 // state is state.json: what another process needs to find a lab again.
 type state struct {
-	Source   string            `json:"source"` // the topology file that Up was given, absolute
+	Source   string            `json:"source"` // the topology file that Up was given, absolute unless it came in Files
 	Topology topology.Topology `json:"topology"`
 	Boot     string            `json:"boot"` // the kernel's boot id: after a reboot no pid means anything
 	Inits    []initState       `json:"inits"`

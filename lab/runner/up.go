@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 // Options says what Up builds. Only Topology is needed.
 type Options struct {
 	Topology string // the NAME.clab.yml; its folder is copied, so that a lab never writes into it
+	Files    fs.FS  // where Topology is a path; nil: on the machine. Its files come without their permissions
 	Name     string // of the lab; the topology's name when empty. Two labs of one topology need two names
 	Root     string // folder of all labs' state folders; DefaultRoot when empty
 	Binary   string // runs `lab init` and is on every node's PATH as anycastle; this program when empty
@@ -63,13 +65,15 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 
 // newLab reads the topology and fills in what the options leave out.
 func newLab(o *Options) (*Lab, error) {
-	topo, err := topology.Load(o.Topology)
+	topo, err := topology.LoadFrom(o.Files, o.Topology)
 	if err != nil {
 		return nil, err
 	}
-	source, err := filepath.Abs(o.Topology)
-	if err != nil {
-		return nil, err
+	source := o.Topology
+	if o.Files == nil {
+		if source, err = filepath.Abs(source); err != nil {
+			return nil, err
+		}
 	}
 	if o.Binary == "" {
 		if o.Binary, err = os.Executable(); err != nil {
@@ -118,7 +122,7 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 		}
 	}
 	copied := filepath.Join(l.StateDir, topoDir)
-	if err := copyFolder(copied, filepath.Dir(l.source)); err != nil {
+	if err := o.copyTopology(copied); err != nil {
 		return fmt.Errorf("copy topology: %w", err)
 	}
 	if o.Prepare != nil {

@@ -148,12 +148,12 @@ func TestScenariosOfTheBinary(t *testing.T) {
 	topologies := map[string]*topology.Topology{}
 	for _, s := range all {
 		if topologies[s.Topology] == nil {
-			file, err := topo.Find(s.Topology, t.TempDir())
+			files, file, err := topo.Find(s.Topology)
 			if err != nil {
 				t.Errorf("%s: %v", s.Name, err)
 				continue
 			}
-			if topologies[s.Topology], err = topology.Load(file); err != nil {
+			if topologies[s.Topology], err = topology.LoadFrom(files, file); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -36,27 +36,23 @@ func Names() []string {
 	return names
 }
 
-// Find gives the path of a topology file: name itself when it is one, or a topology of the binary, unpacked into a
-// folder below dir.
-func Find(name, dir string) (string, error) {
+// Find gives a topology file: name itself when it is a path, with no folder, or one of the binary and the folder that it is in.
+func Find(name string) (folder fs.FS, file string, err error) {
 	if strings.HasSuffix(name, ".clab.yml") {
 		if _, err := os.Stat(name); err != nil {
-			return "", fmt.Errorf("topology file: %w", err)
+			return nil, "", fmt.Errorf("topology file: %w", err)
 		}
-		return name, nil
+		return nil, name, nil
 	}
-	sub, err := fs.Sub(builtIn, name)
+	file = name + ".clab.yml"
+	folder, err = fs.Sub(builtIn, name)
 	if err == nil {
-		_, err = fs.Stat(sub, name+".clab.yml")
+		_, err = fs.Stat(folder, file)
 	}
 	if err != nil {
-		return "", fmt.Errorf("no topology is called %q; there are: %s; or give the path of a .clab.yml file", name, strings.Join(Names(), ", "))
+		return nil, "", fmt.Errorf("no topology is called %q; there are: %s; or give the path of a .clab.yml file", name, strings.Join(Names(), ", "))
 	}
-	folder := filepath.Join(dir, name)
-	if err := os.CopyFS(folder, sub); err != nil {
-		return "", fmt.Errorf("unpack topology %s: %w", name, err)
-	}
-	return filepath.Join(folder, name+".clab.yml"), nil
+	return folder, file, nil
 }
 
 // Prepare is PrepareFile for the one topology file in folder.

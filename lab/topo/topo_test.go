@@ -9,6 +9,20 @@ import (
 	"anycastle/lab/topology"
 )
 
+// unpack writes a topology of the binary into a folder, and gives the path of its file.
+func unpack(t *testing.T, name string) string {
+	t.Helper()
+	folder, file, err := Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, folder); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, file)
+}
+
 func TestEveryTopologyUnpacksAndPrepares(t *testing.T) {
 	names := Names()
 	if len(names) == 0 {
@@ -16,10 +30,7 @@ func TestEveryTopologyUnpacksAndPrepares(t *testing.T) {
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
-			file, err := Find(name, t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
+			file := unpack(t, name)
 			if err := Prepare(filepath.Dir(file)); err != nil {
 				t.Fatal(err)
 			}
@@ -51,10 +62,7 @@ func TestEveryTopologyUnpacksAndPrepares(t *testing.T) {
 
 // A certificate without the node's addresses would only be noticed in a handshake.
 func TestPrepareRefusesABrokenNetwork(t *testing.T) {
-	file, err := Find("two-site", t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := unpack(t, "two-site")
 	node := filepath.Join(filepath.Dir(file), "nodes", "east-mx1.yml")
 	if err := os.WriteFile(node, []byte("net:\n  loopbak: [192.0.2.1/32]\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -71,7 +79,7 @@ func TestFindSaysWhatThereIs(t *testing.T) {
 		"../two-site":      "there are: gss-only, lb-only, rhi-frr, two-pod, two-site, two-site-light",
 		"nowhere.clab.yml": "no such file",
 	} {
-		if _, err := Find(name, t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := Find(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Find(%q): %v, want %q in it", name, err, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 
@@ -88,6 +89,22 @@ func Load(path string) (*Topology, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open topology: %w", err)
 	}
+	return read(f, path)
+}
+
+// LoadFrom is Load for a file in files; nil stands for the machine's own.
+func LoadFrom(files fs.FS, path string) (*Topology, error) {
+	if files == nil {
+		return Load(path)
+	}
+	f, err := files.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open topology: %w", err)
+	}
+	return read(f, path)
+}
+
+func read(f io.ReadCloser, path string) (*Topology, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, config.MaxSize+1))
 	if err != nil {
