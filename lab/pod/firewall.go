@@ -180,7 +180,7 @@ func (k kind) numbers() []int {
 // that a packet to a VIP may go to.
 func (l *lab) vipFlows(pod int) []flow {
 	at := l.podName(pod)
-	lbs, fronts, backs := at+lb, at+front, at+back
+	lbs, fronts := at+lb, at+front
 	var all []netip.Prefix
 	var flows []flow
 	for _, k := range kinds {
@@ -190,8 +190,8 @@ func (l *lab) vipFlows(pod int) []flow {
 		}
 		all = append(all, vips...)
 		from := []string{outside, peerZone, dcZone, network, monitor, lbs} // a balancer looks at its reals as a client does, by the tunnel
-		if k.role == mx {
-			from = append(from, backs) // its queue, with mail for our own domains
+		for other := 1; k.role == mx && other <= l.Pods; other++ {
+			from = append(from, l.podName(other)+back) // its queue, with mail for our own domains: no other pod's goes by the Internet
 		}
 		flows = append(flows, flow{k.vip + ": anyone", from, []string{lbs, fronts, peerZone, dcZone}, nil, vips, tcp, k.numbers()})
 	}

@@ -5,5 +5,5 @@
 // Run has every place of a matrix asked and gives what differs. What must not be reachable has to be silent: a refusal
 // is an answer too.
 //
-// The tests of the lab call it. Nothing has to be closed.
+// The tests of the lab call it; one of lab/pod holds the matrices against the firewalls that it renders. Nothing has to be closed.
 package reach
