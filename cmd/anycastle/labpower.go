@@ -42,7 +42,7 @@ func newLabPower(e env, f *labFlags) *cobra.Command {
 			Short: "Links lose the carrier at both ends, processes end, addresses and pins are gone",
 			Long: `Takes the power from nodes, or from all of a group such as a site, at one moment. Their links lose
 the carrier at both ends before the processes end, so nobody gets a last word out. What a machine
-keeps in its memory is gone: addresses, routes, nftables, pinned BPF programs. Files stay.`,
+keeps in its memory is gone: sockets, addresses, routes, nftables, pinned BPF programs. Files stay.`,
 			Example: "  anycastle lab power off two-site east-core1\n  anycastle lab power off two-site east",
 		}, "power off", func(ctx context.Context, lab *runner.Lab, nodes []string) error { return lab.PowerOff(ctx, nodes...) }),
 		newLabSeveral(e, f, &cobra.Command{

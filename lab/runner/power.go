@@ -12,7 +12,7 @@ import (
 )
 
 // PowerOff takes the power from nodes, all at the same time: their links lose the carrier at both ends, every process
-// ends, and what a machine keeps in its memory is gone: addresses, routes, nftables, pinned BPF programs. Files stay,
+// ends, and what a machine keeps in its memory is gone: sockets, addresses, routes, nftables, pinned BPF programs. Files stay,
 // those in /run too. Nobody gets a last word out: the links go before the processes whose sockets the kernel closes.
 // It may be repeated. Nodes whose name is unknown are an error before anything is done.
 func (l *Lab) PowerOff(ctx context.Context, nodes ...string) error {
@@ -62,7 +62,7 @@ func (n *nodeInit) powerOff() error {
 	if err := n.killAll(); err != nil {
 		return err
 	}
-	return errors.Join(forgetPins(), forgetAddresses(), forgetTables())
+	return errors.Join(forgetSockets(), forgetPins(), forgetAddresses(), forgetTables())
 }
 
 // powerOn is PowerOn in the init of the node.

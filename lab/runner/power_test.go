@@ -60,6 +60,9 @@ func TestPowerOffAndOn(t *testing.T) {
 		strings.Contains(out, "192.0.2.1") || !strings.Contains(out, "kept") {
 		t.Errorf("a machine without power keeps: %s", out)
 	}
+	if out := run(t, l, "b", "sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 | grep -v local_address || true"); out != "" {
+		t.Errorf("sockets of a machine without power, as the kernel lists them:\n%s", out)
+	}
 	if left, err := tables.ListTables(); err != nil || len(left) != 1 || left[0].Name != cutTable().Name {
 		t.Errorf("tables without power: %v, %v; want that of the cuts alone", left, err)
 	}
