@@ -52,7 +52,7 @@ func TestReasonsOfConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t, c.serve)
-			_, err := greet(t.Context(), f.addr(), c.begins)
+			_, err := greet(t.Context(), nil, f.addr(), c.begins)
 			if err == nil {
 				t.Fatal("no error")
 			}

@@ -20,8 +20,8 @@ const (
 const mostBanner = 1024
 
 // greet opens a connection, reads the banner and gives the host named in it, if it is one that names a host.
-func greet(ctx context.Context, addr netip.AddrPort, begins string) (string, error) {
-	conn, _, server, err := open(ctx, addr, begins)
+func greet(ctx context.Context, from *ports, addr netip.AddrPort, begins string) (string, error) {
+	conn, _, server, err := open(ctx, from, addr, begins)
 	if err != nil {
 		return "", err
 	}
@@ -33,8 +33,8 @@ func greet(ctx context.Context, addr netip.AddrPort, begins string) (string, err
 }
 
 // open opens a connection and reads the banner.
-func open(ctx context.Context, addr netip.AddrPort, begins string) (net.Conn, *bufio.Reader, string, error) {
-	conn, err := dial(ctx, addr, attemptTime)
+func open(ctx context.Context, from *ports, addr netip.AddrPort, begins string) (net.Conn, *bufio.Reader, string, error) {
+	conn, err := dial(ctx, from, addr, attemptTime)
 	if err != nil {
 		return nil, nil, "", err
 	}

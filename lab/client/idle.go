@@ -16,15 +16,16 @@ const (
 
 // idle is an IMAP session over TLS that waits in IDLE, with DONE and NOOP every so often.
 type idle struct {
-	addr netip.AddrPort
-	conf *tls.Config
-	box  Account
-	c    *imapConn
+	ports *ports
+	addr  netip.AddrPort
+	conf  *tls.Config
+	box   Account
+	c     *imapConn
 }
 
 // open connects, logs in and opens INBOX.
 func (s *idle) open(ctx context.Context) (server string, err error) {
-	conn, err := dial(ctx, s.addr, openTime)
+	conn, err := dial(ctx, s.ports, s.addr, openTime)
 	if err != nil {
 		return "", err
 	}

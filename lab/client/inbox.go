@@ -46,7 +46,7 @@ func readInbox(ctx context.Context, cfg Config, p Pod, box Account, f func(c *im
 func dialIMAP(ctx context.Context, cfg Config, p Pod) (*imapclient.Client, error) {
 	conf := tlsFor(cfg.TLS, p, ServiceIMAP)
 	if p.IMAPS.IsValid() {
-		conn, err := dial(ctx, p.IMAPS, readTime)
+		conn, err := dial(ctx, nil, p.IMAPS, readTime)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +55,7 @@ func dialIMAP(ctx context.Context, cfg Config, p Pod) (*imapclient.Client, error
 	if !p.IMAP.IsValid() {
 		return nil, errors.New("no IMAP VIP is known")
 	}
-	conn, err := dial(ctx, p.IMAP, readTime)
+	conn, err := dial(ctx, nil, p.IMAP, readTime)
 	if err != nil {
 		return nil, err
 	}

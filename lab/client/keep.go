@@ -85,13 +85,14 @@ func keep(ctx context.Context, log *Log, e Event, s session) {
 
 // held is an SMTP session with a NOOP every so often.
 type held struct {
+	ports *ports
 	addr  netip.AddrPort
 	every time.Duration // from one NOOP to the next
 	conn  *lineConn
 }
 
 func (h *held) open(ctx context.Context) (server string, err error) {
-	conn, r, server, err := open(ctx, h.addr, bannerSMTP)
+	conn, r, server, err := open(ctx, h.ports, h.addr, bannerSMTP)
 	if err == nil {
 		h.conn = &lineConn{conn: conn, r: r}
 	}

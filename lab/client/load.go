@@ -42,7 +42,7 @@ const Slowest = 3 * attemptTime
 // Load runs until ctx is done, then sees through what is under way: an attempt cut short would hide its failure.
 func Load(ctx context.Context, cfg Config, log *Log) error {
 	var wg sync.WaitGroup
-	l := &load{cfg: cfg, log: log, wg: &wg, names: newResolver(cfg.Targets)}
+	l := &load{cfg: cfg, log: log, wg: &wg, names: newResolver(cfg.Targets), ports: newPorts()}
 	for _, p := range cfg.Pods {
 		l.connect(ctx, p)
 		l.lookUp(ctx, p)
@@ -59,6 +59,7 @@ type load struct {
 	log   *Log
 	wg    *sync.WaitGroup // of all that runs
 	names *resolver
+	ports *ports
 }
 
 // connect starts new connections to the VIPs of a pod.
@@ -79,7 +80,7 @@ func (l *load) connect(ctx context.Context, p Pod) {
 		l.every(ctx, v.units*l.cfg.Every, func(ctx context.Context) {
 			e := Event{Start: time.Now(), Kind: v.kind, Pod: p.Pod, Service: v.service}
 			var err error
-			e.Server, err = greet(ctx, v.addr, v.banner)
+			e.Server, err = greet(ctx, l.ports, v.addr, v.banner)
 			l.log.Add(e, err)
 		})
 	}
@@ -106,7 +107,7 @@ func (l *load) lookUp(ctx context.Context, p Pod) {
 			e.Way = way
 			if err == nil {
 				e.Answer = addr.String()
-				e.Server, err = greet(ctx, netip.AddrPortFrom(addr, n.port), n.banner)
+				e.Server, err = greet(ctx, l.ports, netip.AddrPortFrom(addr, n.port), n.banner)
 			}
 			l.log.Add(e, err)
 		})
@@ -126,7 +127,7 @@ func (l *load) sessions(ctx context.Context, p Pod) {
 	for i := range l.cfg.Held {
 		if p.SMTP.IsValid() {
 			l.wg.Go(func() {
-				keep(ctx, l.log, Event{Kind: KindHeld, Pod: p.Pod, ID: id(i)}, &held{addr: p.SMTP, every: noopEvery})
+				keep(ctx, l.log, Event{Kind: KindHeld, Pod: p.Pod, ID: id(i)}, &held{ports: l.ports, addr: p.SMTP, every: noopEvery})
 			})
 		}
 	}
@@ -134,7 +135,7 @@ func (l *load) sessions(ctx context.Context, p Pod) {
 		if p.IMAPS.IsValid() && len(p.Mailboxes) > 0 {
 			box := p.Mailboxes[i%len(p.Mailboxes)]
 			e := Event{Kind: KindIdle, Pod: p.Pod, ID: id(i), To: box.Address, LUN: box.LUN}
-			s := &idle{addr: p.IMAPS, conf: tlsFor(l.cfg.TLS, p, ServiceIMAP), box: box}
+			s := &idle{ports: l.ports, addr: p.IMAPS, conf: tlsFor(l.cfg.TLS, p, ServiceIMAP), box: box}
 			l.wg.Go(func() { keep(ctx, l.log, e, s) })
 		}
 	}
@@ -167,9 +168,9 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // dial opens a TCP connection with a deadline for all that comes.
-func dial(ctx context.Context, addr netip.AddrPort, within time.Duration) (net.Conn, error) {
+func dial(ctx context.Context, from *ports, addr netip.AddrPort, within time.Duration) (net.Conn, error) {
 	until := time.Now().Add(within)
-	conn, err := (&net.Dialer{Deadline: until}).DialContext(ctx, "tcp", addr.String())
+	conn, err := from.dial(ctx, net.Dialer{Deadline: until}, addr.String())
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ func compose(id, from, to string, size int) []byte {
 
 // handover is how one message is handed over.
 type handover struct {
+	ports *ports
 	addr  netip.AddrPort
 	conf  *tls.Config
 	from  string
@@ -47,7 +48,7 @@ type handover struct {
 func (h handover) send(ctx context.Context, to string, msg []byte) (unknown bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	conn, err := dial(ctx, h.addr, answerTime)
+	conn, err := dial(ctx, h.ports, h.addr, answerTime)
 	if err != nil {
 		return false, err
 	}
@@ -106,7 +107,7 @@ func (h handover) transact(c *smtp.Client, to string, msg []byte) (unknown bool,
 // mail starts those who send mail to the mailboxes of a pod: strangers, and its users, each to the next one.
 func (l *load) mail(ctx context.Context, p Pod) {
 	if p.SMTP.IsValid() && l.cfg.MailEvery > 0 {
-		h := handover{addr: p.SMTP, conf: tlsFor(l.cfg.TLS, p, ServiceSMTP), from: stranger}
+		h := handover{ports: l.ports, addr: p.SMTP, conf: tlsFor(l.cfg.TLS, p, ServiceSMTP), from: stranger}
 		for _, box := range p.Mailboxes {
 			e := Event{Kind: KindMail, Pod: p.Pod, To: box.Address, LUN: box.LUN}
 			l.wg.Go(func() { l.sendAll(ctx, e, l.cfg.MailEvery, func(int) handover { return h }) })
@@ -119,7 +120,7 @@ func (l *load) mail(ctx context.Context, p Pod) {
 			e := Event{Kind: KindSubmit, Pod: p.Pod, From: user.Address, To: box.Address, LUN: box.LUN}
 			l.wg.Go(func() {
 				l.sendAll(ctx, e, l.cfg.SubmitEvery, func(n int) handover {
-					return handover{addr: p.Submission, conf: conf, from: user.Address, login: newLogin(user, n)}
+					return handover{ports: l.ports, addr: p.Submission, conf: conf, from: user.Address, login: newLogin(user, n)}
 				})
 			})
 		}

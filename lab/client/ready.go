@@ -55,7 +55,7 @@ func podOnce(ctx context.Context, t Targets, p Pod) error {
 		if !v.addr.IsValid() {
 			continue
 		}
-		if _, err := greet(ctx, v.addr, v.banner); err != nil {
+		if _, err := greet(ctx, nil, v.addr, v.banner); err != nil {
 			return fmt.Errorf("%s VIP %s: %w", v.what, v.addr, err)
 		}
 	}
@@ -67,7 +67,7 @@ func podOnce(ctx context.Context, t Targets, p Pod) error {
 		if err != nil {
 			return err
 		}
-		if _, err := greet(ctx, netip.AddrPortFrom(addr, portOr(p.SMTP, 25)), bannerSMTP); err != nil {
+		if _, err := greet(ctx, nil, netip.AddrPortFrom(addr, portOr(p.SMTP, 25)), bannerSMTP); err != nil {
 			return fmt.Errorf("%s as %s names it: %w", p.Names.SMTP, server, err)
 		}
 	}
