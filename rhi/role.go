@@ -220,23 +220,17 @@ func (r *Role) kick() {
 }
 
 func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) error {
-	var inherited prefixSet
-	if kernel != nil {
-		have, _, err := kernel.list()
-		if err != nil {
-			return err
-		}
-		// routes of a predecessor that died: traffic follows them until the peers had time to tell us better
-		inherited = prefixSet{}
-		for p := range have {
-			inherited[p] = struct{}{}
-		}
+	inherited, err := inherit(kernel)
+	if err != nil {
+		return err
 	}
 	settled := time.After(r.cfg.Hold)
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
 	changed, rest := r.changed, time.NewTimer(time.Hour)
 	defer rest.Stop()
+	begun := newFresh()
+	defer begun.due.Stop()
 	broken := "" // what the last sync could not do
 	lost, failed := d.channels()
 	for {
@@ -251,11 +245,12 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			}
 			r.tell()
 		case c := <-r.peerCh:
-			todo, err := r.step(ctx, s, c)
-			if err := errors.Join(err, s.mend(ctx, todo)); err != nil {
+			if err := r.take(ctx, s, c, begun); err != nil {
 				return err
 			}
-			r.tell()
+			continue
+		case <-begun.due.C:
+			begun.resend(ctx, s, r.log)
 			continue
 		case <-settled:
 			inherited = nil
@@ -277,6 +272,35 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 		changed = nil
 		rest.Reset(min(2*time.Since(began), longestRest))
 	}
+}
+
+// inherit lists the routes of a predecessor that died: traffic follows them until the peers had time to tell us better.
+func inherit(kernel *fib) (prefixSet, error) {
+	if kernel == nil {
+		return nil, nil
+	}
+	have, _, err := kernel.list()
+	if err != nil {
+		return nil, err
+	}
+	inherited := prefixSet{}
+	for p := range have {
+		inherited[p] = struct{}{}
+	}
+	return inherited, nil
+}
+
+// take takes a step of a session.
+func (r *Role) take(ctx context.Context, s *speaker, c peerChange, begun *fresh) error {
+	todo, err := r.step(ctx, s, c)
+	if err := errors.Join(err, s.mend(ctx, todo)); err != nil {
+		return err
+	}
+	r.tell()
+	if c.state == established {
+		begun.add(c.address)
+	}
+	return nil
 }
 
 // noteSync logs when syncing begins to fail, fails otherwise, or works again, and returns the text of the error.

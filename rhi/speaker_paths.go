@@ -178,3 +178,12 @@ func (s *speaker) peers(ctx context.Context) (map[netip.Addr]peerCount, error) {
 	}
 	return peers, nil
 }
+
+// resend sends a peer all that it is to have.
+func (s *speaker) resend(ctx context.Context, a netip.Addr) error {
+	err := s.bgp.ResetPeer(ctx, &api.ResetPeerRequest{Address: a.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
+	if err != nil {
+		return fmt.Errorf("send peer %v its routes again: %w", a, err)
+	}
+	return nil
+}
