@@ -25,7 +25,7 @@ import (
 const (
 	mailbox         = "alice@example.org"
 	mailboxPassword = "alice-lab"
-	mailboxFile     = "../topo/two-site/mailboxes.yml"
+	mailboxFile     = "../topo/two-site-light/mailboxes.yml"
 	largeMail       = 50_000_000
 	// mailTime bounds one mail's way in one direction.
 	mailTime = 2 * time.Minute
