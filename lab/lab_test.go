@@ -133,7 +133,7 @@ func TestScenarios(t *testing.T) {
 	netnstest.Root(t)
 	root, report := t.TempDir(), t.TempDir()
 	before := leftovers(t, root)
-	out, err := ours(t.Context(), root, "lab", "run", "real-killed", "lb-silent", "store-killed", "site-lost", "--report", report).CombinedOutput()
+	out, err := ours(t.Context(), root, "lab", "run", "real-killed", "store-killed", "site-lost", "--report", report).CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil && !bytes.HasPrefix(out[bytes.LastIndexByte(bytes.TrimSpace(out), '\n')+1:], []byte("a promise was not kept")) {
 		t.Fatal(err)
@@ -154,7 +154,6 @@ func TestScenarios(t *testing.T) {
 		vip, delivery   int64 // at most, ms
 	}{
 		{"real killed", `^mx2\.east\.example\.org$`, 3000, 6000},
-		{"LB dead silently", `^east-lb2$`, 3000, 6000},
 		{"store killed", `^east-standby$`, 0, 10000},
 		{"site lost with its stores", `^west-(store1|standby)$`, 6000, 20000},
 	}

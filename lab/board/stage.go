@@ -59,7 +59,7 @@ func (s *stage) scenario(ctx context.Context, sc scenario.Scenario) error {
 func (s *stage) section(ctx context.Context, sc scenario.Scenario, sec scenario.Section, w score.Window, pod string) score.Window {
 	w.Promise, w.Expect, w.From = sec.Promise, sec.Expect, time.Now()
 	for _, step := range sec.Steps {
-		if step.Verb != "watch" && step.Verb != "took-over" {
+		if step.Verb != "watch" && step.Verb != "wait" && step.Verb != "took-over" {
 			w.Marks = append(w.Marks, score.Mark{At: time.Now(), Text: step.String()})
 		}
 		var err error
@@ -93,6 +93,8 @@ func (s *stage) step(ctx context.Context, step scenario.Step, from time.Time, po
 			return err
 		}
 		return s.calm(ctx, pod, quiet)
+	case "wait":
+		return pause(ctx, step.Time)
 	case "settle":
 		return s.lab.Settle(ctx, settleTime, s.waits)
 	case "roll":

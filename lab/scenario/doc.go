@@ -22,5 +22,5 @@
 //
 // `before` may come first, for what makes ready and is nobody's row. Reading is strict: what is unknown, missing or given
 // twice is a Problem with file and line. Do carries out the statements that change the lab; those that wait and measure
-// (watch, settle, took-over, expect, promise) are for package board. Nothing has to be closed.
+// (watch, wait, settle, took-over, expect, promise) are for package board. Nothing has to be closed.
 package scenario

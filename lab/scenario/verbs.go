@@ -37,6 +37,7 @@ var verbs = map[string]func(*Step, string) error{
 	"roll":      onNodes,    // one after another: drain, stop, start, activate, settle
 	"crowd":     onCrowd,    // so many more sessions at an address; 0 ends them
 	"settle":    onNothing,  // wait until all is as it was at first
+	"wait":      onTime,     // so long, whatever the client sees
 	"watch":     onTime,     // at least so long since the section began, and until the client is calm
 	"took-over": onTookOver, // what tells who took over
 }
