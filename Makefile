@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one works from a clean clone; those that need Debian packages install what is
 # missing (.ci/packages).
 .DELETE_ON_ERROR:
-.PHONY: help build generate fmt check test test-mail test-kernel demo lab bench bench-lb bench-rhi bench-gss bench-mail bench-store chaos soak fuzz clean packages
+.PHONY: help build generate fmt check test race test-mail test-kernel demo lab bench bench-lb bench-rhi bench-gss bench-mail bench-store chaos soak fuzz clean packages
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLANG_FORMAT := clang-format-14
@@ -44,23 +44,22 @@ check: packages ## what needs no run: format, vet, staticcheck, tidy modules, sh
 test-mail: packages ## the mail roles before clients, filters and directories of others, from Debian (root)
 	.ci/race-test ./lab/mailtest ./mailroles/...
 
-# What does one thing at a time needs no race detector, which makes it some 5 x slower: the packages that .ci/single-threaded
-# finds; ./rhi/decide, whose tests share nothing; the tests of ./lb that only compute; and of ./bpf all but those that are named.
-# Nor do those that watch the built binary's processes from outside: PROCESSES, and ./lab.
+# The race detector makes tests some 5 x slower, so `make test` has it where most things run at once and `make race` everywhere.
+# PROCESSES watch the built binary from outside, as ./lab does, which runs alone: its client must not starve.
+RACES := ./internal/... ./rhi/bfd ./mailroles/replica/...
 PROCESSES := ./cmd/anycastle ./lab/lbbench ./lab/mailtest ./lab/chaos ./lab/gssbench
-LB_COMPUTES := TestNoFlowIsLost|TestSharesAreTheWeights|TestEditMovesFew|TestWeighIgnoresOrder|TestIncrementalIsTheFull|TestTableIgnoresOrderAndIndexes|TestTableIsAsPublished|TestOnlySlotsThatMustMoveDo|TestWeightMovesItsShare|TestDiffIsTheTables|TestFlowsMoveAsTheirSlotsDo
-# Weeks of signs of life between two selectors: ten times as slow with the race detector, which the other tests of the keys have.
-GSS_WEEKS := TestKeysThroughTheMesh
-BPF_CONCURRENT := TestEarlyFragments|TestCapture|TestInstalledFarms|TestLoadWithoutPrivilege|TestCheckCapabilities
+TEST := ANYCASTLE_TEST_ROOT=1 ANYCASTLE_BINARY=$(CURDIR)/anycastle CGO_ENABLED=0 go test -vet=off -shuffle=on
 test: packages build ## all four layers: unit, packets, namespaces, lab (root)
-	.ci/single-threaded >.single-threaded
-	ANYCASTLE_TEST_ROOT=1 CGO_ENABLED=0 go test -vet=off -shuffle=on ./bpf ./rhi/decide $$(cat .single-threaded)
-	ANYCASTLE_TEST_ROOT=1 CGO_ENABLED=0 go test -vet=off -shuffle=on -run '^($(LB_COMPUTES))$$' ./lb
-	ANYCASTLE_TEST_ROOT=1 CGO_ENABLED=0 go test -vet=off -run '^($(GSS_WEEKS))$$' ./gss
-	ANYCASTLE_TEST_ROOT=1 ANYCASTLE_BINARY=$(CURDIR)/anycastle CGO_ENABLED=0 go test -vet=off -shuffle=on $(PROCESSES)
-	.ci/race-test -run '^($(BPF_CONCURRENT))$$' ./bpf
-	.ci/race-test -skip '^($(LB_COMPUTES)|$(GSS_WEEKS))$$' $$(go list ./... | grep -vxF -e anycastle/lab -e anycastle/rhi/decide -e anycastle/bpf $(PROCESSES:./%=-e anycastle/%) | grep -vxFf .single-threaded)
-	ANYCASTLE_TEST_ROOT=1 ANYCASTLE_BINARY=$(CURDIR)/anycastle CGO_ENABLED=0 go test -vet=off -shuffle=on ./lab # alone: its client must not starve
+	go list $(RACES) $(PROCESSES) ./lab >.apart
+	$(TEST) -p 3 $$(go list ./... | grep -vxFf .apart)
+	$(TEST) -p 3 $(PROCESSES)
+	.ci/race-test $(RACES)
+	$(TEST) ./lab
+
+# Where nothing runs at the same time as anything else there is nothing to find: .ci/single-threaded.
+race: packages build ## all packages with the race detector, half an hour (root)
+	.ci/single-threaded >.apart
+	ANYCASTLE_BINARY=$(CURDIR)/anycastle .ci/race-test $$(go list ./... | grep -vxF -e anycastle/lab -e anycastle/rhi/decide | grep -vxFf .apart)
 
 test-kernel: ## the tests that meet the kernel, on Debian's Linux 6.1 in QEMU; KERNEL_TESTS='./bpf=TestLB ./lb/real' chooses
 	@.ci/packages qemu-system-x86
