@@ -285,7 +285,7 @@ func TestTwoLabsAtOnce(t *testing.T) {
 // The commands that lab/README.md and README.md show by hand, in their order, run for real.
 func TestCommandsOfTheReadmes(t *testing.T) {
 	netnstest.Root(t)
-	root := t.TempDir()
+	root, drawn := t.TempDir(), t.TempDir()
 	before := leftovers(t, root)
 	t.Cleanup(func() {
 		if out, err := ours(context.WithoutCancel(t.Context()), root, "lab", "down", "two-site").CombinedOutput(); err != nil {
@@ -303,7 +303,9 @@ func TestCommandsOfTheReadmes(t *testing.T) {
 		}
 		for _, m := range found {
 			args := append([]string{"lab", "--state", root}, strings.Fields(m[1])...)
-			out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+			cmd := exec.CommandContext(t.Context(), binary, args...)
+			cmd.Dir = drawn
+			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Errorf("%s: %s: %v\n%s", file, m[0], err, out)
 			}

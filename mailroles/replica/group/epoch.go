@@ -194,7 +194,7 @@ func ofLeaders(o *raft.Observation) bool {
 
 // watch ends the epoch as soon as this member no longer leads, has tell look while it might begin one, and gives the beat.
 func (g *Group) watch(done <-chan struct{}, changed <-chan bool, seen <-chan raft.Observation) {
-	const seldom, often = 4 * time.Second, 2 * time.Millisecond // what changes is told, but for what is not known
+	const seldom, often = time.Second, 2 * time.Millisecond // what changes is told, but for what is not known
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	down := g.health.down
