@@ -46,7 +46,7 @@ test-mail: packages ## the mail roles before clients, filters and directories of
 
 # The race detector makes tests some 5 x slower, so `make test` has it where most things run at once and `make race` everywhere.
 # PROCESSES watch the built binary from outside, as ./lab does, which runs alone: its client must not starve.
-RACES := ./internal/... ./rhi/bfd ./mailroles/replica/...
+RACES := ./internal/mesh ./internal/probe ./internal/daemon ./rhi/bfd ./mailroles/replica/...
 PROCESSES := ./cmd/anycastle ./lab/lbbench ./lab/mailtest ./lab/chaos ./lab/gssbench
 # A fifth of the random packets that `go test ./bpf` has: each costs the same as the first.
 TEST := ANYCASTLE_TEST_ROOT=1 ANYCASTLE_RANDOM_PACKETS=200000 ANYCASTLE_BINARY=$(CURDIR)/anycastle CGO_ENABLED=0 go test -vet=off -shuffle=on
