@@ -32,7 +32,7 @@ func (l *lab) lunsOf(from, to int) string {
 			if len(l.Sites) == 1 {
 				continue
 			}
-			b.WriteString("      two_site: expose\n      switch_back_after: 4s\n      replica_times: {commit: 1s, state: 500ms}\n      replicas:\n")
+			b.WriteString("      two_site: expose\n      switch_back_after: 8s\n      replica_times: {commit: 1s, state: 500ms}\n      replicas:\n")
 			for _, r := range l.replicas(n, pod) {
 				fmt.Fprintf(&b, "        - {name: %s, site: %s, addr: \"%v:7400\"}\n", r.name, l.site(r), r.addr())
 			}
