@@ -326,7 +326,7 @@ func TestReloadOfBalancers(t *testing.T) {
 // TestBalancerOverTLS runs a whole GSS on loopback, with a balancer that proves itself.
 func TestBalancerOverTLS(t *testing.T) {
 	ca := mtlstest.NewCA(t)
-	eastSite, westSite := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	eastSite, westSite := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.2")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

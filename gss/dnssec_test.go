@@ -81,7 +81,7 @@ func signedReply(t *testing.T, server, name string, rrtype uint16) (n int) {
 // from outside sees that the fast path gave the signatures.
 func TestSignedZoneValidates(t *testing.T) {
 	netnstest.Root(t) // delv is there where root's tests run
-	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	east, west := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.2")
 	r := startRunning(t, portOf(east), portOf(west), func(c *Config) {
 		signed := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1))
 		c.Zones, c.checked = signed.Zones, nil
@@ -171,7 +171,7 @@ func TestSignedZoneValidates(t *testing.T) {
 
 // The first key is published and waits for caches; orders that make no sense are refused, and so are keys that others can read.
 func TestKeysOfAZone(t *testing.T) {
-	east := site(t, "127.0.0.1:0")
+	east := newSite(t, "127.0.0.1")
 	r := startRunning(t, portOf(east), portOf(east), func(c *Config) {
 		signed := mustDecode(t, strings.Replace(nodeFile, "      primary:", signedZone, 1))
 		c.Zones, c.checked = signed.Zones, nil

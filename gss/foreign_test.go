@@ -2,11 +2,9 @@ package gss
 
 import (
 	"errors"
-	"net"
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -27,26 +25,6 @@ func (l *lockedText) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
-}
-
-// freePort is one that is free for UDP and TCP.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 20 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := portOf(ln)
-		conn, err := net.ListenPacket("udp", ln.Addr().String())
-		ln.Close()
-		if err == nil {
-			conn.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return 0
 }
 
 // axfr transfers a zone with the DNS library, and gives its records as sorted lines. A key of "" is none.

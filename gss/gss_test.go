@@ -21,6 +21,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/internal/probe"
 )
 
@@ -98,6 +99,12 @@ func (r *running) ask(t *testing.T, network string) string {
 	return text
 }
 
+// newSite is a site that has its port until the test ends, also while it is down.
+func newSite(t *testing.T, ip string) net.Listener {
+	t.Helper()
+	return site(t, porttest.Free(t, ip).String())
+}
+
 // site is a TCP listener that accepts and closes.
 func site(t *testing.T, addr string) net.Listener {
 	t.Helper()
@@ -123,7 +130,7 @@ func site(t *testing.T, addr string) net.Listener {
 func portOf(ln net.Listener) uint16 { return uint16(ln.Addr().(*net.TCPAddr).Port) }
 
 func TestFailoverOnRealSockets(t *testing.T) {
-	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	east, west := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.2")
 	r := startRunning(t, portOf(east), portOf(west))
 	answer := func(want string) {
 		t.Helper()
@@ -178,7 +185,7 @@ func TestNoAnswerBeforeTheFirstRound(t *testing.T) {
 }
 
 func TestAddressThatCannotBeListenedOn(t *testing.T) {
-	taken := site(t, "127.0.0.1:0").Addr().String()
+	taken := newSite(t, "127.0.0.1").Addr().String()
 	for listen, mend := range map[string]string{
 		taken:               "another program, or another user's, answers there",
 		"198.51.100.7:5353": "no interface of this node has it",
@@ -297,7 +304,7 @@ func TestIdleConnectionsLockNobodyOut(t *testing.T) {
 func TestDNSOverTLS(t *testing.T) {
 	ca := mtlstest.NewCA(t)
 	files := ca.Node(t, "gss")
-	east := site(t, "127.0.0.1:0")
+	east := newSite(t, "127.0.0.1")
 	r := startRunning(t, portOf(east), portOf(east), func(c *Config) {
 		c.ListenTLS, c.TLS = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:853")}, &files
 		c.checked = nil

@@ -103,7 +103,7 @@ func TestReloadOfSecondaryZones(t *testing.T) {
 
 // While zones are loaded again and again no query is lost, and each is answered from one of them or the other.
 func TestReloadLosesNoQuery(t *testing.T) {
-	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	east, west := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.2")
 	path := filepath.Join(t.TempDir(), "zone")
 	write := func(serial int) {
 		t.Helper()

@@ -289,7 +289,7 @@ func TestClockIsSet(t *testing.T) {
 
 // What is wrong with the keys of one zone takes no name from its clients, nor another zone; they are opened once that is mended.
 func TestKeysThatCannotBeOpened(t *testing.T) {
-	east := site(t, "127.0.0.1:0")
+	east := newSite(t, "127.0.0.1")
 	dir := t.TempDir()
 	keys := filepath.Join(dir, "keys")
 	if err := os.Mkdir(keys, 0o755); err != nil {

@@ -19,6 +19,7 @@ import (
 	"anycastle/gss/transfer"
 	"anycastle/internal/config"
 	"anycastle/internal/netnstest"
+	"anycastle/internal/porttest"
 )
 
 // BIND, Knot and NSD, from Debian's packages bind9, knot and nsd, are secondaries of a site selector's zone and primaries of
@@ -228,9 +229,9 @@ func startTransfers(t *testing.T) *xfrTest {
 	netnstest.Root(t) // not that it needs it: who is root has the servers
 	x := &xfrTest{t: t, file: filepath.Join(t.TempDir(), "mail.zone")}
 	x.write(1)
-	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	east, west := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.2")
 	for _, p := range xfrPeers {
-		x.peers = append(x.peers, &xfrRunning{xfrPeer: p, dir: t.TempDir(), port: freePort(t)})
+		x.peers = append(x.peers, &xfrRunning{xfrPeer: p, dir: t.TempDir(), port: porttest.Free(t, "127.0.0.1").Port()})
 	}
 	x.running = startRunning(t, portOf(east), portOf(west), func(c *Config) {
 		c.checked, c.Limits.ResponsesPerSecond = nil, 0

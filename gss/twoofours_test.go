@@ -18,7 +18,7 @@ import (
 // zone at once after a restart, though the other is gone.
 func TestTwoOfOurs(t *testing.T) {
 	t.Parallel()
-	east, west := site(t, "127.0.0.1:0"), site(t, "127.0.0.2:0")
+	east, west := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.2")
 	file := filepath.Join(t.TempDir(), "zone")
 	write := func(serial int) {
 		t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"anycastle/gss/decide"
 	"anycastle/internal/mesh"
+	"anycastle/internal/porttest"
 )
 
 // say gives the one telling that a process says a view with.
@@ -207,12 +207,7 @@ func startMembers(t *testing.T, names ...string) map[string]*member {
 	t.Helper()
 	var addrs []netip.AddrPort
 	for i := range names {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", i+1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		addrs = append(addrs, ln.Addr().(*net.TCPAddr).AddrPort())
-		ln.Close()
+		addrs = append(addrs, porttest.Free(t, fmt.Sprintf("127.0.1.%d", i+1)))
 	}
 	all := map[string]*member{}
 	for i, name := range names {

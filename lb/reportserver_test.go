@@ -20,6 +20,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/internal/probe"
 	"anycastle/internal/vipreport"
 
@@ -44,7 +45,7 @@ func serveReports(t *testing.T, clients ...string) *asked {
 	a := &asked{t: t, ca: mtlstest.NewCA(t), reg: prometheus.NewPedanticRegistry()}
 	cfg := mustParse(t, valid)
 	files := a.ca.Node(t, "lb1")
-	cfg.TLS, cfg.Report, cfg.VIPs[0].AgentCheck = &files, &Report{loopback, clients}, config.ListenAddr{Addr: loopback.Addr, Port: freePort(t)}
+	cfg.TLS, cfg.Report, cfg.VIPs[0].AgentCheck = &files, &Report{loopback, clients}, config.ListenAddr{Addr: loopback.Addr, Port: porttest.Free(t, "127.0.0.1").Port()}
 	l, err := New(*cfg, Options{Registry: a.reg})
 	check(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -57,15 +58,6 @@ func serveReports(t *testing.T, clients ...string) *asked {
 		check(t, g.Wait())
 	})
 	return a
-}
-
-// freePort gives one that nobody has at this moment.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String()).Port()
 }
 
 // stands says how the VIP stands.

@@ -8,13 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"anycastle/internal/config"
+	"anycastle/internal/porttest"
 	"anycastle/mailroles"
 	"anycastle/mailroles/drain"
 )
@@ -34,12 +34,7 @@ func order(t *testing.T, role mailroles.Role, verb string) drain.Status {
 // agentOn gives a role an agent listener on a port of its own, and where that is.
 func agentOn(t *testing.T, c *drain.Config) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := netip.MustParseAddrPort(ln.Addr().String())
-	ln.Close()
+	at := porttest.Free(t, "127.0.0.1")
 	c.AgentListen = config.ListenAddr{Addr: at.Addr(), Port: at.Port()}
 	c.Lead = 300 * time.Millisecond
 	return at.String()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/internal/proctest"
 )
 
@@ -36,13 +36,8 @@ func newMailNode(t *testing.T) (*mailNode, *proctest.Transcript) {
 	t.Helper()
 	n := &mailNode{t: t, dir: t.TempDir()}
 	n.file = filepath.Join(n.dir, "node.yml")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
 	f := mtlstest.NewCA(t).Node(t, "node")
-	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA, "ADDR", ln.Addr().String()).Replace(mailNodeText))
+	n.write("node.yml", strings.NewReplacer("DIR", n.dir, "CERT", f.Cert, "KEY", f.Key, "CA", f.CA, "ADDR", porttest.Free(t, "127.0.0.1").String()).Replace(mailNodeText))
 	n.command(0, "user-secret\n", "mail", "user", "add", "alice@example.org", "--lun", "lun-east", "--quota", "1G", "-c", n.file, "--password-stdin")
 	log := &proctest.Transcript{}
 	ctx, cancel := context.WithCancel(t.Context())

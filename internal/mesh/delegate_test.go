@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"anycastle/internal/porttest"
+
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -41,7 +43,7 @@ func TestWhoSpeaksOtherwiseIsKeptOut(t *testing.T) {
 
 // What a member with the key sends that it should not is counted, told at most once a minute, and not taken.
 func TestBuggyMember(t *testing.T) {
-	p := startPeer(t, Config{freeAddr(t, "127.0.0.2"), testKey, nil, "a"}, Options{})
+	p := startPeer(t, Config{porttest.Free(t, "127.0.0.2"), testKey, nil, "a"}, Options{})
 	eventually(t, "a runs", func() bool { return len(p.Members()) == 1 })
 	soon := time.Now().Add(2 * time.Hour).UnixMilli()
 	full := make([]entry, MaxEntries)

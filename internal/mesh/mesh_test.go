@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"anycastle/internal/porttest"
+
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -105,8 +107,8 @@ func TestThreeMembers(t *testing.T) {
 		name  string
 		addrs []netip.AddrPort
 	}{
-		{"IPv4", []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3"), freeAddr(t, "127.0.0.4")}},
-		{"IPv6", []netip.AddrPort{freeAddr(t, "::1"), freeAddr(t, "::1"), freeAddr(t, "::1")}},
+		{"IPv4", []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3"), porttest.Free(t, "127.0.0.4")}},
+		{"IPv6", []netip.AddrPort{porttest.Free(t, "::1"), porttest.Free(t, "::1"), porttest.Free(t, "::1")}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := startPeer(t, Config{Listen: tc.addrs[0], Key: testKey, Join: tc.addrs, Name: "a"}, Options{})
@@ -148,7 +150,7 @@ func TestChangesAreTakenBeforeTheFirstPacket(t *testing.T) {
 		queued <- m.queue.NumQueued()
 		return open(a)
 	}
-	m, err := New(Config{Listen: freeAddr(t, "127.0.0.2"), Key: testKey, Name: "a"}, Options{Map: data, Group: "lb", timing: fast(), network: &n})
+	m, err := New(Config{Listen: porttest.Free(t, "127.0.0.2"), Key: testKey, Name: "a"}, Options{Map: data, Group: "lb", timing: fast(), network: &n})
 	check(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -163,7 +165,7 @@ func TestChangesAreTakenBeforeTheFirstPacket(t *testing.T) {
 // A member that comes knows one of two others, and has what neither has, as after a partition. The one that it knows does
 // not tell that on, and whole maps are exchanged with one member at a time, so all exchange theirs with it.
 func TestAMemberBringsWhatTheOthersLack(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3"), freeAddr(t, "127.0.0.4")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3"), porttest.Free(t, "127.0.0.4")}
 	a := startPeer(t, Config{addrs[0], testKey, addrs[1:2], "a"}, Options{})
 	b := startPeer(t, Config{addrs[1], testKey, addrs[:1], "b"}, Options{})
 	eventually(t, "a and b meet", func() bool { return a.sees() == "b alive" && b.sees() == "a alive" })
@@ -175,7 +177,7 @@ func TestAMemberBringsWhatTheOthersLack(t *testing.T) {
 
 // A member that ends says so; one that starts again has what it had, and hears of what came meanwhile.
 func TestRestartWithItsFile(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	path := filepath.Join(t.TempDir(), "mesh")
 	cfgA, cfgB := Config{addrs[0], testKey, addrs, "a"}, Config{addrs[1], testKey, addrs, "b"}
 	a, b := startPeer(t, cfgA, Options{}), startPeer(t, cfgB, Options{})
@@ -216,7 +218,7 @@ func TestRestartWithItsFile(t *testing.T) {
 
 // When Run has returned, nothing of it goes on: memberlist's own goroutines end soon after.
 func TestNothingIsLeftRunning(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	a := startPeer(t, Config{addrs[0], testKey, addrs, "a"}, Options{})
 	b := startPeer(t, Config{addrs[1], testKey, addrs, "b"}, Options{})
 	eventually(t, "a and b meet", func() bool { return a.sees() == "b alive" && b.sees() == "a alive" })
@@ -237,7 +239,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 }
 
 func TestAnotherKeyIsSaidOnce(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	other := Key(bytes.Repeat([]byte{0xa5}, 32))
 	a := startPeer(t, Config{addrs[0], testKey, addrs, "a"}, Options{})
 	b := startPeer(t, Config{addrs[1], other, addrs, "b"}, Options{})
@@ -261,7 +263,7 @@ func TestAnotherKeyIsSaidOnce(t *testing.T) {
 
 // A member whose key was changed under the feet of the others: their pings come by packets.
 func TestChangedKeyIsSaidOnce(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	slow := fast()
 	slow.probe, slow.probeTimeout = time.Second, 500*time.Millisecond // it takes a while until b is given up
 	a := startPeer(t, Config{addrs[0], testKey, addrs, "a"}, Options{timing: slow})
@@ -279,7 +281,7 @@ func TestChangedKeyIsSaidOnce(t *testing.T) {
 }
 
 func TestAnotherGroupIsKeptOut(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	a := startPeer(t, Config{addrs[0], testKey, addrs, "a"}, Options{})
 	b := startPeer(t, Config{addrs[1], testKey, addrs, "b"}, Options{Group: "gss"})
 	eventually(t, "both have refused many times", func() bool { return a.rejected(reasonGroup) >= 3 && b.rejected(reasonGroup) >= 3 })
@@ -292,7 +294,7 @@ func TestAnotherGroupIsKeptOut(t *testing.T) {
 }
 
 func TestTwoOfOneName(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3"), freeAddr(t, "127.0.0.4")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3"), porttest.Free(t, "127.0.0.4")}
 	a := startPeer(t, Config{addrs[0], testKey, nil, "a"}, Options{})
 	startPeer(t, Config{addrs[1], testKey, addrs[:1], "b"}, Options{})
 	eventually(t, "a sees b", func() bool { return a.sees() == "b alive" })
@@ -304,7 +306,7 @@ func TestTwoOfOneName(t *testing.T) {
 }
 
 func TestUnreachedPeerIsSaidOnce(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	a := startPeer(t, Config{addrs[0], testKey, addrs, "a"}, Options{})
 	eventually(t, "it has tried often", func() bool { return testutil.ToFloat64(a.counters.joins) >= 5 })
 	if n := a.log.count("a member is not reached"); n != 1 {
@@ -315,9 +317,9 @@ func TestUnreachedPeerIsSaidOnce(t *testing.T) {
 }
 
 func TestRunSaysWhyItCannotBegin(t *testing.T) {
-	a := startPeer(t, Config{freeAddr(t, "127.0.0.2"), testKey, nil, "a"}, Options{})
+	a := startPeer(t, Config{porttest.Free(t, "127.0.0.2"), testKey, nil, "a"}, Options{})
 	eventually(t, "a runs", func() bool { return len(a.Members()) == 1 })
-	for _, cfg := range []Config{{a.cfg.Listen, testKey, nil, "b"}, {addrPort("192.0.2.1:7946"), testKey, nil, "b"}, {freeAddr(t, "127.0.0.3"), Key{1, 2}, nil, "b"}} {
+	for _, cfg := range []Config{{a.cfg.Listen, testKey, nil, "b"}, {addrPort("192.0.2.1:7946"), testKey, nil, "b"}, {porttest.Free(t, "127.0.0.3"), Key{1, 2}, nil, "b"}} {
 		m, err := New(cfg, Options{Map: NewMap("b", nil), Group: "lb"})
 		check(t, err)
 		if err := m.Run(t.Context()); err == nil {
@@ -328,7 +330,7 @@ func TestRunSaysWhyItCannotBegin(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	a := startPeer(t, Config{addrs[0], testKey, addrs, "a"}, Options{Registry: reg})
 	b := startPeer(t, Config{addrs[1], testKey, addrs, "b"}, Options{})
 	check(t, b.data.Set("k", nil))

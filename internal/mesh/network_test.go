@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"anycastle/internal/netnstest"
+	"anycastle/internal/porttest"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/vishvananda/netlink"
@@ -165,7 +166,7 @@ func TestPartitionHeals(t *testing.T) {
 
 // A peer that has the key, and sends what makes memberlist fall over, does not reach it.
 func TestEmptyAndPaddedMessages(t *testing.T) {
-	p := startPeer(t, Config{freeAddr(t, "127.0.0.2"), testKey, nil, "a"}, Options{})
+	p := startPeer(t, Config{porttest.Free(t, "127.0.0.2"), testKey, nil, "a"}, Options{})
 	eventually(t, "a runs", func() bool { return len(p.Members()) == 1 })
 	label := []byte{mlLabelled, 2, 'l', 'b'}
 	head := []byte{mlEncrypted, 0, 0, 0, mlOverhead}

@@ -5,11 +5,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"anycastle/internal/porttest"
 )
 
 // What a member tells comes to all others that are there, once, whole, and under its name; it is in no map.
 func TestTell(t *testing.T) {
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3"), freeAddr(t, "127.0.0.4")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3"), porttest.Free(t, "127.0.0.4")}
 	heard := map[string]chan string{}
 	var peers []*peer
 	for i, name := range []string{"a", "b", "c"} {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"anycastle/internal/porttest"
 )
 
 // patience bounds every wait; the machine may be busy.
@@ -29,27 +31,10 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// freeAddr gives an address whose port nobody has, TCP nor UDP.
-func freeAddr(t *testing.T, ip string) netip.AddrPort {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-		check(t, err)
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			u.Close()
-			return addrPort(l.Addr().String())
-		}
-	}
-	t.Fatal("no port is free")
-	return netip.AddrPort{}
-}
-
 func startTransport(t *testing.T) (tr *transport, rejected map[string]*atomic.Int64) {
 	t.Helper()
 	rejected = map[string]*atomic.Int64{reasonStreams: {}, reasonFormat: {}}
-	tr, err := listen(freeAddr(t, "127.0.0.2"), hostNetwork(), func(r string) { rejected[r].Add(1) })
+	tr, err := listen(porttest.Free(t, "127.0.0.2"), hostNetwork(), func(r string) { rejected[r].Add(1) })
 	check(t, err)
 	t.Cleanup(func() { check(t, tr.Shutdown()) })
 	return tr, rejected
@@ -138,7 +123,7 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 	}
 	half := hostNetwork()
 	half.listenUDP = func(netip.AddrPort) (*net.UDPConn, error) { return nil, errors.New("no UDP") }
-	addr := freeAddr(t, "127.0.0.2")
+	addr := porttest.Free(t, "127.0.0.2")
 	if _, err := listen(addr, half, nil); err == nil {
 		t.Error("listens without UDP")
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"anycastle/internal/porttest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -86,13 +88,9 @@ func TestProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer deaf.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free.Close()
+	free := porttest.Free(t, "127.0.0.1")
 	var targets []Target
-	for _, text := range []string{"tcp " + ln.Addr().String(), "dns " + deaf.LocalAddr().String(), "tcp " + free.Addr().String()} {
+	for _, text := range []string{"tcp " + ln.Addr().String(), "dns " + deaf.LocalAddr().String(), "tcp " + free.String()} {
 		target, err := ParseTarget(text)
 		if err != nil {
 			t.Fatal(err)

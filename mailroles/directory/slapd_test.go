@@ -15,6 +15,7 @@ import (
 
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/internal/proctest"
 )
 
@@ -164,7 +165,7 @@ func newSlapd(t *testing.T, ca *mtlstest.CA, ldif string) *slapd {
 		*into = path
 	}
 	s.socket = filepath.Join(s.dir, "socket")
-	s.plain, s.secure = freePort(t), freePort(t)
+	s.plain, s.secure = porttest.Free(t, "127.0.0.1"), porttest.Free(t, "127.0.0.1")
 	conf := strings.NewReplacer("@DIR@", s.dir, "@CA@", s.tls.CA, "@CERT@", s.tls.Cert, "@KEY@", s.tls.Key).Replace(slapdConf)
 	for name, text := range map[string]string{"slapd.conf": conf, "people.ldif": ldif} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
@@ -184,17 +185,6 @@ func newSlapd(t *testing.T, ca *mtlstest.CA, ldif string) *slapd {
 		}
 	})
 	return s
-}
-
-// freePort gives a port of loopback that nobody listens on now.
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String())
 }
 
 // start runs the server until the test ends, or stop.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"anycastle/internal/config"
+	"anycastle/internal/porttest"
 	"anycastle/internal/probe"
 	"anycastle/mailroles/accept"
 )
@@ -41,7 +42,6 @@ func (e *echo) listen(context.Context) ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.addr = ln.Addr().String()
 	return []net.Listener{ln}, nil
 }
 
@@ -115,7 +115,7 @@ func (e *echo) run(d *Drainer) (stop func() error) {
 }
 
 func newEcho(t *testing.T) *echo {
-	return &echo{t: t, grace: patience, addr: "127.0.0.1:0", fails: make(chan error), finished: make(chan error, 1)}
+	return &echo{t: t, grace: patience, addr: porttest.Free(t, "127.0.0.1").String(), fails: make(chan error), finished: make(chan error, 1)}
 }
 
 // newDrainer makes a drainer, and gives where its agent listens.

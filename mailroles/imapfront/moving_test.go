@@ -22,6 +22,7 @@ import (
 
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/mailroles/directory"
 	"anycastle/mailroles/imapd"
 	"anycastle/mailroles/store"
@@ -42,7 +43,7 @@ type wandering struct {
 
 func newWandering(t testing.TB, link *tls.Config) *wandering {
 	t.Helper()
-	w := &wandering{t: t, root: t.TempDir(), addr: "127.0.0.1:0", link: link}
+	w := &wandering{t: t, root: t.TempDir(), addr: porttest.Free(t, "127.0.0.1").String(), link: link}
 	b64 := base64.RawStdEncoding.EncodeToString
 	salt := []byte("saltsaltsaltsalt")
 	hash := "$argon2id$v=19$m=8,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(secret), salt, 1, 8, 1, 32))
@@ -71,7 +72,6 @@ func (w *wandering) begin() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.addr = ln.Addr().String()
 	w.server = imapd.NewServer(imapd.Options{
 		LUN: "lun-east", Directory: w.dir, Mail: w.mail, LinkTLS: w.link, MaxSize: 1 << 20, MaxSessions: 100,
 		Log: slog.New(slog.DiscardHandler), Tally: &tally.Tally{},

@@ -5,12 +5,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"anycastle/internal/porttest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -150,12 +151,7 @@ func TestStoreThatHangsIsLeft(t *testing.T) {
 // TestStoreThatComesBackIsReached has nobody listen for a moment.
 func TestStoreThatComesBackIsReached(t *testing.T) {
 	s := newFakeStore(t)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = netip.MustParseAddrPort(free.Addr().String())
-	free.Close()
+	s.addr = porttest.Free(t, "127.0.0.1")
 	var coming sync.WaitGroup
 	coming.Go(func() {
 		time.Sleep(200 * time.Millisecond) // the store is away for that long

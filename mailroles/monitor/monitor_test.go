@@ -19,6 +19,7 @@ import (
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/internal/probe"
 	"anycastle/internal/proctest"
 )
@@ -37,9 +38,8 @@ type server struct {
 
 func serve(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, addr: Address{netip.MustParseAddrPort("127.0.0.1:0")}}
+	s := &server{t: t, addr: Address{porttest.Free(t, "127.0.0.1")}}
 	s.open()
-	s.addr.AddrPort = netip.MustParseAddrPort(s.ln.Addr().String())
 	t.Cleanup(func() { s.ln.Close() })
 	return s
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"anycastle/internal/porttest"
 )
 
 // sink runs Postfix's smtp-sink at an address of the world until the test ends.
@@ -21,12 +23,7 @@ func (w *world) sink(addr string, flags ...string) {
 	if os.Getuid() == 0 {
 		flags = append(flags, "-u", "root")
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // to find a free port
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	at := ln.Addr().String()
-	ln.Close()
+	at := porttest.Free(w.t, "127.0.0.1").String()
 	cmd := exec.Command(path, append(flags, at, "100")...)
 	cmd.Stderr = w.log
 	if err := cmd.Start(); err != nil {

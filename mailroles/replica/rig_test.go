@@ -13,6 +13,7 @@ import (
 
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/internal/proctest"
 	"anycastle/mailroles/replica/group"
 	"anycastle/mailroles/replica/wire"
@@ -43,10 +44,7 @@ func newRig(t *testing.T, policy Policy) *rig {
 		{Name: "west-store1", Site: "west"}, {Name: "west-standby", Site: "west"},
 		{Name: "witness", Site: "third", Witness: true},
 	} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		proctest.Check(t, err)
-		m.Addr = ln.Addr().String()
-		proctest.Check(t, ln.Close())
+		m.Addr = porttest.Free(t, "127.0.0.1").String()
 		r.members = append(r.members, m)
 		r.dirs[m.Name] = t.TempDir()
 	}

@@ -16,6 +16,7 @@ import (
 
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
+	"anycastle/internal/porttest"
 	"anycastle/mailroles/link"
 	"anycastle/mailroles/store"
 	"anycastle/mailroles/tally"
@@ -41,7 +42,6 @@ func (w *wandering) begin() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.addr = ln.Addr().String()
 	w.server = NewServer(Options{
 		Hostname: "store.example.org", LinkTLS: w.link, MaxSize: 1 << 20, MaxSessions: 100,
 		Handler: &Store{LUN: "east", Directory: oneLUN{}, Mail: mail, Log: slog.New(slog.DiscardHandler)},
@@ -68,7 +68,7 @@ func TestLUNMovesUnderDeliveries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wandering{t: t, root: t.TempDir(), addr: "127.0.0.1:0", link: material.Server()}
+	w := &wandering{t: t, root: t.TempDir(), addr: porttest.Free(t, "127.0.0.1").String(), link: material.Server()}
 	w.begin()
 	defer func() { w.end() }()
 	pool := link.NewPool("mx.example.org", material.ClientOfAny(), slog.New(slog.DiscardHandler))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"anycastle/internal/config"
+	"anycastle/internal/porttest"
 	"anycastle/rhi"
 	"anycastle/rhi/decide"
 )
@@ -243,17 +243,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// freeAddr gives an address where nobody listens. Another process may take it before the test does, which then fails.
-func freeAddr(t *testing.T, ip string) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).AddrPort()
-}
-
 // testLog keeps a log for a test that fails. Goroutines of memberlist may write into it after the test.
 type testLog struct {
 	name string
@@ -283,7 +272,7 @@ func (l *testLog) Write(b []byte) (int, error) {
 // pair starts balancers at two sites that know each other.
 func pair(t *testing.T, gates string) (east, west *balancer) {
 	t.Helper()
-	addrs := []netip.AddrPort{freeAddr(t, "127.0.0.2"), freeAddr(t, "127.0.0.3")}
+	addrs := []netip.AddrPort{porttest.Free(t, "127.0.0.2"), porttest.Free(t, "127.0.0.3")}
 	east = start(t, balancerOptions{name: "east-lb1", site: "east", listen: addrs[0], join: addrs, gates: gates})
 	west = start(t, balancerOptions{name: "west-lb1", site: "west", role: "backup", listen: addrs[1], join: addrs, gates: gates})
 	east.reaches(vip, decide.PlaceFull)
