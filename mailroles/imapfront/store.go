@@ -61,7 +61,7 @@ var errRefused = errors.New("imapfront: store refuses the user")
 func (r route) dial(ctx context.Context, user string, state []byte, try int) (*storeConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	raw, err := link.Dialer(min(connectTime<<min(try, 3), maxConnect)).DialContext(ctx, "tcp", r.addr.String())
+	raw, err := link.Dial(ctx, r.addr, min(connectTime<<min(try, 3), maxConnect))
 	if err != nil {
 		return nil, fmt.Errorf("reach store: %w", err)
 	}

@@ -150,9 +150,13 @@ func (p *Pool) forget(addr netip.AddrPort) {
 func (p *Pool) dial(ctx context.Context, addr netip.AddrPort, within time.Duration) (*conn, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, min(shakeTime, within))
 	defer cancel()
-	raw, err := (&tls.Dialer{NetDialer: Dialer(dialTime), Config: p.tls}).DialContext(dialCtx, "tcp", addr.String())
+	tcp, err := Dial(dialCtx, addr, dialTime)
 	if err != nil {
 		return nil, err
+	}
+	raw := tls.Client(tcp, p.tlsFor(addr))
+	if err := raw.HandshakeContext(dialCtx); err != nil {
+		return nil, errors.Join(err, tcp.Close())
 	}
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	c, err := newConn(raw, p.hostname, within)
@@ -160,4 +164,14 @@ func (p *Pool) dial(ctx context.Context, addr netip.AddrPort, within time.Durati
 		return nil, errors.Join(err, raw.Close())
 	}
 	return c, nil
+}
+
+// tlsFor is what a connection to an address says of TLS: unless a server is named, that its certificate has the address.
+func (p *Pool) tlsFor(addr netip.AddrPort) *tls.Config {
+	if p.tls.ServerName != "" {
+		return p.tls
+	}
+	c := p.tls.Clone()
+	c.ServerName = addr.Addr().String()
+	return c
 }

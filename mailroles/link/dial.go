@@ -1,7 +1,9 @@
 package link
 
 import (
+	"context"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -17,14 +19,62 @@ const (
 	probeCount = 2
 )
 
-// Dialer gives what opens connections to stores within a time, such that notice that the store is gone.
-func Dialer(within time.Duration) *net.Dialer {
-	return &net.Dialer{
-		Timeout: within,
+// beginAgain is when a second connection is begun beside a first without an answer. Until the next it is twice that, and so on.
+const beginAgain = 250 * time.Millisecond
+
+// Dial opens a connection to a store within a time, one that notices that the store is gone.
+//
+// The address may be on its way from one host to another, and a SYN that is lost meanwhile is sent again only after a second, and
+// then after two more (RFC 6298 section 2). So connections are begun beside the one that has no answer.
+func Dial(ctx context.Context, addr netip.AddrPort, within time.Duration) (net.Conn, error) {
+	d := net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: probeAfter, Interval: probeEvery, Count: probeCount,
 		},
 		Control: deaf,
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return race(ctx, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr.String()) })
+}
+
+// race opens connections until one has ended in some way, which counts.
+func race(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results, begun := make(chan result), 0
+	begin := func() {
+		begun++
+		go func() {
+			conn, err := open(ctx)
+			results <- result{conn, err}
+		}()
+	}
+	defer func() {
+		cancel()
+		for ; begun > 0; begun-- {
+			if late := <-results; late.err == nil {
+				late.conn.Close()
+			}
+		}
+	}()
+	begin()
+	pause := beginAgain
+	again := time.NewTimer(pause)
+	defer again.Stop()
+	for {
+		select {
+		case first := <-results:
+			begun--
+			return first.conn, first.err
+		case <-again.C:
+			begin()
+			pause *= 2
+			again.Reset(pause)
+		}
 	}
 }
 

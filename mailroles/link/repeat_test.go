@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"anycastle/internal/porttest"
-
 	"github.com/google/go-cmp/cmp"
+
+	"anycastle/internal/porttest"
 )
 
 // next has the next command that begins so answered otherwise.
