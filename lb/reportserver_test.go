@@ -17,16 +17,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sync/errgroup"
+
 	"anycastle/internal/config"
 	"anycastle/internal/mtls"
 	"anycastle/internal/mtlstest"
 	"anycastle/internal/porttest"
 	"anycastle/internal/probe"
 	"anycastle/internal/vipreport"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-	"golang.org/x/sync/errgroup"
 )
 
 var loopback = config.ListenAddr{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1})} // and any free port, which no node file may have

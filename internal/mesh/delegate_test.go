@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"anycastle/internal/porttest"
-
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"anycastle/internal/porttest"
 )
 
 func TestWhoSpeaksOtherwiseIsKeptOut(t *testing.T) {

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"anycastle/internal/porttest"
-
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"anycastle/internal/porttest"
 )
 
 var testKey = Key(bytes.Repeat([]byte{0x5a}, 16))

@@ -13,11 +13,11 @@ import (
 	"sync"
 	"testing"
 
-	"anycastle/internal/netnstest"
-	"anycastle/internal/porttest"
-
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/vishvananda/netlink"
+
+	"anycastle/internal/netnstest"
+	"anycastle/internal/porttest"
 )
 
 // pluggedNetwork is the host's network until unplug, and none from then on: as if the machine was cut off.

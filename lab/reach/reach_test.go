@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"anycastle/internal/porttest"
-
 	"golang.org/x/sys/unix"
+
+	"anycastle/internal/porttest"
 )
 
 // small is a matrix as Parse reads it.

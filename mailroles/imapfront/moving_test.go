@@ -2,7 +2,6 @@ package imapfront
 
 import (
 	"context"
-
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
