@@ -20,7 +20,7 @@ import (
 
 var (
 	seedFlag    = flag.Uint64("seed", 0, "of the faults; 0: another each time")
-	minutesFlag = flag.Float64("minutes", 1, "how long faults strike; ten each minute")
+	minutesFlag = flag.Float64("minutes", 2, "how long faults strike; ten each minute")
 	reportFlag  = flag.String("report", "", "folder for chaos.json and the logs")
 	clockFlag   = flag.Bool("clock", false, "set the clock of this machine now and then, for seconds")
 	kindsFlag   = flag.String("kinds", "", "only these faults, parted by commas; empty: all")

@@ -8,7 +8,7 @@
 //
 // The runner is in the tests: two sites and a witness, each with processes of the built binary in namespaces, joined by routers
 // that speak BGP, with each store on a small file system of its own. `make chaos SEED=n MINUTES=m` runs it; `go test ./lab/chaos`
-// does for one minute. Faults are drawn from a seed: kill -9, SIGSTOP, partition full and one-way, disk full, failing fsync, file
+// does for two minutes. Faults are drawn from a seed: kill -9, SIGSTOP, partition full and one-way, disk full, failing fsync, file
 // truncated, bit flipped, clock jump, site cut, witness cut, and two at once. The processes and the machine are real, so the same
 // seed gives the same faults but not the same history.
 //
