@@ -86,7 +86,7 @@ func applyInterface(ctx context.Context, nl *netlink.Handle, ifc Interface, seve
 		return err
 	}
 	if link.Type() == "veth" {
-		return offloads(ifc.Name)
+		return offloads(ifc.Name, link.Attrs().RawFlags&unix.IFF_UP != 0)
 	}
 	return nil
 }
@@ -127,17 +127,29 @@ func setUp(nl *netlink.Handle, name string, addresses []netip.Prefix) error {
 // program at the far end would encapsulate packets with unfinished ones that nobody finishes later. And the far end may
 // redirect frames into the pair only when this end polls (NAPI), which GRO makes it do. The kernel tells the far end so
 // only at the moment when GRO goes on while this end is up: hence after setUp, and off first in case it was on before.
-func offloads(name string) error {
+//
+// What is on its way through the link at that moment is lost, which a router that begins again under load must not do. A link
+// that was up with its checksums off, which is done last, was made fit already.
+func offloads(name string, wasUp bool) error {
 	tool, err := ethtool.NewEthtool()
 	if err != nil {
 		return fmt.Errorf("open ethtool: %w", err)
 	}
 	defer tool.Close()
-	err = tool.Change(name, map[string]bool{"tx-checksum-ip-generic": false, "rx-gro": false})
-	if err == nil {
-		err = tool.Change(name, map[string]bool{"rx-gro": true})
+	const checksums, gro = "tx-checksum-ip-generic", "rx-gro"
+	have, err := tool.Features(name)
+	if err != nil {
+		return fmt.Errorf("read offloads of %s: %w", name, err)
 	}
-	return wrap(err, "set offloads of %s", name)
+	if wasUp && have[gro] && !have[checksums] {
+		return nil
+	}
+	for _, step := range []map[string]bool{{gro: false}, {gro: true}, {checksums: false}} {
+		if err := tool.Change(name, step); err != nil {
+			return fmt.Errorf("set offloads of %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // multipath says whether packets may come and go by several links.

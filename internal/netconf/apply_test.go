@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"anycastle/internal/netnstest"
 )
@@ -104,11 +105,22 @@ func TestApplyTwice(t *testing.T) {
 		"conf/all/ignore_routes_with_linkdown": "1", "conf/eth1/ignore_routes_with_linkdown": "1",
 		"offloads": "fit for XDP",
 	}
+	changes := make(chan netlink.LinkUpdate, 100)
 	for _, turn := range []string{"first", "second"} {
+		if turn == "second" { // which must not touch a link: packets on their way through it would be lost
+			if err := netlink.LinkSubscribeAt(netns.NsHandle(a.FD()), changes, t.Context().Done()); err != nil {
+				t.Fatal(err)
+			}
+		}
 		a.Do(func() error { return Apply(t.Context(), cfg, slog.New(slog.DiscardHandler)) })
 		if diff := cmp.Diff(want, state(t, a)); diff != "" {
 			t.Errorf("%s time: -want +got\n%s", turn, diff)
 		}
+	}
+	select {
+	case c := <-changes:
+		t.Errorf("the second time changes %s", c.Attrs().Name)
+	case <-time.After(100 * time.Millisecond):
 	}
 	if link, err := a.Link.LinkByName("eth1"); err != nil || link.Attrs().MTU != 1600 {
 		t.Errorf("MTU of eth1: %v, %v; want 1600", link.Attrs().MTU, err)
