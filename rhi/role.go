@@ -43,6 +43,9 @@ type Role struct {
 	peerCh   chan peerChange // steps of sessions, for Run
 	stamps   *stamper
 
+	heardMu sync.Mutex
+	heard   []heard // what was heard of paths, until the loop takes it
+
 	mu       sync.Mutex // guards the rest, and each apply from its diff to its reading back
 	speaker  *speaker   // nil before Run has started it and after it has ended
 	stopped  bool
@@ -156,7 +159,7 @@ func (r *Role) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
-	onTable := func() { r.kick(); r.tell() }
+	onTable := func(list []heard) { r.noteHeard(list); r.kick(); r.tell() }
 	if err := s.watch(watch, onTable, r.tell, func(c peerChange) {
 		select {
 		case r.peerCh <- c:
@@ -229,8 +232,8 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 	defer tick.Stop()
 	changed, rest := r.changed, time.NewTimer(time.Hour)
 	defer rest.Stop()
-	begun := newFresh()
-	defer begun.due.Stop()
+	again := newRetelling()
+	defer again.due.Stop()
 	broken := "" // what the last sync could not do
 	lost, failed := d.channels()
 	for {
@@ -245,12 +248,12 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			}
 			r.tell()
 		case c := <-r.peerCh:
-			if err := r.take(ctx, s, c, begun); err != nil {
+			if err := r.take(ctx, s, c, again); err != nil {
 				return err
 			}
 			continue
-		case <-begun.due.C:
-			begun.resend(ctx, s, r.log)
+		case <-again.due.C:
+			r.retell(ctx, s, again)
 			continue
 		case <-settled:
 			inherited = nil
@@ -265,6 +268,7 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			changed = r.changed
 			continue
 		}
+		again.note(r.takeHeard(), time.Now())
 		began := time.Now()
 		broken = r.noteSync(broken, r.sync(kernel, inherited))
 		// When many routes change one after another, as when a session begins or ends, they are taken together, or syncing would
@@ -291,16 +295,54 @@ func inherit(kernel *fib) (prefixSet, error) {
 }
 
 // take takes a step of a session.
-func (r *Role) take(ctx context.Context, s *speaker, c peerChange, begun *fresh) error {
+func (r *Role) take(ctx context.Context, s *speaker, c peerChange, again *retelling) error {
 	todo, err := r.step(ctx, s, c)
 	if err := errors.Join(err, s.mend(ctx, todo)); err != nil {
 		return err
 	}
 	r.tell()
 	if c.state == established {
-		begun.add(c.address)
+		again.begun(c.address)
 	}
 	return nil
+}
+
+// noteHeard keeps what was heard of paths for the loop. It must not wait: gobgp calls it.
+func (r *Role) noteHeard(list []heard) {
+	r.heardMu.Lock()
+	defer r.heardMu.Unlock()
+	r.heard = append(r.heard, list...)
+}
+
+func (r *Role) takeHeard() []heard {
+	r.heardMu.Lock()
+	defer r.heardMu.Unlock()
+	list := r.heard
+	r.heard = nil
+	return list
+}
+
+// retell tells peers once more what they may have heard in the wrong order. One that is gone again hears all when it comes back.
+func (r *Role) retell(ctx context.Context, s *speaker, again *retelling) {
+	peers, restless := again.take(time.Now())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(restless) > 0 {
+		peers = peers[:0]
+		for a, p := range r.peers {
+			if p.shown.State == established {
+				peers = append(peers, a)
+			}
+		}
+	}
+	for _, a := range peers {
+		if err := s.resend(ctx, a); err != nil {
+			r.log.Debug("not sent once more", "address", a, "err", err)
+		}
+	}
+	if err := s.retract(restless); err != nil {
+		r.log.Error("peers may keep routes that are gone", "err", err)
+	}
 }
 
 // noteSync logs when syncing begins to fail, fails otherwise, or works again, and returns the text of the error.

@@ -255,7 +255,7 @@ func (s *speaker) statement(name string, st statement) *api.Statement {
 // watch calls onTable after each change of the routing table, onWatched after each update from a peer that is only watched,
 // and onPeer for each step of a session, from one goroutine of gobgp's that ends soon after ctx. The callbacks must not
 // wait for the speaker.
-func (s *speaker) watch(ctx context.Context, onTable, onWatched func(), onPeer func(peerChange)) error {
+func (s *speaker) watch(ctx context.Context, onTable func([]heard), onWatched func(), onPeer func(peerChange)) error {
 	options := []server.WatchOption{server.WatchBestPath(false), server.WatchPeer()}
 	for _, n := range s.cfg.Neighbors {
 		if n.watched() { // costs something for each update of any peer
@@ -264,7 +264,7 @@ func (s *speaker) watch(ctx context.Context, onTable, onWatched func(), onPeer f
 		}
 	}
 	err := s.bgp.WatchEvent(ctx, server.WatchEventMessageCallbacks{
-		OnBestPath: func([]*apiutil.Path, time.Time) { onTable() },
+		OnBestPath: func(paths []*apiutil.Path, _ time.Time) { onTable(heardOf(paths)) },
 		OnPathUpdate: func(paths []*apiutil.Path, _ time.Time) {
 			if s.cfg.isWatched(paths[0].PeerAddress) {
 				onWatched()

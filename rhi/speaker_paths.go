@@ -3,6 +3,7 @@ package rhi
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"time"
 
@@ -186,4 +187,67 @@ func (s *speaker) resend(ctx context.Context, a netip.Addr) error {
 		return fmt.Errorf("send peer %v its routes again: %w", a, err)
 	}
 	return nil
+}
+
+// retract tells all peers of those of the prefixes to which there is no path that they are gone, whether they have them or not.
+// gobgp lets a withdrawal through whatever the export policy is. So each gets an own path that goes to nobody, and loses it again;
+// should a learned one come meanwhile, that is preferred.
+func (s *speaker) retract(prefixes []netip.Prefix) error {
+	if len(prefixes) == 0 {
+		return nil
+	}
+	known, err := s.paths()
+	if err != nil {
+		return err
+	}
+	gone := newPrefixSet(prefixes)
+	for _, p := range known {
+		delete(gone, p.prefix)
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	list := gone.sorted()
+	paths, err := ownPaths(list, nil, 0)
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		p.Attrs = append(p.Attrs, bgp.NewPathAttributeLocalPref(0))
+	}
+	if _, err := s.bgp.AddPath(apiutil.AddPathRequest{Paths: paths}); err != nil {
+		return fmt.Errorf("retract: %w", err)
+	}
+	return s.withdraw(list)
+}
+
+// heardOf gives what there is to know of paths that are or were among the best, but for the ones that retract makes.
+func heardOf(paths []*apiutil.Path) (list []heard) {
+	for _, p := range paths {
+		prefix, err := netip.ParsePrefix(p.Nlri.String())
+		if err != nil {
+			continue
+		}
+		h := heard{source: source{prefix, p.PeerAddress}}
+		if !p.Withdrawal {
+			sum := fnv.New64a()
+			retracted := false
+			for _, a := range p.Attrs {
+				if lp, ok := a.(*bgp.PathAttributeLocalPref); ok && lp.Value == 0 && !p.PeerAddress.IsValid() {
+					retracted = true
+				}
+				text, err := a.Serialize()
+				if err != nil {
+					continue // gobgp has read or made it
+				}
+				sum.Write(text)
+			}
+			if retracted {
+				continue
+			}
+			h.sum = sum.Sum64() | 1
+		}
+		list = append(list, h)
+	}
+	return list
 }
