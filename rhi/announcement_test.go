@@ -170,7 +170,7 @@ func TestRungsOf(t *testing.T) {
 func TestExportPolicy(t *testing.T) {
 	t.Parallel()
 	var got []string
-	for _, s := range exportPolicy(ladderConfig(t)) {
+	for _, s := range exportPolicy(ladderConfig(t), routing) {
 		line := s.to.name + ": "
 		switch {
 		case s.own && !s.reject:

@@ -40,7 +40,15 @@ type Config struct {
 type Router struct {
 	Pass   []netip.Prefix `yaml:"pass"`   // learned routes inside one of these (equal or longer) are passed on, nothing else; default none
 	Source netip.Addr     `yaml:"source"` // address of this node that its own packets take on learned IPv4 routes; default the kernel's choice
+	Settle time.Duration  `yaml:"settle"` // nothing is passed on for so long after the start, or until all neighbors have come; 0 to 1m; default 3s
+	Leave  time.Duration  `yaml:"leave"`  // for so long before the end all is told to neighbors with the own AS once more in the path; 0 to 1m; default 1s
 }
+
+// mostStage bounds what a router waits at its start and its end.
+const mostStage = time.Minute
+
+// SetDefaults implements config.Defaulter.
+func (r *Router) SetDefaults() { r.Settle, r.Leave = 3*time.Second, time.Second }
 
 // SetDefaults implements config.Defaulter.
 func (c *Config) SetDefaults() {
@@ -70,6 +78,11 @@ func (c *Config) Validate(at config.Cursor) {
 		validatePrefixes(at.Key("router").Key("pass"), c.Router.Pass, func(netip.Prefix) string { return "" })
 		if a := c.Router.Source; a.IsValid() && (!a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback()) {
 			at.Key("router").Key("source").Errorf("%v is no IPv4 address of this node that others reach", a)
+		}
+		for key, d := range map[string]time.Duration{"settle": c.Router.Settle, "leave": c.Router.Leave} {
+			if d < 0 || d > mostStage {
+				at.Key("router").Key(key).Errorf("%v is out of range; use 0s to %v", d, mostStage)
+			}
 		}
 	}
 }

@@ -229,7 +229,7 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("accepted %v: %v", p, err)
 			}
 		}
-		if n := len(exportPolicy(cfg)); n < len(cfg.allPeers())+2*len(cfg.audience()) {
+		if n := len(exportPolicy(cfg, routing)); n < len(cfg.allPeers())+2*len(cfg.audience()) {
 			t.Errorf("%d lines of policy for %d peers", n, len(cfg.allPeers()))
 		}
 		New(*cfg, Options{}).Status()

@@ -22,7 +22,7 @@
 //
 // What a peer is sent depends on its group. Each group has a ladder, from announced over worse rungs (MED, prepend,
 // communities, graceful shutdown) to withdrawn; SetAnnouncements puts each prefix at a rung of each ladder. A prefix is one path
-// in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which never
+// in the speaker whatever rungs it is at. Marker communities on the path say which, and the export policy, which no rung
 // changes, turns them into what a peer gets and takes them off.
 //
 // What each peer was sent of each own prefix is kept, with the times at which it was caused, decided, written to the peer's
@@ -32,6 +32,10 @@
 // 9384), and is dialled again; BGP does not wait for BFD to come up. gobgp has no call to send that subcode, so it is written to
 // gobgp's connection just before gobgp is told to end the session; should it not be possible, gobgp's own Cease is all that
 // the peer hears.
+//
+// A router that begins passes nothing on before its neighbors have come, and one that ends tells them so a moment before: see
+// stage. What it passes on it first does with its own AS once more in the path, so that nobody draws traffic with it before it is
+// in kernels all the way. gobgp may send changes in the wrong order; the Role tells peers again what may have come so.
 //
 // A router puts into the kernel what it learned, IPv4 routes also by IPv6 next hops (RFC 8950). There is no graceful restart:
 // with it a peer would keep sending to a dead balancer.

@@ -18,9 +18,9 @@ type statement struct {
 	nextHop netip.Addr // the zero Addr: as it is
 }
 
-// exportPolicy says what goes to whom. The lines of each neighbor end with its own reject, so that a range that it lies
+// exportPolicy says what goes to whom at a stage. The lines of each neighbor end with its own reject, so that a range that it lies
 // in has no say about it.
-func exportPolicy(c *Config) []statement {
+func exportPolicy(c *Config, at stage) []statement {
 	var policy []statement
 	groups := c.groupNames()
 	for _, p := range c.allPeers() {
@@ -36,9 +36,16 @@ func exportPolicy(c *Config) []statement {
 		}
 		policy = append(policy, statement{to: p, own: true, reject: true})
 		for _, pass := range c.passings(p) {
-			policy = append(policy, p.sent(statement{pass: pass.set, prepend: pass.Prepend})...)
+			if at != settling {
+				policy = append(policy, p.sent(statement{pass: pass.set, prepend: pass.Prepend})...)
+			}
 		}
 		policy = append(policy, statement{to: p, reject: true})
+	}
+	if at == arriving || at == leaving {
+		for i := range policy {
+			policy[i].prepend++
+		}
 	}
 	return policy
 }

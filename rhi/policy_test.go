@@ -117,7 +117,7 @@ func TestPassPrepends(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, s := range exportPolicy(cfg) {
+	for _, s := range exportPolicy(cfg, routing) {
 		if !s.own && !s.reject {
 			got = append(got, fmt.Sprintf("%s: %s, %d more", s.to.name, s.pass, s.prepend))
 		}

@@ -176,7 +176,7 @@ rhi:
   router_id: 198.51.100.1
   hold: 3s
   announce: [198.51.100.0/25]
-  router: {}
+  router: {settle: 0s}
   groups: {default: {ladder: [{med: 100}, {prepend: 3}, {gshut: true}]}}
   neighbors:
     - {name: good, address: 192.0.2.129, asn: 65011, passive: true}
@@ -219,17 +219,18 @@ func TestSameSetSendsNothing(t *testing.T) {
 			t.Fatalf("got %d updates, want %d", got, want)
 		}
 	}
-	updates(1) // the own route
+	updates(2) // the own route, and once more as the session has begun
 	for range 20 {
 		router.set("203.0.113.20/32")
 	}
-	updates(2)
+	updates(3)
+	time.Sleep(2 * retellAfter) // what changes again earlier is told again
 	for range 20 {
 		router.set()
 	}
-	updates(3)
+	updates(4)
 	router.set("203.0.113.21/32")
-	updates(4) // had any of the calls sent one more, it would have come before this one
+	updates(5) // had any of the calls sent one more, it would have come before this one
 	if r, ok := router.route("198.51.100.0/25"); !ok || r.Source != Own {
 		t.Errorf("own route after an empty set: %+v", r)
 	}

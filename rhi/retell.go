@@ -1,6 +1,7 @@
 package rhi
 
 import (
+	"context"
 	"net/netip"
 	"time"
 )
@@ -103,4 +104,42 @@ func (r *retelling) take(now time.Time) (peers []netip.Addr, restless []netip.Pr
 	clear(r.restless)
 	r.armed = false
 	return peers, restless
+}
+
+// noteHeard keeps what was heard of paths for the loop. It must not wait: gobgp calls it.
+func (r *Role) noteHeard(list []heard) {
+	r.heardMu.Lock()
+	defer r.heardMu.Unlock()
+	r.heard = append(r.heard, list...)
+}
+
+func (r *Role) takeHeard() []heard {
+	r.heardMu.Lock()
+	defer r.heardMu.Unlock()
+	list := r.heard
+	r.heard = nil
+	return list
+}
+
+// resend sends peers all that they are to have. The caller holds mu.
+func (r *Role) resend(ctx context.Context, s *speaker, peers []netip.Addr) {
+	for _, a := range peers {
+		if err := s.resend(ctx, a); err != nil {
+			r.log.Debug("not sent once more", "address", a, "err", err)
+		}
+	}
+}
+
+// retell tells peers once more what they may have heard in the wrong order. One that is gone again hears all when it comes back.
+func (r *Role) retell(ctx context.Context, s *speaker, again *retelling) {
+	peers, restless := again.take(time.Now())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(restless) > 0 {
+		peers = r.upPeers()
+	}
+	r.resend(ctx, s, peers)
+	if err := s.retract(restless); err != nil {
+		r.log.Error("peers may keep routes that are gone", "err", err)
+	}
 }

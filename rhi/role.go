@@ -56,6 +56,7 @@ type Role struct {
 	unset    map[netip.Prefix]error // why learned routes are not in the kernel, or not by all next hops
 	peers    map[netip.Addr]*session
 	detector *detector // nil before Run, and without BFD
+	stage    stage
 }
 
 // New makes a Role from a config that Validate found good. Nothing happens before Run.
@@ -76,6 +77,7 @@ func New(cfg Config, opts Options) *Role {
 		peerCh:   make(chan peerChange),
 		health:   announceTable{},
 		peers:    map[netip.Addr]*session{},
+		stage:    cfg.firstStage(),
 	}
 	r.stamps = newStamper(opts.Log, r.metrics.transitions)
 	for _, n := range cfg.Neighbors {
@@ -119,7 +121,8 @@ func (r *Role) SetAnnouncements(ctx context.Context, announcements []Announcemen
 // Refuse says why no peer can be told of a prefix, and what to do about it; empty: one can.
 func (r *Role) Refuse(p netip.Prefix) string { return r.cfg.refuse(p) }
 
-// Run speaks BGP until ctx is done. It then ends the sessions and, on a router, removes the kernel routes that it made.
+// Run speaks BGP until ctx is done. It then ends the sessions and, on a router, removes the kernel routes that it made; a router
+// goes on for `leave` before that, so that its neighbors may go elsewhere.
 // A Role runs once, in the network namespace of the process.
 func (r *Role) Run(ctx context.Context) (err error) {
 	defer r.retire() // also when it could not begin: SetAnnouncements must not promise what nobody will do
@@ -147,7 +150,7 @@ func (r *Role) Run(ctx context.Context) (err error) {
 	}()
 	r.stamps.open()
 	defer r.stamps.close()
-	watch, stopWatch := context.WithCancel(ctx)
+	watch, stopWatch := context.WithCancel(context.WithoutCancel(ctx)) // a router goes on for a while
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stopWatch()
@@ -220,146 +223,6 @@ func (r *Role) kick() {
 	case r.changed <- struct{}{}:
 	default: // one is asked for already
 	}
-}
-
-func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) error {
-	inherited, err := inherit(kernel)
-	if err != nil {
-		return err
-	}
-	settled := time.After(r.cfg.Hold)
-	tick := time.NewTicker(resync)
-	defer tick.Stop()
-	changed, rest := r.changed, time.NewTimer(time.Hour)
-	defer rest.Stop()
-	again := newRetelling()
-	defer again.due.Stop()
-	broken := "" // what the last sync could not do
-	lost, failed := d.channels()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-failed:
-			return err
-		case c := <-lost:
-			if err := s.mend(ctx, r.noteLost(c)); err != nil {
-				return err
-			}
-			r.tell()
-		case c := <-r.peerCh:
-			if err := r.take(ctx, s, c, again); err != nil {
-				return err
-			}
-			continue
-		case <-again.due.C:
-			r.retell(ctx, s, again)
-			continue
-		case <-settled:
-			inherited = nil
-		case <-tick.C:
-			for _, todo := range r.overduePeers() {
-				if err := s.mend(ctx, todo); err != nil {
-					return err
-				}
-			}
-		case <-changed:
-		case <-rest.C:
-			changed = r.changed
-			continue
-		}
-		again.note(r.takeHeard(), time.Now())
-		began := time.Now()
-		broken = r.noteSync(broken, r.sync(kernel, inherited))
-		// When many routes change one after another, as when a session begins or ends, they are taken together, or syncing would
-		// leave no time for anything else.
-		changed = nil
-		rest.Reset(min(2*time.Since(began), longestRest))
-	}
-}
-
-// inherit lists the routes of a predecessor that died: traffic follows them until the peers had time to tell us better.
-func inherit(kernel *fib) (prefixSet, error) {
-	if kernel == nil {
-		return nil, nil
-	}
-	have, _, err := kernel.list()
-	if err != nil {
-		return nil, err
-	}
-	inherited := prefixSet{}
-	for p := range have {
-		inherited[p] = struct{}{}
-	}
-	return inherited, nil
-}
-
-// take takes a step of a session.
-func (r *Role) take(ctx context.Context, s *speaker, c peerChange, again *retelling) error {
-	todo, err := r.step(ctx, s, c)
-	if err := errors.Join(err, s.mend(ctx, todo)); err != nil {
-		return err
-	}
-	r.tell()
-	if c.state == established {
-		again.begun(c.address)
-	}
-	return nil
-}
-
-// noteHeard keeps what was heard of paths for the loop. It must not wait: gobgp calls it.
-func (r *Role) noteHeard(list []heard) {
-	r.heardMu.Lock()
-	defer r.heardMu.Unlock()
-	r.heard = append(r.heard, list...)
-}
-
-func (r *Role) takeHeard() []heard {
-	r.heardMu.Lock()
-	defer r.heardMu.Unlock()
-	list := r.heard
-	r.heard = nil
-	return list
-}
-
-// retell tells peers once more what they may have heard in the wrong order. One that is gone again hears all when it comes back.
-func (r *Role) retell(ctx context.Context, s *speaker, again *retelling) {
-	peers, restless := again.take(time.Now())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(restless) > 0 {
-		peers = peers[:0]
-		for a, p := range r.peers {
-			if p.shown.State == established {
-				peers = append(peers, a)
-			}
-		}
-	}
-	for _, a := range peers {
-		if err := s.resend(ctx, a); err != nil {
-			r.log.Debug("not sent once more", "address", a, "err", err)
-		}
-	}
-	if err := s.retract(restless); err != nil {
-		r.log.Error("peers may keep routes that are gone", "err", err)
-	}
-}
-
-// noteSync logs when syncing begins to fail, fails otherwise, or works again, and returns the text of the error.
-func (r *Role) noteSync(before string, err error) string {
-	now := ""
-	if err != nil {
-		now = err.Error()
-		r.metrics.syncErrors.Inc()
-	}
-	switch {
-	case now == before:
-	case err != nil:
-		r.log.Error("routes out of line, will try again", "err", err)
-	default:
-		r.log.Info("routes in line again", "old", before)
-	}
-	return now
 }
 
 // sync brings announced and kernel routes in line with what is wanted.

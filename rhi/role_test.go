@@ -73,9 +73,10 @@ func TestAnnounceAndWithdraw(t *testing.T) {
 	eventually(t, "second prefix", soon, func() bool { return router.kernel("203.0.113.11/32") == "192.0.2.3" })
 
 	r, _ := router.route(vip)
-	if r.Source != Learned || !r.InKernel || !r.PassedOn || len(r.NextHops) != 2 {
+	if r.Source != Learned || !r.InKernel || len(r.NextHops) != 2 {
 		t.Errorf("show route on the router: %+v", r)
 	}
+	eventually(t, "passed on", soon, func() bool { r, _ := router.route(vip); return r.PassedOn })
 	r, _ = lb1.route(vip)
 	if r.Source != Health || r.InKernel || !r.PassedOn {
 		t.Errorf("show route on lb1: %+v", r)

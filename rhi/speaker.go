@@ -174,10 +174,16 @@ func (s *speaker) setPolicy(ctx context.Context) error {
 			return fmt.Errorf("define %s: %w", set.Name, err)
 		}
 	}
-	if err := s.assign(ctx, "export", api.PolicyDirection_POLICY_DIRECTION_EXPORT, exportPolicy(s.cfg), api.RouteAction_ROUTE_ACTION_REJECT); err != nil {
+	if err := s.setStage(ctx, s.cfg.firstStage()); err != nil {
 		return err
 	}
 	return s.assign(ctx, "import", api.PolicyDirection_POLICY_DIRECTION_IMPORT, importPolicy(s.cfg), api.RouteAction_ROUTE_ACTION_ACCEPT)
+}
+
+// setStage has what is sent from now on be as it is at a stage. Peers are not told: see resend.
+func (s *speaker) setStage(ctx context.Context, at stage) error {
+	name := fmt.Sprintf("export %d", at)
+	return s.assign(ctx, name, api.PolicyDirection_POLICY_DIRECTION_EXPORT, exportPolicy(s.cfg, at), api.RouteAction_ROUTE_ACTION_REJECT)
 }
 
 // assign makes a policy, with what becomes of routes that no line matches, the one for a direction.

@@ -128,6 +128,9 @@ func (r *Role) route(p path) Route {
 		rt.NotSet = r.notSet(p)
 	}
 	rt.Why, rt.PassedOn = r.cfg.passed(p.prefix)
+	if why := r.notYet(); why != "" && rt.PassedOn {
+		rt.Why, rt.PassedOn = why, false
+	}
 	return rt
 }
 
