@@ -16,8 +16,7 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 	defer tick.Stop()
 	changed, rest := r.changed, time.NewTimer(time.Hour)
 	defer rest.Stop()
-	again, course := newRetelling(), r.newCourse()
-	defer again.due.Stop()
+	course := r.newCourse()
 	defer course.close()
 	broken := "" // what the last sync could not do
 	lost, failed := d.channels()
@@ -43,13 +42,12 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			}
 			r.tell()
 		case c := <-r.peerCh:
-			if err := r.take(ctx, s, c, again); err != nil {
+			if err := r.take(ctx, s, c, course); err != nil {
 				return err
 			}
-			r.come(course)
 			continue
-		case <-again.due.C:
-			r.retell(ctx, s, again)
+		case <-course.again.due.C:
+			r.retell(ctx, s, course.again)
 			continue
 		case <-settled:
 			inherited = nil
@@ -62,15 +60,17 @@ func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) e
 			changed = r.changed
 			continue
 		}
-		again.note(r.takeHeard(), time.Now())
+		course.again.note(r.takeHeard(), time.Now())
 		began := time.Now()
 		broken = r.noteSync(broken, r.sync(kernel, inherited))
-		// When many routes change one after another, as when a session begins or ends, they are taken together, or syncing would
-		// leave no time for anything else.
 		changed = nil
-		rest.Reset(min(2*time.Since(began), longestRest))
+		rest.Reset(restAfter(time.Since(began)))
 	}
 }
+
+// restAfter gives the pause after a sync that took so long. When many routes change one after another, as when a session begins or
+// ends, they are taken together, or syncing would leave no time for anything else.
+func restAfter(took time.Duration) time.Duration { return min(2*took, longestRest) }
 
 func (r *Role) mendOverdue(ctx context.Context, s *speaker) error {
 	for _, todo := range r.overduePeers() {
@@ -98,14 +98,15 @@ func inherit(kernel *fib) (prefixSet, error) {
 }
 
 // take takes a step of a session.
-func (r *Role) take(ctx context.Context, s *speaker, c peerChange, again *retelling) error {
+func (r *Role) take(ctx context.Context, s *speaker, c peerChange, course *course) error {
 	todo, err := r.step(ctx, s, c)
 	if err := errors.Join(err, s.mend(ctx, todo)); err != nil {
 		return err
 	}
 	r.tell()
 	if c.state == established {
-		again.begun(c.address)
+		course.again.begun(c.address)
+		r.come(course)
 	}
 	return nil
 }

@@ -27,15 +27,16 @@ const (
 	arriveFor = 500 * time.Millisecond // how long neighbors have to put it into their kernels; they tell others before they do
 )
 
-// course is where a router is between its beginning and its end.
+// course is where a node is between its beginning and its end, and what its peers are to be told again on the way.
 type course struct {
 	settle *time.Timer // when to begin to pass on
 	leave  *time.Timer // when to end
+	again  *retelling
 }
 
-// newCourse begins one. What it says of a node that is no router never comes.
+// newCourse begins one. On a node that is no router neither timer ends.
 func (r *Role) newCourse() *course {
-	c := &course{time.NewTimer(time.Hour), time.NewTimer(time.Hour)}
+	c := &course{time.NewTimer(time.Hour), time.NewTimer(time.Hour), newRetelling()}
 	c.settle.Stop()
 	c.leave.Stop()
 	if r.stage == settling {
@@ -47,6 +48,7 @@ func (r *Role) newCourse() *course {
 func (c *course) close() {
 	c.settle.Stop()
 	c.leave.Stop()
+	c.again.due.Stop()
 }
 
 // firstStage is the one that a node begins with.
