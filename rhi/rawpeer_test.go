@@ -224,7 +224,7 @@ func TestSameSetSendsNothing(t *testing.T) {
 		router.set("203.0.113.20/32")
 	}
 	updates(3)
-	time.Sleep(2 * retellAfter) // what changes again earlier is told again
+	time.Sleep(2 * together) // what changes again earlier is told again
 	for range 20 {
 		router.set()
 	}

@@ -2,13 +2,21 @@ package rhi
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 )
 
-// retellAfter is how long after its session has begun, or after routes have changed more than once, a peer is told once more what
-// it must have.
-const retellAfter = time.Second
+const (
+	// together is how soon after one another changes may still go out together: gobgp sends as fast as it has a processor.
+	together = 250 * time.Millisecond
+
+	// retellAfter is how long after its session has begun, or after routes have changed together, a peer is told once more what it
+	// must have. To tell all peers costs a router some 50 ms of a processor, and its neighbors are at it at the same time: so that
+	// happens every retellPause at most, and up to a second later than it might.
+	retellAfter = time.Second
+	retellPause = 5 * time.Second
+)
 
 // retelling knows what peers may have heard in the wrong order, and keep so until the route changes again. gobgp v4.8.0 has two
 // ways to bring that about:
@@ -27,7 +35,7 @@ type retelling struct {
 	peers    map[netip.Addr]bool // whose sessions have begun
 	last     map[source]uint64   // what was heard of each path: the sum
 	changed  map[netip.Prefix]time.Time
-	restless map[netip.Prefix]bool // those that changed again soon
+	restless map[netip.Prefix]bool // those that changed together with an earlier change
 	told     time.Time             // when all was told again the last time
 	swept    time.Time             // when changed was last rid of what is too old to matter
 }
@@ -62,9 +70,9 @@ func (r *retelling) begun(a netip.Addr) {
 
 // note takes in what was heard. The same again is no change.
 func (r *retelling) note(list []heard, now time.Time) {
-	if now.Sub(r.swept) > retellAfter {
+	if now.Sub(r.swept) > together {
 		for p, at := range r.changed {
-			if now.Sub(at) > retellAfter {
+			if now.Sub(at) > together {
 				delete(r.changed, p)
 			}
 		}
@@ -78,14 +86,14 @@ func (r *retelling) note(list []heard, now time.Time) {
 			delete(r.last, h.source)
 		}
 		before, again := r.changed[h.prefix]
-		if again && now.Sub(before) < retellAfter || now.Sub(r.told) < retellAfter {
+		if again && now.Sub(before) < together || now.Sub(r.told) < together {
 			r.restless[h.prefix] = true
 		}
 		r.changed[h.prefix] = now
 	}
 	if len(r.restless) > 0 && !r.armed {
 		r.armed = true
-		r.due.Reset(retellAfter)
+		r.due.Reset(max(retellAfter, retellPause-now.Sub(r.told)) + rand.N(retellAfter))
 	}
 }
 

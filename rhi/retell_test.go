@@ -53,7 +53,7 @@ rhi:
 			far.set()
 		}
 		time.Sleep(50 * time.Millisecond) // for m to have heard it all; c must hear the same in the end
-		eventually(t, fmt.Sprintf("turn %d: c is told that all is gone", turn), 10*time.Second, func() bool {
+		eventually(t, fmt.Sprintf("turn %d: c is told that all is gone", turn), soon, func() bool {
 			return len(m.status().Routes) == 0 && len(c.status().Routes) == 0
 		})
 	}
@@ -82,8 +82,8 @@ func TestRetelling(t *testing.T) {
 		"changes twice":                  {[]step{at(0, a, one, 1), at(10*ms, a, one, 2)}, []netip.Prefix{a}},
 		"comes and goes":                 {[]step{at(0, a, one, 1), at(10*ms, a, one, 0)}, []netip.Prefix{a}},
 		"another neighbor's":             {[]step{at(0, a, one, 1), at(10*ms, a, two, 1)}, []netip.Prefix{a}},
-		"changes again after long":       {[]step{at(0, a, one, 1), at(1100*ms, a, one, 2)}, nil},
-		"and then once more":             {[]step{at(0, a, one, 1), at(1100*ms, a, one, 2), at(1200*ms, a, one, 0)}, []netip.Prefix{a}},
+		"changes again after long":       {[]step{at(0, a, one, 1), at(300*ms, a, one, 2)}, nil},
+		"and then once more":             {[]step{at(0, a, one, 1), at(300*ms, a, one, 2), at(400*ms, a, one, 0)}, []netip.Prefix{a}},
 		"both":                           {[]step{at(0, a, one, 1), at(0, b, one, 1), at(1*ms, a, one, 0), at(2*ms, b, one, 0)}, []netip.Prefix{a, b}},
 		"in one go":                      {[]step{{0, []heard{{source{a, one}, 1}, {source{a, two}, 2}}}}, []netip.Prefix{a}},
 		"swept while it matters no more": {[]step{at(0, a, one, 1), at(5000*ms, b, one, 1), at(5001*ms, a, one, 2)}, nil},
