@@ -276,3 +276,40 @@ func TestSnapshotOfMailboxesNotInMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotOfDeletedFolder has a folder deleted while a snapshot of it waits to be written, and its messages not yet retired, as
+// on a replica that has many to retire.
+func TestSnapshotOfDeletedFolder(t *testing.T) {
+	root := tempRoot(t)
+	s := openAt(t, root, nil)
+	m := box(t, s)
+	must(t, deliverText(m, "text"), m.Create("F"))
+	_, _, err := folder(t, m, "INBOX").Move([]uint32{1}, "F")
+	must(t, err)
+	guid := folder(t, m, "F").guid
+	c, err := s.captureNow(false)
+	must(t, err, m.Delete("F"))
+	files, err := filepath.Glob(filepath.Join(root, expungedDir, "*", "*"))
+	must(t, err)
+	cur, base := filepath.Join(root, grave(guid), "cur"), ""
+	must(t, os.MkdirAll(cur, 0o700))
+	for _, f := range c.boxes[user].folders {
+		for _, msg := range f.messages {
+			base = msg.base
+		}
+	}
+	for _, file := range files {
+		switch filepath.Base(file) {
+		case maildir.Unique(base):
+			must(t, os.Rename(file, filepath.Join(cur, base+":2,S")))
+		case guid + deletedSuffix:
+		default: // the one in INBOX that was moved, which is the same file
+			must(t, os.Remove(file))
+		}
+	}
+	s.completeSnapshot(t.Context(), c)
+	if c.err != nil || c.head.Messages != 1 || c.head.Lacking != 0 {
+		t.Errorf("snapshot is %+v, %v", c.head, c.err)
+	}
+	must(t, s.Close())
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -148,7 +149,7 @@ func (w *writer) body(b *captured, c *contents, f *found) error {
 		return w.inSubvolume(b, c, f)
 	}
 	to := filepath.Join(b.address, c.guid, uidName(f.UID))
-	for _, from := range w.s.candidatePaths(*f, b.address) {
+	for from := range w.s.places(f, c, b.address) {
 		err := w.s.keepBody(w.method, from, filepath.Join(w.dir, to))
 		if isGone(err) {
 			continue
@@ -162,18 +163,37 @@ func (w *writer) body(b *captured, c *contents, f *found) error {
 	return nil
 }
 
-// candidatePaths gives the places at which the body of a message can be.
-func (s *Store) candidatePaths(f found, address string) []string {
-	var list []string
-	if f.path != "" {
-		list = append(list, f.path)
+// places gives those at which the body of a message can be, each when it is asked for. They are in the order in which a body goes from
+// one to the next, so that one which is on its way is met: a deleted folder is in its grave until its messages are retired.
+func (s *Store) places(f *found, c *contents, address string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if f.path != "" && !yield(f.path) || !yield(bodyPath(f.Base)) {
+			return
+		}
+		if path, ok := s.findBuried("", c.guid, f.Base); ok && !yield(path) {
+			return
+		}
+		if path, ok := s.findExpunged(f.body(address)); ok {
+			yield(path)
+		}
 	}
-	body := f.body(address)
-	list = append(list, bodyPath(f.Base))
-	if path, ok := s.findExpunged(body); ok {
-		list = append(list, path)
+}
+
+// findBuried gives the file of a message in the grave of its folder, in the tree itself or in one like it below the LUN's directory.
+func (s *Store) findBuried(tree, guid, base string) (path string, ok bool) {
+	for _, sub := range []string{"new", "cur"} {
+		dir := filepath.Join(tree, grave(guid), sub)
+		entries, err := os.ReadDir(s.files.at(dir))
+		if err != nil {
+			continue // as a rule there is no grave
+		}
+		for _, e := range entries {
+			if name, ok := maildir.ParseName(e.Name()); ok && name.Base == base {
+				return filepath.Join(dir, e.Name()), true
+			}
+		}
 	}
-	return list
+	return "", false
 }
 
 // keepBody gives a snapshot a file. One that has as many names as it can have is copied.
@@ -211,6 +231,12 @@ func (w *writer) inSubvolume(b *captured, c *contents, f *found) error {
 		body := filepath.Join(subvolumeName, bodyPath(f.Base))
 		if _, err := os.Lstat(w.s.files.at(filepath.Join(w.dir, body))); err == nil {
 			files = []string{body}
+		} else if path, ok := w.s.findBuried(filepath.Join(w.dir, subvolumeName), c.guid, f.Base); ok {
+			path, err := filepath.Rel(w.dir, path)
+			if err != nil {
+				return err
+			}
+			files = []string{path}
 		} else if path, ok := w.s.findExpunged(f.body(b.address)); ok {
 			files = []string{filepath.Join(subvolumeName, path)} // there as well, unless it went after the subvolume was made
 			if _, err := os.Lstat(w.s.files.at(filepath.Join(w.dir, files[0]))); err != nil {
