@@ -254,6 +254,7 @@ func (s *Store) rear(p *planting, found *bodiesFound) error {
 	m.ready.Store(true)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.replayed = true
 	m.dead = map[deadFile]bool{}
 	m.outdate()
 	for _, c := range p.state.sorted() {

@@ -60,6 +60,7 @@ func (m *Mailbox) load(ops []logged) error {
 		m.log.Error("log does not fit the mailbox", "what", o.text)
 	}
 	m.adopt(st)
+	m.follow()
 	m.dead = dead
 	p, err := m.repair(t)
 	if err != nil {
@@ -75,9 +76,17 @@ func (m *Mailbox) load(ops []logged) error {
 		m.outdate()
 	}
 	m.loaded = true
-	m.store.captureLoaded(m)
 	m.ready.Store(true)
 	return nil
+}
+
+// follow has snapshots capture the mailbox before an operation changes it: what others put there is adopted while it is still being
+// loaded.
+func (m *Mailbox) follow() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.replayed = true
+	m.store.captureLoaded(m)
 }
 
 // read gives messages the marks that their letters stand for, and tells which folders got names for letters that had

@@ -30,6 +30,7 @@ type Mailbox struct {
 
 	mu       sync.Mutex // guards everything below, the folders and the files
 	state    *state
+	replayed bool // state is what the log made of the mailbox, and follows it from now on; loading may go on
 	byGUID   map[string]*Folder
 	byName   map[string]*Folder
 	queue    []*proposal          // under way, in the order of the log

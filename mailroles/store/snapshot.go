@@ -176,7 +176,7 @@ func (s *Store) beginSnapshot(head LUNSnapshot) (*capture, error) {
 	s.snapshots.mu.Unlock()
 	for _, m := range s.loadedBoxes() {
 		m.mu.Lock()
-		if m.loaded {
+		if m.replayed {
 			c.take(m)
 		}
 		m.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *Store) beginSnapshot(head LUNSnapshot) (*capture, error) {
 	return c, nil
 }
 
-// captureLoaded has the snapshots that are under way capture a mailbox that has just been read. The caller holds its mu.
+// captureLoaded has the snapshots that are under way capture a mailbox whose state has just been read. The caller holds its mu.
 func (s *Store) captureLoaded(m *Mailbox) {
 	s.snapshots.mu.Lock()
 	active := slices.Clone(s.snapshots.active)

@@ -313,3 +313,43 @@ func TestSnapshotOfDeletedFolder(t *testing.T) {
 	}
 	must(t, s.Close())
 }
+
+// TestSnapshotWhileMailboxesLoad begins snapshots while mailboxes are read for the first time, and get their INBOX: that is an
+// operation as others.
+func TestSnapshotWhileMailboxesLoad(t *testing.T) {
+	s := openAt(t, tempRoot(t), nil)
+	var boxes []string
+	var busy sync.WaitGroup
+	for i := range 100 {
+		address := fmt.Sprintf("user%d@example.org", i)
+		boxes = append(boxes, address)
+		busy.Go(func() {
+			if _, err := s.Mailbox(address); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var taken []LUNSnapshot
+	for last := uint64(0); last < uint64(len(boxes)); {
+		proctest.Eventually(t, "operations", func() bool { return s.lastIndex() > last })
+		l := snapshotNow(t, s)
+		last = l.Index
+		if len(taken) < 4 {
+			taken = append(taken, l)
+		}
+		proctest.Eventually(t, "operations", func() bool { return s.lastIndex() > last || last == uint64(len(boxes)) })
+	}
+	busy.Wait()
+	for _, l := range taken {
+		for _, address := range boxes {
+			was := &past{snapshot: l, state: newState()}
+			if err := s.readManifest(was, address); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tellFolders(model(t, s, address, l.Index)), tellFolders(was.state)); diff != "" {
+				t.Errorf("%s of %s: %s", address, l.ID, diff)
+			}
+		}
+	}
+	must(t, s.Close())
+}
