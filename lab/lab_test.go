@@ -314,6 +314,7 @@ func TestCommandsOfTheReadmes(t *testing.T) {
 				if out, err := ready.CombinedOutput(); err != nil {
 					t.Fatalf("not ready: %v\n%s", err, out)
 				}
+				(&small{t: t, name: "two-site", root: root}).settled() // what is sent while routes still come may be reset
 			}
 		}
 		leavesNothing(t, before, root)

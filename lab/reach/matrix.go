@@ -37,7 +37,7 @@ type Target struct {
 
 // agrees says whether a Result is what the cell wants.
 func (c Cell) agrees(r Result) bool {
-	return c == Open && r.Says == SaysOpen || c == Silent && (r.Says == SaysSilent || r.Says == SaysUnreachable)
+	return r.Says == SaysOwn || c == Open && r.Says == SaysOpen || c == Silent && (r.Says == SaysSilent || r.Says == SaysUnreachable)
 }
 
 // String gives the form that ParseTarget reads.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ const (
 	SaysSilent      = "silent"
 	SaysRefused     = "refused"
 	SaysUnreachable = "unreachable" // a router on the way knows no route
+	SaysOwn         = "own"         // the address is the node's that asks, and nothing is between
 )
 
 // Probe asks all targets at once, and waits for the answer to each up to the timeout.
@@ -36,6 +38,9 @@ func Probe(ctx context.Context, targets []Target, timeout time.Duration) []Resul
 	wg.Wait()
 	return results
 }
+
+// errOwn is for a node that asks itself: nothing is between.
+var errOwn = errors.New(SaysOwn)
 
 func word(err error) string {
 	var timeout net.Error
@@ -62,6 +67,9 @@ func ask(ctx context.Context, t Target, timeout time.Duration) error {
 		return err
 	}
 	defer c.Close()
+	if local, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil && local.Addr() == t.Addr.Addr() && !local.Addr().IsLoopback() {
+		return errOwn
+	}
 	if t.Proto == "tcp" {
 		return nil
 	}
