@@ -79,11 +79,14 @@ func (c *Config) Validate(at config.Cursor) {
 		if a := c.Router.Source; a.IsValid() && (!a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback()) {
 			at.Key("router").Key("source").Errorf("%v is no IPv4 address of this node that others reach", a)
 		}
-		for key, d := range map[string]time.Duration{"settle": c.Router.Settle, "leave": c.Router.Leave} {
-			if d < 0 || d > mostStage {
-				at.Key("router").Key(key).Errorf("%v is out of range; use 0s to %v", d, mostStage)
-			}
-		}
+		validateStage(at.Key("router").Key("settle"), c.Router.Settle)
+		validateStage(at.Key("router").Key("leave"), c.Router.Leave)
+	}
+}
+
+func validateStage(at config.Cursor, d time.Duration) {
+	if d < 0 || d > mostStage {
+		at.Errorf("%v is out of range; use 0s to 1m", d)
 	}
 }
 

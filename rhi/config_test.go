@@ -73,6 +73,8 @@ func TestConfigComplaints(t *testing.T) {
 		{"pass to one, prepend", "prepend: 2}", "pass: [{prefixes: [203.0.113.0/24], prepend: 11}]}", "pass[0].prepend: 11 is out of range; use 0 to 10"},
 		{"pass to one, no router", "prepend: 2}\n    - {name: spare, address: 198.51.100.4, asn: 65001}\n  announce: [198.51.100.0/25]\n  router:\n    pass: [203.0.113.0/24, 0.0.0.0/0]\n",
 			"pass: []}\n", "rhi.neighbors[0].pass: the node is no router"},
+		{"settle for hours", "  router:\n", "  router:\n    settle: 2h\n", "rhi.router.settle: 2h0m0s is out of range; use 0s to 1m"},
+		{"leave before the end", "  router:\n", "  router:\n    leave: -1s\n", "rhi.router.leave: -1s is out of range; use 0s to 1m"},
 		{"source of another family", "  router:\n", "  router:\n    source: 2001:db8::1\n", "rhi.router.source: 2001:db8::1 is no IPv4 address"},
 		{"pass twice", "0.0.0.0/0", "203.0.113.0/24", "node.yml:11: rhi.router.pass[1]: 203.0.113.0/24 is given twice"},
 		{"unknown key", "prepend", "prepends", `did you mean "prepend"?`},

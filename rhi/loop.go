@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// loop answers to what happens, until ctx is done and a router has taken leave.
 func (r *Role) loop(ctx context.Context, s *speaker, kernel *fib, d *detector) error {
 	inherited, err := inherit(kernel)
 	if err != nil {

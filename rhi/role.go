@@ -122,8 +122,8 @@ func (r *Role) SetAnnouncements(ctx context.Context, announcements []Announcemen
 func (r *Role) Refuse(p netip.Prefix) string { return r.cfg.refuse(p) }
 
 // Run speaks BGP until ctx is done. It then ends the sessions and, on a router, removes the kernel routes that it made; a router
-// goes on for `leave` before that, so that its neighbors may go elsewhere.
-// A Role runs once, in the network namespace of the process.
+// goes on for `leave` before that, so that its neighbors may go elsewhere. A Role runs once, in the network namespace of the
+// process.
 func (r *Role) Run(ctx context.Context) (err error) {
 	defer r.retire() // also when it could not begin: SetAnnouncements must not promise what nobody will do
 	kernel, changes, err := r.openRouter()

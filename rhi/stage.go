@@ -69,11 +69,11 @@ func (r *Role) come(c *course) {
 	}
 }
 
-// missing names the neighbors without a session. The caller holds mu.
+// missing names the neighbors without a session. Those that are only watched bring no path. The caller holds mu.
 func (r *Role) missing() string {
 	var names []string
 	for _, n := range r.cfg.Neighbors {
-		if r.peers[n.Address].shown.State != established {
+		if !n.watched() && r.peers[n.Address].shown.State != established {
 			names = append(names, n.Name)
 		}
 	}
@@ -104,9 +104,10 @@ func (r *Role) enter(ctx context.Context, s *speaker, to stage) error {
 	return nil
 }
 
-// end begins the end of a router's course, and says whether there is anything to wait for.
+// end begins the end of a router's course, and says whether there is anything to wait for: nobody comes by a router that has passed
+// nothing on.
 func (r *Role) end(ctx context.Context, s *speaker, c *course) (bool, error) {
-	if r.cfg.Router == nil || r.cfg.Router.Leave == 0 || r.alone() {
+	if r.cfg.Router == nil || r.cfg.Router.Leave == 0 || r.stage == settling || r.alone() {
 		return false, nil
 	}
 	c.settle.Stop()
