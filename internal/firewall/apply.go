@@ -20,25 +20,40 @@ const (
 	icmpErrors = "ICMP errors"
 )
 
-// table is ours alone; what others keep in nftables stays as it is.
-func table() *nftables.Table {
-	return &nftables.Table{Name: "anycastle_fw", Family: nftables.TableFamilyINet}
+// tables are ours alone; what others keep in nftables stays as it is. One of them is in force, and the other is what the next Apply
+// makes.
+func tables() [2]*nftables.Table {
+	return [...]*nftables.Table{
+		{Name: "anycastle_fw", Family: nftables.TableFamilyINet},
+		{Name: "anycastle_fw2", Family: nftables.TableFamilyINet},
+	}
 }
 
-// Apply makes cfg the rules of the calling thread's network namespace, in one transaction: no packet meets half of
-// them. Counters begin anew. It needs CAP_NET_ADMIN.
+// Apply makes cfg the rules of the calling thread's network namespace. No packet that both the old rules and the new let pass is
+// lost meanwhile, and none passes that neither lets pass. Counters begin anew. It needs CAP_NET_ADMIN.
+//
+// The kernel has packets go through a new chain as soon as it is asked for, still without rules, and commits the sets that they look
+// into after the rules. So the new table comes first and drops nothing, and then drops in the moment in which the old one goes.
 func Apply(cfg Config) error {
 	c, err := nftables.New(nftables.WithSockOptions(enlarge))
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	c.AddTable(table()) // so that there is one to delete
-	c.DelTable(table())
-	b := &builder{conn: c, table: c.AddTable(table()), sets: map[string]*nftables.Set{}}
-	drop := nftables.ChainPolicyDrop
+	old, err := inForce(c)
+	if err != nil {
+		return err
+	}
+	next := tables()[0]
+	if old != nil && old.Name == next.Name {
+		next = tables()[1]
+	}
+	c.AddTable(next) // so that there is one to delete: a process may have ended half-way
+	c.DelTable(next)
+	accept := nftables.ChainPolicyAccept
+	b := &builder{conn: c, table: c.AddTable(next), sets: map[string]*nftables.Set{}}
 	b.chain = c.AddChain(&nftables.Chain{
 		Name: chainName, Table: b.table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &accept,
 	})
 	if err := b.addRules(cfg); err != nil {
 		return fmt.Errorf("build firewall: %w", err)
@@ -46,7 +61,44 @@ func Apply(cfg Config) error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("write firewall to nftables: %w", err)
 	}
+	if err := b.addDrops(cfg); err != nil {
+		return fmt.Errorf("build firewall: %w", err)
+	}
+	if old != nil {
+		c.DelTable(old)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("put firewall in force: %w", err)
+	}
 	return nil
+}
+
+// inForce gives the table whose rules hold; nil when there is none. One that a process left half-way has no last rule.
+func inForce(c *nftables.Conn) (*nftables.Table, error) {
+	list, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables tables: %w", err)
+	}
+	var found *nftables.Table
+	for _, t := range tables() {
+		if !slices.ContainsFunc(list, func(have *nftables.Table) bool { return have.Name == t.Name }) {
+			continue
+		}
+		rules, err := c.GetRules(t, &nftables.Chain{Name: chainName})
+		if err != nil {
+			return nil, fmt.Errorf("list firewall rules: %w", err)
+		}
+		whole := len(rules) > 0 && comment(rules[len(rules)-1]) == noZone
+		if whole || found == nil && t.Name == tables()[0].Name { // the first, of a former version, has no such rule
+			found = t
+		}
+	}
+	return found, nil
+}
+
+func comment(r *nftables.Rule) string {
+	text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+	return text
 }
 
 // enlarge makes room for the kernel's answers, one to each rule, which come all at once when the transaction ends.
@@ -61,25 +113,22 @@ func Remove() error {
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	if have, err := present(c); err != nil || !have {
+	list, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
 		return nil // a kernel without nftables has no rules of ours either
 	}
-	c.DelTable(table())
+	for _, t := range tables() {
+		if slices.ContainsFunc(list, func(have *nftables.Table) bool { return have.Name == t.Name }) {
+			c.DelTable(t)
+		}
+	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove firewall: %w", err)
 	}
 	return nil
 }
 
-func present(c *nftables.Conn) (bool, error) {
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return false, fmt.Errorf("list nftables tables: %w", err)
-	}
-	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table().Name }), nil
-}
-
-// builder collects one transaction.
+// builder collects what a table has.
 type builder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
@@ -118,7 +167,12 @@ func (b *builder) addRules(cfg Config) error {
 			}
 		}
 	}
-	return b.addDrops(cfg)
+	for zone := range cfg.Zones { // those of the drops
+		if _, err := b.zoneSet(cfg, []string{zone}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addReturns drops what would leave by the only interface of the zone that it came from. Two routers that take each other for
@@ -137,7 +191,10 @@ func ifName(name string) []byte {
 	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
 }
 
-// addDrops counts what no rule has let pass, by its zones.
+// noZone is the comment of the last rule.
+const noZone = "what is of no zone"
+
+// addDrops counts what no rule has let pass, by its zones. All else goes as well: what comes by an interface of no zone.
 func (b *builder) addDrops(cfg Config) error {
 	names := slices.Sorted(maps.Keys(cfg.Zones))
 	for _, from := range names {
@@ -156,6 +213,7 @@ func (b *builder) addDrops(cfg Config) error {
 			b.add(label{from: from, to: to}, expr.VerdictDrop, between(in, out)...)
 		}
 	}
+	b.add(label{text: noZone}, expr.VerdictDrop)
 	return nil
 }
 

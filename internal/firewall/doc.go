@@ -10,6 +10,6 @@
 // pass everywhere, or path MTU discovery would break. Of a packet in fragments only the first has ports; the others are
 // dropped where the rule names some.
 //
-// internal/netconf owns the config key and calls Apply, which replaces the nftables table anycastle_fw in one
-// transaction. Read tells what the kernel has counted. Nothing has to be closed.
+// internal/netconf owns the config key and calls Apply, which keeps the rules in the nftables tables
+// anycastle_fw and anycastle_fw2 in turn: the new one takes over from the old without a gap. Read tells what the kernel has counted. Nothing has to be closed.
 package firewall

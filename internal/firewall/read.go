@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 )
 
 // Status is what the kernel has counted since Apply.
@@ -53,19 +52,20 @@ func Read() (*Status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	if have, err := present(c); err != nil {
+	table, err := inForce(c)
+	switch {
+	case err != nil:
 		return nil, err
-	} else if !have {
+	case table == nil:
 		return nil, ErrNone
 	}
-	rules, err := c.GetRules(table(), &nftables.Chain{Name: chainName})
+	rules, err := c.GetRules(table, &nftables.Chain{Name: chainName})
 	if err != nil {
 		return nil, fmt.Errorf("list firewall rules: %w", err)
 	}
 	s := &Status{Rules: []RuleStatus{}, Drops: []Drop{}}
 	for _, r := range rules {
-		text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-		s.take(text, counted(r.Exprs))
+		s.take(comment(r), counted(r.Exprs))
 	}
 	return s, nil
 }
